@@ -1,0 +1,91 @@
+# `make help` lists the targets. Any Python 3.11 to 3.13 will do: `make train PYTHON=/path/to/python`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?=
+ARGS ?=
+PYTEST_ARGS ?=
+
+venv := .venv
+python := $(venv)/bin/python
+settings := setup.cfg pyproject.toml
+# The stamps are touched only after success, so an interrupted installation goes on at the next call.
+has_venv := $(venv)/.made
+has_train := $(venv)/.has-train
+has_dev := $(venv)/.has-dev
+
+# A command may be there and not run, as with pyenv's shims: each candidate is tried.
+is_supported := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+candidates := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3)
+
+# pip's own --quiet says nothing for minutes: show what it fetches, and leave its errors alone.
+define install
+	@echo "Installing gradloop with the extras $(1) into $(venv) (TensorFlow is large: some minutes) ..."
+	@$(python) -m pip install --disable-pip-version-check --editable '.[$(1)]' \
+		| { grep --line-buffered -E '^ *(Collecting|Downloading .*MB|Installing)' | cut -c 1-100 || true; }
+endef
+
+.PHONY: help setup train test lint format parity bench clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1|/' \
+		| while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+setup: $(has_train) ## make the environment in .venv, alone
+	@echo "The environment is ready: $(python)"
+
+train: $(has_train) ## train the convolutional net on MNIST; flags of train.py in ARGS="..."
+	@$(python) train.py $(ARGS)
+
+test: lint ## all checks: ruff, mypy, pytest; more of pytest's arguments in PYTEST_ARGS="..."
+	@$(python) -m pytest $(PYTEST_ARGS)
+
+lint: $(has_dev) ## ruff (lint and format) and mypy
+	@$(python) -m ruff check .
+	@$(python) -m ruff format --check .
+	@$(python) -m mypy
+
+format: $(has_dev) ## bring the code into shape
+	@$(python) -m ruff check --fix .
+	@$(python) -m ruff format .
+
+parity: $(has_dev) ## the promise against fit: equal bits
+	@$(python) -m pytest tests/parity $(PYTEST_ARGS)
+
+bench: $(has_train) ## images a second against fit; flags in ARGS="..."
+	@$(python) -m benchmarks $(ARGS)
+
+clean: ## remove caches and build outputs; .venv and runs/ stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -not -path './$(venv)/*' -prune -exec rm -rf {} +
+
+# Made again from nothing only if pip does not run: an interrupted `venv` leaves such a folder.
+$(has_venv):
+	@for candidate in $(candidates); do \
+		if "$$candidate" -c '$(is_supported)' 2> /dev/null; then found=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "error: none of '$(candidates)' is Python 3.11, 3.12 or 3.13, which TensorFlow 2.21 needs:" \
+			"install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
+		exit 1; \
+	fi; \
+	echo "Making $(venv) with $$("$$found" --version) ..."; \
+	if ! $(python) -m pip --version > /dev/null 2>&1 && ! "$$found" -m venv --clear $(venv); then \
+		echo "error: $$found cannot make an environment; on Debian, apt-get install python3-venv" >&2; \
+		exit 1; \
+	fi
+	@touch $@
+
+$(has_train): $(has_venv) $(settings)
+	$(call install,plots$(comma)tensorboard)
+	@touch $@
+
+# dev holds the extras of train as well.
+$(has_dev): $(has_venv) $(settings)
+	$(call install,dev)
+	@touch $(has_train) $@
+
+comma := ,

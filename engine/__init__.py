@@ -1,0 +1,51 @@
+"""gradloop's engine: a training loop for Keras models that gives the numbers of `fit`."""
+
+from engine.checkpoint import CheckpointError, latest, restore, save
+from engine.compare import Comparison, compare_with_fit
+from engine.config import ConfigError, TrainConfig
+from engine.function import make_eval_function, make_predict_function, make_train_function
+from engine.hooks import (
+    EarlyStopping,
+    Hook,
+    LambdaHook,
+    ProgressBar,
+    SaveCheckpoint,
+    StopOnNaN,
+    WriteMetrics,
+)
+from engine.loop import History, evaluate, fit, predict
+from engine.runtime import configure_runtime
+from engine.state import TrainState
+from engine.step import eval_step, predict_step, train_step
+from engine.strategy import make_strategy
+
+__all__ = [
+    "CheckpointError",
+    "Comparison",
+    "ConfigError",
+    "EarlyStopping",
+    "History",
+    "Hook",
+    "LambdaHook",
+    "ProgressBar",
+    "SaveCheckpoint",
+    "StopOnNaN",
+    "TrainConfig",
+    "TrainState",
+    "WriteMetrics",
+    "compare_with_fit",
+    "configure_runtime",
+    "eval_step",
+    "evaluate",
+    "fit",
+    "latest",
+    "make_eval_function",
+    "make_predict_function",
+    "make_strategy",
+    "make_train_function",
+    "predict",
+    "predict_step",
+    "restore",
+    "save",
+    "train_step",
+]

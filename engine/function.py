@@ -1,0 +1,204 @@
+"""Step -> strategy.run -> tf.function -> N steps in one host call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from engine.config import TrainConfig
+from engine.state import Batch, Logs, TrainState
+from engine.step import predict_step as default_predict_step
+
+StepFn = Callable[[TrainState, Batch], Logs | None]
+
+
+class StepFunction:
+    """Runs a step on the next N batches of an iterator, in one call from the host.
+
+    The graph is traced once for a run: the number of steps is a tensor, and the partial last batch has
+    an unknown leading dimension like every other.
+
+    Attributes:
+      num_traces: How often the graph was traced; 1 after the first call, unless the batches change
+        their structure.
+      num_steps_done: Scalar int32 tensor: steps done by the last call; fewer than asked if the
+        iterator ran out of data.
+    """
+
+    def __init__(
+        self, step: StepFn, state: TrainState, strategy: tf.distribute.Strategy, *, jit_compile: bool
+    ) -> None:
+        """Use `make_train_function` or `make_eval_function`."""
+        self._step = step
+        self._state = state
+        self._strategy = strategy
+        self._jit_compile = jit_compile
+        self._run = tf.function(self._trace, autograph=False, reduce_retracing=True)
+        self.num_traces = 0
+        self.num_steps_done: tf.Tensor = tf.constant(0)
+
+    def __call__(self, iterator: Any, num_steps: tf.Tensor) -> Logs:
+        """Runs `num_steps` steps, or as many as the iterator has batches for.
+
+        Context: cross-replica, on the host.
+
+        Args:
+          iterator: `tf.data.Iterator` or `tf.distribute.DistributedIterator`.
+          num_steps: Scalar int32 tensor, 1 or more.
+
+        Returns:
+          Name to scalar, on the device: results of the metrics over all batches since their last
+          reset, and what else the last step returned (the mean over replicas).
+
+        Raises:
+          TypeError: If `num_steps` is not a tensor: each new Python number would trace again.
+        """
+        if not tf.is_tensor(num_steps):
+            raise TypeError(
+                f"num_steps must be a tensor, got {num_steps!r}: each new Python number would trace "
+                f"the graph again. Pass tf.constant({num_steps!r})."
+            )
+        self.num_steps_done, logs = self._run(iterator, num_steps)
+        return logs
+
+    def _trace(self, iterator: Any, num_steps: tf.Tensor) -> tuple[tf.Tensor, Logs]:
+        self.num_traces += 1
+        log_names: list[str] = []
+        metric_names = set(self._state.metrics_result())
+
+        def one_replica(batch: Batch) -> Logs:
+            logs = self._step(self._state, _none_for_optionals(batch)) or {}
+            log_names[:] = logs
+            return {k: tf.convert_to_tensor(v) for k, v in logs.items() if k not in metric_names}
+
+        def one_step(batch: Batch) -> Logs:
+            logs = self._strategy.run(one_replica, args=(batch,))
+            return {name: self._mean_over_replicas(value) for name, value in logs.items()}
+
+        # The step is a function of its own, as it is in fit: XLA compiles it and not the loop around
+        # it, and its outputs are known before the loop is traced.
+        compiled_step = tf.function(one_step, autograph=False, jit_compile=self._jit_compile or None)
+        outputs = compiled_step.get_concrete_function(iterator.element_spec).structured_outputs
+        num_done, step_logs = _loop(compiled_step, iterator, num_steps, _zeros_like_spec(outputs))
+        # Results are computed here, once an execution and not once a step.
+        results = self._state.metrics_result()
+        return num_done, {n: results[n] if n in results else step_logs[n] for n in log_names}
+
+    def _mean_over_replicas(self, value: Any) -> tf.Tensor:
+        values = self._strategy.experimental_local_results(value)
+        return values[0] if len(values) == 1 else tf.reduce_mean(values, axis=0)
+
+
+def make_train_function(
+    train_step: StepFn, state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig
+) -> StepFunction:
+    """Returns a function that performs N steps of `train_step` in one host call.
+
+    Args:
+      train_step: `(state, batch) -> logs`, called once a trace in replica context. Log values are
+        scalars; those that bear the name of a metric of the model come from the metric itself.
+      state: Passed to the step. Its metrics must be built.
+      strategy: Runs the step on each replica.
+      config: `jit_compile` is read.
+
+    Returns:
+      `logs = train_function(iterator, num_steps)`; see `StepFunction`.
+
+    Raises:
+      ValueError: If `jit_compile` is asked for under several replicas.
+    """
+    jit_compile = _resolve_jit_compile(state, strategy, config)
+    return StepFunction(train_step, state, strategy, jit_compile=jit_compile)
+
+
+# Evaluation differs in the step alone.
+make_eval_function = make_train_function
+
+
+def make_predict_function(
+    state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig
+) -> Callable[[Batch], Any]:
+    """Returns a function that gives the model's outputs for one batch, in the order of the data.
+
+    Context: cross-replica.
+
+    Args:
+      state: Its model predicts.
+      strategy: Runs the model on each replica.
+      config: `jit_compile` is read.
+
+    Returns:
+      `outputs = predict_function(batch)`; leading dimension `global_batch_size`.
+    """
+    jit_compile = _resolve_jit_compile(state, strategy, config)
+
+    def one_replica(batch: Batch) -> Any:
+        return default_predict_step(state, _none_for_optionals(batch))
+
+    def run(batch: Batch) -> Any:
+        outputs = strategy.run(one_replica, args=(batch,))
+        return tf.nest.map_structure(
+            lambda v: _concat(strategy.experimental_local_results(v)), outputs
+        )
+
+    function = tf.function(
+        run, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None
+    )
+    return function
+
+
+def _loop(
+    one_step: Callable[[Batch], Logs], iterator: Any, num_steps: tf.Tensor, logs: Logs
+) -> tuple[tf.Tensor, Logs]:
+    """Runs `one_step` until `num_steps` are done or the data ends; returns the count and last logs."""
+
+    def cond(step: tf.Tensor, batch: Any, logs: Logs) -> tf.Tensor:
+        return tf.logical_and(step < num_steps, batch.has_value())
+
+    def body(step: tf.Tensor, batch: Any, logs: Logs) -> tuple[tf.Tensor, Any, Logs]:
+        logs = one_step(batch.get_value())
+        # The next batch does not depend on this step, so that the runtime fetches it meanwhile. None
+        # is taken beyond the last step: it would be lost.
+        more = step + 1 < num_steps
+        batch = tf.cond(more, iterator.get_next_as_optional, lambda: batch)
+        return step + 1, batch, logs
+
+    first = iterator.get_next_as_optional()
+    num_done, _, logs = tf.while_loop(cond, body, (tf.constant(0), first, logs))
+    return num_done, logs
+
+
+def _resolve_jit_compile(
+    state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig
+) -> bool:
+    if config.jit_compile == "auto":
+        return bool(state.model.jit_compile)  # Keras's rule, for the same bits as fit
+    if config.jit_compile and strategy.num_replicas_in_sync > 1:
+        raise ValueError(
+            f"jit_compile=True with {strategy.num_replicas_in_sync} replicas: XLA cannot compile the "
+            "exchange between replicas. Use jit_compile='auto' or false, or one replica."
+        )
+    return bool(config.jit_compile)
+
+
+def _none_for_optionals(batch: Batch) -> Batch:
+    # A data set cannot hold None; Keras puts an empty tf.experimental.Optional in its place.
+    return tf.nest.map_structure(
+        lambda v: None if isinstance(v, tf.experimental.Optional) else v, batch
+    )
+
+
+def _zeros_like_spec(outputs: Logs) -> Logs:
+    for name, spec in outputs.items():
+        if spec.shape.rank != 0:
+            raise ValueError(
+                f"The step returned {name!r} with shape {spec.shape}; logs must be scalars, shape []. "
+                f"Return tf.reduce_mean({name}), or leave it out."
+            )
+    return {name: tf.zeros([], spec.dtype) for name, spec in outputs.items()}
+
+
+def _concat(values: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    return values[0] if len(values) == 1 else tf.concat(values, axis=0)

@@ -1,0 +1,21 @@
+"""Hooks: what happens around the training loop. They observe, and may ask the loop to stop.
+
+The order in the list is the order of the calls. Put `StopOnNaN` before `SaveCheckpoint`, and
+`EarlyStopping(restore_best_weights=True)` too, so that what they do is done when the end is saved.
+"""
+
+from engine.hooks.base import Hook, HookInfo, LambdaHook
+from engine.hooks.progress_bar import ProgressBar
+from engine.hooks.recording import SaveCheckpoint, WriteMetrics
+from engine.hooks.stopping import EarlyStopping, StopOnNaN
+
+__all__ = [
+    "EarlyStopping",
+    "Hook",
+    "HookInfo",
+    "LambdaHook",
+    "ProgressBar",
+    "SaveCheckpoint",
+    "StopOnNaN",
+    "WriteMetrics",
+]

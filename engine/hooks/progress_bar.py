@@ -1,0 +1,126 @@
+"""ProgressBar: a bar on a terminal, plain lines elsewhere, one line an epoch on both."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+import numpy as np
+from tqdm import tqdm
+
+from engine.hooks.base import Hook, HookInfo
+
+
+class ProgressBar(Hook):
+    """Shows epoch, steps and logs.
+
+    On a terminal: a bar for the running epoch, which gives way to one line when the epoch ends.
+    Elsewhere (a file, a pipe): one plain line an interval and the same line an epoch, without
+    control characters.
+    """
+
+    def __init__(
+        self,
+        *,
+        stream: TextIO | None = None,
+        interval_secs: float = 10.0,
+        line: Callable[[str], None] | None = None,
+    ) -> None:
+        """Takes where to write.
+
+        Args:
+          stream: Default: what `sys.stdout` is at the time of writing.
+          interval_secs: Least time between two plain lines within an epoch, where there is no bar.
+          line: Takes each whole line, without its end; default: writes it to the stream. The
+            `line` of `engine.run.Log` also keeps it in train.log.
+
+        Raises:
+          ValueError: If the interval is negative.
+        """
+        if not interval_secs >= 0:
+            raise ValueError(f"interval_secs must be 0 or more, not {interval_secs!r}.")
+        self._given_stream = stream
+        self._interval_secs = interval_secs
+        self._given_line = line
+        self._bar: Any = None
+        self._epoch_start_secs = 0.0
+        self._last_line_secs = 0.0
+
+    def on_epoch_begin(self, info: HookInfo) -> None:
+        """Opens a bar, on a terminal."""
+        self._epoch_start_secs = self._last_line_secs = time.monotonic()
+        if self._stream.isatty():
+            self._bar = tqdm(
+                total=info.progress.steps_per_epoch,
+                initial=info.progress.step,
+                desc=_title(info),
+                unit="step",
+                file=self._stream,
+                leave=False,
+                dynamic_ncols=True,
+            )
+
+    def on_execution_end(self, info: HookInfo) -> None:
+        """Moves the bar, or writes a line if the interval is over."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(_format_logs(info.logs), refresh=False)
+            self._bar.update(info.progress.step - self._bar.n)
+        elif time.monotonic() - self._last_line_secs >= self._interval_secs:
+            self._last_line_secs = time.monotonic()
+            self._write(self._describe(info, f"step {info.progress.step}{_of_total(info)}"))
+
+    def on_eval_begin(self, info: HookInfo) -> None:
+        """Says on the bar that validation runs."""
+        if self._bar is not None:
+            self._bar.set_description_str(f"{_title(info)} (validation)")
+
+    def on_epoch_end(self, info: HookInfo) -> None:
+        """Replaces the bar by the epoch's line."""
+        self._close_bar()
+        self._write(self._describe(info, f"{info.progress.step} steps"))
+
+    def on_train_end(self, info: HookInfo) -> None:
+        """Leaves the terminal clean, also after an exception."""
+        self._close_bar()
+
+    @property
+    def _stream(self) -> TextIO:
+        # Not looked up at import: tests and notebooks replace sys.stdout.
+        return self._given_stream or sys.stdout
+
+    def _write(self, text: str) -> None:
+        if self._given_line is not None:
+            self._given_line(text)
+        else:
+            tqdm.write(text, file=self._stream)
+            self._stream.flush()
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _describe(self, info: HookInfo, steps: str) -> str:
+        secs = time.monotonic() - self._epoch_start_secs
+        logs = _format_logs(info.logs, separator=" - ")
+        return " - ".join(part for part in (_title(info), steps, f"{secs:.1f} s", logs) if part)
+
+
+def _title(info: HookInfo) -> str:
+    return f"Epoch {info.progress.epoch + 1}/{info.progress.num_epochs}"
+
+
+def _of_total(info: HookInfo) -> str:
+    total = info.progress.steps_per_epoch
+    return "" if total is None else f"/{total}"
+
+
+def _format_logs(logs: Mapping[str, float], separator: str = ", ") -> str:
+    """Four digits after the point, as fit shows them; powers of ten for what would look like 0."""
+    return separator.join(
+        f"{name}: {value:.4e}" if 0 < abs(value) < 1e-3 else f"{name}: {value:.4f}"
+        for name, value in logs.items()
+        if np.ndim(value) == 0  # An array would fill the line.
+    )

@@ -1,0 +1,129 @@
+"""Hooks that put something on disk: SaveCheckpoint and WriteMetrics."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# The one import to the side that the layers allow: a hook decides when, checkpoint.py knows how.
+from engine import checkpoint
+from engine.files import make_directory
+from engine.hooks.base import Hook, HookInfo, check_period
+from engine.writers import Kind, Writer
+
+
+class SaveCheckpoint(Hook):
+    """Saves weights, optimizer and progress at the end, and every N epochs or steps.
+
+    A run that diverged is not saved at its end: the last checkpoint from before stays the newest.
+    That needs `StopOnNaN` before this hook in the list.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        every_epochs: int | None = 1,
+        every_steps: int | None = None,
+        max_to_keep: int = 3,
+    ) -> None:
+        """Makes the directory, so that a bad one fails before the training and not after it.
+
+        Args:
+          directory: Of the files `ckpt-<num_steps_completed>.npz`.
+          every_epochs: Period in epochs of the run; None: not at the end of epochs.
+          every_steps: Period in steps of the run, honoured at the first end of an execution at or
+            after each multiple; None: not within epochs.
+          max_to_keep: Number of newest files that are kept.
+
+        Raises:
+          ValueError: If a number is not an integer above 0, or the directory cannot be written.
+        """
+        check_period("every_epochs", every_epochs)
+        check_period("every_steps", every_steps)
+        check_period("max_to_keep", max_to_keep)
+        self.directory = make_directory(directory)
+        self.every_epochs = every_epochs
+        self.every_steps = every_steps
+        self.max_to_keep = max_to_keep
+        self._start_steps = self._last_steps = 0
+
+    def on_train_begin(self, info: HookInfo) -> None:
+        """Starts the period of steps where the run stands."""
+        self._start_steps = self._last_steps = info.progress.num_steps_completed
+
+    def on_execution_end(self, info: HookInfo) -> None:
+        """Saves if a multiple of `every_steps` was reached."""
+        num_steps = info.progress.num_steps_completed
+        if self.every_steps is not None:
+            if num_steps // self.every_steps > self._last_steps // self.every_steps:
+                self._save(info)
+            self._last_steps = num_steps
+
+    def on_epoch_end(self, info: HookInfo) -> None:
+        """Saves after every `every_epochs` epochs."""
+        if self.every_epochs is not None and (info.progress.epoch + 1) % self.every_epochs == 0:
+            self._save(info)
+
+    def on_train_end(self, info: HookInfo) -> None:
+        """Saves the end, also of a run that was interrupted, unless no step was completed.
+
+        The last epoch's file is written again: other hooks may have changed weights since.
+        """
+        if info.progress.num_steps_completed > self._start_steps:
+            self._save(info)
+
+    def _save(self, info: HookInfo) -> Path | None:
+        if info.has_diverged:
+            return None
+        path = checkpoint.save(self.directory, info.state)
+        checkpoint.retain(self.directory, self.max_to_keep)
+        return path
+
+
+class WriteMetrics(Hook):
+    """Hands logs to a writer: training logs during epochs, fit's logs at the end of each."""
+
+    def __init__(self, writer: Writer, *, every_steps: int | None = None) -> None:
+        """Takes the writer, which is flushed after each epoch and closed at the end.
+
+        Args:
+          writer: Where the logs go.
+          every_steps: Least number of steps between two records of training logs; None: one record
+            an execution. Logs are recorded with the step that they belong to.
+
+        Raises:
+          ValueError: If `every_steps` is not an integer above 0, or the writer is not a `Writer`.
+        """
+        check_period("every_steps", every_steps)
+        if not isinstance(writer, Writer):
+            raise ValueError(f"writer must be an engine.Writer, not {writer!r}.")
+        self.writer = writer
+        self.every_steps = every_steps
+        self._last_step = 0
+
+    def on_train_begin(self, info: HookInfo) -> None:
+        """Starts the period where the run stands."""
+        self._last_step = info.progress.num_steps_completed
+
+    def on_execution_end(self, info: HookInfo) -> None:
+        """Writes the logs if they are new and the period is over."""
+        period = self.every_steps or 1
+        if info.logs and info.logs_step // period > self._last_step // period:
+            self._last_step = info.logs_step
+            _write(self.writer, info, "execution")
+
+    def on_epoch_end(self, info: HookInfo) -> None:
+        """Writes the logs of the epoch."""
+        # The epoch's record holds the training logs of its last step too: no second record of it.
+        self._last_step = max(self._last_step, info.logs_step)
+        _write(self.writer, info, "epoch")
+        self.writer.flush()
+
+    def on_train_end(self, info: HookInfo) -> None:
+        """Closes the writer."""
+        self.writer.close()
+
+
+def _write(writer: Writer, info: HookInfo, kind: Kind) -> None:
+    writer.write(info.logs_step, info.logs, epoch=info.progress.epoch, kind=kind)

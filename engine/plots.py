@@ -1,0 +1,232 @@
+"""Pictures of a run. Needs matplotlib (the extra `plots`), imported only when a picture is made.
+
+Figures are made without pyplot, so that no global state is touched and no display is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.files import make_directory
+from engine.writers import require_extra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_TRAIN_COLOR = "#1f6f8b"
+_VALIDATION_COLOR = "#e07a1f"
+_MAX_PANELS = 4
+_MAX_LABELLED_CLASSES = 30
+
+
+def plot_history(
+    history: Mapping[str, Sequence[float]],
+    path: str | os.PathLike[str],
+    *,
+    records: Sequence[Mapping[str, Any]] | None = None,
+    validation_freq: int = 1,
+) -> Path:
+    """Draws one panel a metric, the loss first, with training and validation curves.
+
+    Args:
+      history: `History.history`: metric name to one value an epoch, `val_` keys included.
+      path: Of the picture; its ending names the format.
+      records: Training logs within epochs, as in `MemoryWriter.records` or from
+        `engine.writers.read_csv`. Drawn if there is one epoch only: its points alone are no curve.
+      validation_freq: As given to `fit`; tells at which epochs the `val_` values belong.
+
+    Returns:
+      The picture's path.
+
+    Raises:
+      MissingExtra: If matplotlib is not installed.
+      ValueError: If the history is empty, or the directory cannot be written.
+    """
+    curves = {name: values for name, values in history.items() if values and np.ndim(values) == 1}
+    names = [name for name in curves if not name.startswith("val_")]
+    if not names:
+        raise ValueError("the history is empty: train for an epoch before you plot it.")
+    # Stable sort: the loss, then the order of the logs.
+    names = sorted(names, key=lambda name: name != "loss")[:_MAX_PANELS]
+    steps = [r for r in records or [] if r.get("kind") == "execution"]
+    num_epochs = len(history[names[0]])
+    figure = _new_figure(5.0 * len(names), 3.6)
+    for index, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), index + 1)
+        if num_epochs == 1 and steps:
+            _draw_steps(axes, name, history, steps, records or [])
+        else:
+            _draw_epochs(axes, name, history, validation_freq)
+        axes.set_title(name.replace("_", " "), loc="left", fontweight="bold")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    return _save(figure, path)
+
+
+def _draw_epochs(
+    axes: Axes, name: str, history: Mapping[str, Sequence[float]], validation_freq: int
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = range(1, len(history[name]) + 1)
+    axes.plot(epochs, history[name], "o-", ms=4, color=_TRAIN_COLOR, label="training")
+    val_values = history.get(f"val_{name}", [])
+    if val_values:
+        val_epochs = [validation_freq * (i + 1) for i in range(len(val_values))]
+        axes.plot(val_epochs, val_values, "s-", ms=4, color=_VALIDATION_COLOR, label="validation")
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_steps(
+    axes: Axes,
+    name: str,
+    history: Mapping[str, Sequence[float]],
+    steps: Sequence[Mapping[str, Any]],
+    records: Sequence[Mapping[str, Any]],
+) -> None:
+    points = [(r["step"], r[name]) for r in steps if name in r]
+    end = max([r["step"] for r in records] + [step for step, _ in points])
+    points.append((end, history[name][-1]))
+    axes.plot(*zip(*points, strict=True), color=_TRAIN_COLOR, label="training, so far in the epoch")
+    axes.plot([end], [history[name][-1]], "o", ms=5, color=_TRAIN_COLOR)
+    if history.get(f"val_{name}"):
+        value = history[f"val_{name}"][-1]
+        label = f"validation: {value:.4g}"
+        axes.plot([end], [value], "s", ms=6, color=_VALIDATION_COLOR, label=label)
+    axes.set_xlabel("step")
+
+
+def plot_confusion_matrix(
+    labels: np.ndarray, predictions: np.ndarray, num_classes: int, path: str | os.PathLike[str]
+) -> Path:
+    """Draws how often each class was taken for each.
+
+    Args:
+      labels: Class indices, shape `[n]`.
+      predictions: Class indices, shape `[n]`.
+      num_classes: Indices lie below it.
+      path: Of the picture.
+
+    Returns:
+      The picture's path.
+
+    Raises:
+      MissingExtra: If matplotlib is not installed.
+      ValueError: If the arrays differ in length or hold an index out of range.
+    """
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    _check_classes("labels", labels, num_classes)
+    _check_classes("predictions", predictions, num_classes)
+    _check_same_length(labels=labels, predictions=predictions)
+    flat = labels.astype(np.int64) * num_classes + predictions.astype(np.int64)
+    counts = np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = max(4.0, 0.55 * min(num_classes, _MAX_LABELLED_CLASSES) + 1.5)
+    figure = _new_figure(size, size)
+    axes = figure.add_subplot()
+    # The square root makes rare mistakes visible beside a full diagonal.
+    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    if num_classes <= _MAX_LABELLED_CLASSES:
+        _label_cells(axes, counts, shares)
+    accuracy = np.trace(counts) / max(counts.sum(), 1)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_title(f"{counts.sum():,} examples, {accuracy:.2%} right", loc="left")
+    return _save(figure, path)
+
+
+def _label_cells(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
+    classes = range(len(counts))
+    axes.set_xticks(classes)
+    axes.set_yticks(classes)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        color = "white" if shares[row, column] > 0.3 else "black"
+        text = str(counts[row, column])
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+
+
+def plot_worst_mistakes(
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    path: str | os.PathLike[str],
+    *,
+    num_images: int = 25,
+) -> Path:
+    """Draws the images that the model got wrong while it was most sure.
+
+    Args:
+      images: Shape `[n, height, width]` or `[n, height, width, channels]`, 1 or 3 channels.
+      labels: Class indices, shape `[n]`.
+      probabilities: Shape `[n, num_classes]`.
+      path: Of the picture.
+      num_images: Size of the grid.
+
+    Returns:
+      The picture's path.
+
+    Raises:
+      MissingExtra: If matplotlib is not installed.
+      ValueError: If shapes do not fit.
+    """
+    images, labels, probabilities = map(np.asarray, (images, labels, probabilities))
+    if images.ndim not in (3, 4) or probabilities.ndim != 2:
+        raise ValueError(
+            "images must have shape [n, height, width] or [n, height, width, channels] and "
+            f"probabilities [n, num_classes], not {images.shape} and {probabilities.shape}."
+        )
+    _check_same_length(images=images, labels=labels, probabilities=probabilities)
+    _check_classes("labels", labels, probabilities.shape[1])
+    predictions, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predictions != labels)
+    worst = wrong[np.argsort(-confidences[wrong], kind="stable")][:num_images]
+    num_columns = max(1, int(np.ceil(np.sqrt(max(len(worst), 4)))))
+    num_rows = max(1, -(-len(worst) // num_columns))
+    figure = _new_figure(1.5 * num_columns + 0.5, 1.8 * num_rows + 0.6)
+    for position, index in enumerate(worst):
+        axes = figure.add_subplot(num_rows, num_columns, position + 1)
+        image = images[index].squeeze(-1) if images.shape[-1] == 1 else images[index]
+        axes.imshow(image, cmap="gray" if image.ndim == 2 else None)
+        sure = f"{confidences[index]:.1%}"
+        axes.set_title(f"{predictions[index]}, {sure}\ntruly {labels[index]}", fontsize=8)
+        axes.set_axis_off()
+    noun = "mistake" if len(wrong) == 1 else "mistakes"
+    figure.suptitle(f"{len(wrong):,} {noun} in {len(labels):,} images")
+    return _save(figure, path)
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    require_extra("matplotlib", "plots")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    path = make_directory(Path(path).parent) / Path(path).name
+    figure.savefig(path, dpi=120)  # Figure's own canvas is Agg.
+    return path
+
+
+def _check_same_length(**arrays: np.ndarray) -> None:
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"arrays differ in length: {lengths}.")
+
+
+def _check_classes(name: str, classes: np.ndarray, num_classes: int) -> None:
+    if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer):
+        raise ValueError(
+            f"{name} must be class indices of shape [n], not {classes.dtype} {classes.shape}."
+        )
+    if len(classes) and (classes.min() < 0 or classes.max() >= num_classes):
+        raise ValueError(
+            f"{name} must lie in 0..{num_classes - 1}, not {classes.min()}..{classes.max()}."
+        )

@@ -1,0 +1,1 @@
+"""Keras models and the recipes that go with them."""

@@ -1,0 +1,50 @@
+"""The convolutional net of the tutorial, with the tutorial's recipe: 98 % on MNIST in one epoch."""
+
+from __future__ import annotations
+
+import keras
+
+from models.recipe import Recipe, categorical_accuracy, rmsprop
+
+
+def build(
+    input_shape: tuple[int, ...] = (28, 28, 1),
+    num_classes: int = 10,
+    *,
+    units: int = 128,
+    conv_dropout: float = 0.25,
+    dense_dropout: float = 0.5,
+) -> keras.Model:
+    """Returns a model of `[batch, *input_shape]` to float32 probabilities `[batch, num_classes]`.
+
+    Args:
+      input_shape: `(height, width, channels)` of one example, 6 pixels or more a side.
+      num_classes: Size of the output.
+      units: Size of the hidden dense layer.
+      conv_dropout: Share of values dropped after the pooling.
+      dense_dropout: Share of values dropped after the hidden dense layer.
+    """
+    inputs = keras.Input(input_shape, name="image")
+    x = keras.layers.Conv2D(32, 3, activation="relu", name="conv1")(inputs)
+    x = keras.layers.Conv2D(64, 3, activation="relu", name="conv2")(x)
+    x = keras.layers.MaxPooling2D(2, name="pool")(x)
+    x = keras.layers.Dropout(conv_dropout, name="conv_dropout")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    x = keras.layers.Dense(units, activation="relu", name="hidden")(x)
+    x = keras.layers.Dropout(dense_dropout, name="dense_dropout")(x)
+    # float32 whatever the policy: a softmax in half precision rounds probabilities to zero.
+    outputs = keras.layers.Dense(
+        num_classes, activation="softmax", dtype="float32", name="probabilities"
+    )(x)
+    return keras.Model(inputs, outputs, name="cnn")
+
+
+RECIPE = Recipe(
+    build=build,
+    # The tutorial's choice: the ten outputs as ten yes-or-no questions.
+    make_loss=keras.losses.BinaryCrossentropy,
+    make_optimizer=rmsprop,
+    make_metrics=categorical_accuracy,
+    epochs=1,
+    global_batch_size=64,
+)

@@ -1,0 +1,40 @@
+"""A recurrent net that reads an image row by row."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+
+from models.recipe import Recipe, adam, categorical_accuracy
+
+
+def build(
+    input_shape: tuple[int, ...] = (28, 28, 1), num_classes: int = 10, *, units: int = 128
+) -> keras.Model:
+    """Returns a model of `[batch, *input_shape]` to float32 probabilities `[batch, num_classes]`.
+
+    Args:
+      input_shape: `(steps, ...)` of one example: its first axis is time, the others are features.
+      num_classes: Size of the output.
+      units: Size of the recurrent layer.
+    """
+    num_steps, *features = input_shape
+    inputs = keras.Input(input_shape, name="image")
+    x = keras.layers.Reshape((num_steps, math.prod(features)), name="rows")(inputs)
+    x = keras.layers.LSTM(units, name="lstm")(x)
+    # float32 whatever the policy: a softmax in half precision rounds probabilities to zero.
+    outputs = keras.layers.Dense(
+        num_classes, activation="softmax", dtype="float32", name="probabilities"
+    )(x)
+    return keras.Model(inputs, outputs, name="lstm")
+
+
+RECIPE = Recipe(
+    build=build,
+    make_loss=keras.losses.CategoricalCrossentropy,
+    make_optimizer=adam,
+    make_metrics=categorical_accuracy,
+    epochs=4,
+    global_batch_size=128,
+)

@@ -1,0 +1,26 @@
+"""Logical CPU devices for every test: strategies of several replicas run on a machine with no GPU."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import pytest
+import tensorflow as tf
+
+NUM_LOGICAL_CPUS = 4
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration() for _ in range(NUM_LOGICAL_CPUS)],
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """Each test starts with Keras's names, policy and seed at their defaults."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("float32")
+    yield
+    keras.config.set_dtype_policy("float32")
