@@ -11,6 +11,7 @@ from engine.hooks import (
     ProgressBar,
     SaveCheckpoint,
     StopOnNaN,
+    StopOnSignal,
     WriteMetrics,
 )
 from engine.loop import History, evaluate, fit, predict
@@ -30,6 +31,7 @@ __all__ = [
     "ProgressBar",
     "SaveCheckpoint",
     "StopOnNaN",
+    "StopOnSignal",
     "TrainConfig",
     "TrainState",
     "WriteMetrics",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import warnings
@@ -133,7 +134,7 @@ def fit(
         run.history.num_traces = function.num_traces
         run.history.num_traces += evaluation.function.num_traces if evaluation else 0
         run.history.stop_reason = run.info.stop_reason
-        run.call("on_train_end")
+        run.end()
     return run.history
 
 
@@ -207,6 +208,12 @@ class _Run:
     def call(self, moment: str) -> None:
         for hook in self._hooks:
             getattr(hook, moment)(self.info)
+
+    def end(self) -> None:
+        # Each hook closes what it opened, even if the one before it fails.
+        with contextlib.ExitStack() as stack:
+            for hook in reversed(self._hooks):
+                stack.callback(hook.on_train_end, self.info)
 
     def begin(self, config: TrainConfig, *, resume: bool) -> None:
         progress = self.state.progress

@@ -1,21 +1,40 @@
-"""What a run tells people: the banner, the summary, the table of predictions."""
+"""What a run of train.py shows and leaves behind: banner, hooks, summary, predictions, pictures."""
 
 from __future__ import annotations
 
 import csv
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from engine import plots
 from engine.config import TrainConfig
-from engine.files import make_directory
+from engine.hooks import (
+    Hook,
+    ProgressBar,
+    SaveCheckpoint,
+    StopOnNaN,
+    StopOnSignal,
+    WriteMetrics,
+)
 from engine.loop import History
+from engine.run import Log, RunFolder
 from engine.state import TrainState
 from engine.strategy import describe_strategy
+from engine.writers import (
+    CSVWriter,
+    JSONLinesWriter,
+    MissingExtra,
+    MultiWriter,
+    TensorBoardWriter,
+    Writer,
+    read_csv,
+)
 
 
 def format_banner(config: TrainConfig, state: TrainState, **facts: str) -> str:
@@ -65,13 +84,14 @@ def summarize(
         "images_per_sec": num_examples / train_secs if train_secs else None,
         "num_traces": history.num_traces,
         "peak_memory_bytes": peak_memory_bytes(),
+        "device_peak_memory_bytes": device_peak_memory_bytes(),
         "weights_sha256": state.weights_sha256(),
         "history": history.history,
         "epoch_secs": history.epoch_secs,
     }
 
 
-def format_summary(summary: dict[str, Any], folder: Path) -> str:
+def format_summary(summary: dict[str, Any]) -> str:
     """Returns the lines that a run ends with."""
     speed = summary["images_per_sec"]
     lines = {
@@ -82,7 +102,6 @@ def format_summary(summary: dict[str, Any], folder: Path) -> str:
         "traces": str(summary["num_traces"]),
         "memory": f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at the peak",
         "weights": f"sha256 {summary['weights_sha256'][:16]}",
-        "folder": str(folder),
     }
     return "\n".join(f"  {name:<10} {text}" for name, text in lines.items() if text)
 
@@ -111,27 +130,72 @@ def device_peak_memory_bytes() -> dict[str, int]:
     }
 
 
+def make_hooks(folder: RunFolder, log: Log) -> list[Hook]:
+    """Returns what every run of train.py does beside training: watch, record, save, show."""
+    writers: list[Writer] = [CSVWriter(folder.metrics_csv), JSONLinesWriter(folder.metrics_jsonl)]
+    try:
+        writers.append(TensorBoardWriter(folder.tensorboard))
+    except MissingExtra as error:
+        log.line(f"no TensorBoard files: {error}")
+    return [
+        StopOnSignal(),
+        StopOnNaN(),
+        WriteMetrics(MultiWriter(*writers)),
+        SaveCheckpoint(folder.checkpoints),
+        ProgressBar(line=log.line),
+    ]
+
+
+def finish(folder: RunFolder, log: Log, summary: dict[str, Any]) -> None:
+    """Writes summary.json, history.json and the curves, and shows the last lines of a run."""
+    folder.write_summary(summary)
+    history = summary.get("history")
+    if history:
+        folder.write_history(history)
+        records = read_csv(folder.metrics_csv)
+        _draw(log, plots.plot_history, history, folder.plots / "history.png", records=records)
+    if "train_secs" in summary:
+        log.line(format_summary(summary))
+    if summary.get("test_accuracy") is not None:
+        log.line(f"Test set prediction accuracy: {100 * summary['test_accuracy']:.2f}%")
+    log.line(f"Everything is in {folder.path}")
+
+
 def write_predictions(
-    directory: Path, labels: np.ndarray, probabilities: np.ndarray
-) -> tuple[Path, Path]:
-    """Writes `predictions.csv` (label, predicted, a column a class) and `predictions.npz`.
+    folder: RunFolder, log: Log, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
+) -> float:
+    """Writes `predictions.csv` (label, predicted, a column a class), `.npz`, and two pictures.
 
     Args:
-      directory: Made if need be.
+      folder: Where to.
+      log: Takes what could not be drawn.
+      images: Shape `[num_examples, ...]`.
       labels: True classes, shape `[num_examples]`.
       probabilities: Shape `[num_examples, num_classes]`.
 
     Returns:
-      The two files.
+      The accuracy.
     """
-    directory = make_directory(directory)
-    predicted = probabilities.argmax(axis=1)
-    table, arrays = directory / "predictions.csv", directory / "predictions.npz"
-    with table.open("w", newline="", encoding="utf-8") as file:
+    predicted, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    with (folder.path / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        classes = [f"p{index}" for index in range(probabilities.shape[1])]
-        writer.writerow(["label", "predicted", *classes])
-        rows = zip(labels.tolist(), predicted.tolist(), probabilities.tolist(), strict=True)
-        writer.writerows([label, guess, *row] for label, guess, row in rows)
-    np.savez_compressed(arrays, labels=labels, predicted=predicted, probabilities=probabilities)
-    return table, arrays
+        writer.writerow(["label", "predicted", *(f"p{index}" for index in range(num_classes))])
+        for label, guess, row in zip(labels, predicted, probabilities.tolist(), strict=True):
+            writer.writerow([label, guess, *row])
+    np.savez_compressed(
+        folder.path / "predictions.npz",
+        labels=labels,
+        predicted=predicted,
+        probabilities=probabilities,
+    )
+    confusion, mistakes = folder.plots / "confusion_matrix.png", folder.plots / "worst_mistakes.png"
+    _draw(log, plots.plot_confusion_matrix, labels, predicted, num_classes, confusion)
+    _draw(log, plots.plot_worst_mistakes, images, labels, probabilities, mistakes)
+    return float((predicted == labels).mean())
+
+
+def _draw(log: Log, plot: Callable[..., Path], *args: Any, **kwargs: Any) -> None:
+    try:
+        plot(*args, **kwargs)
+    except MissingExtra as error:
+        log.line(f"no picture: {error}")

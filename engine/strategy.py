@@ -57,12 +57,11 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
 
 def describe_strategy(strategy: tf.distribute.Strategy) -> str:
     """Returns one line for people: devices and replicas."""
-    devices = list(strategy.extended.worker_devices)
-    names = ", ".join(tf.DeviceSpec.from_string(d).device_type for d in devices[:1])
     num_replicas = strategy.num_replicas_in_sync
-    line = f"{num_replicas} x {names}" if names else "1 x default device"
-    if num_replicas > 1 and not tf.config.list_physical_devices("GPU"):
-        line += " (no GPU here: logical CPU devices, for trying things out, not for speed)"
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    line = f"{num_replicas} x {kind}"
+    if num_replicas > 1 and kind == "CPU":
+        line += ", logical devices: there is no GPU here; good for trying out, not for speed"
     return line
 
 

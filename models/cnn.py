@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from models.recipe import Recipe, categorical_accuracy, rmsprop
+from models.recipe import Recipe, categorical_accuracy, optimizer_factory
 
 
 def build(
@@ -43,7 +43,7 @@ RECIPE = Recipe(
     build=build,
     # The tutorial's choice: the ten outputs as ten yes-or-no questions.
     make_loss=keras.losses.BinaryCrossentropy,
-    make_optimizer=rmsprop,
+    make_optimizer=optimizer_factory(keras.optimizers.RMSprop),
     make_metrics=categorical_accuracy,
     epochs=1,
     global_batch_size=64,

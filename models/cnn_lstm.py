@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from models.recipe import Recipe, adam, categorical_accuracy
+from models.recipe import Recipe, categorical_accuracy, optimizer_factory
 
 
 def build(
@@ -12,7 +12,7 @@ def build(
     num_classes: int = 10,
     *,
     filters: int = 32,
-    units: int = 64,
+    units: int = 128,
 ) -> keras.Model:
     """Returns a model of `[batch, *input_shape]` to float32 probabilities `[batch, num_classes]`.
 
@@ -38,8 +38,8 @@ def build(
 RECIPE = Recipe(
     build=build,
     make_loss=keras.losses.CategoricalCrossentropy,
-    make_optimizer=adam,
+    make_optimizer=optimizer_factory(keras.optimizers.Adam, learning_rate=2e-3),
     make_metrics=categorical_accuracy,
     epochs=2,
-    global_batch_size=128,
+    global_batch_size=64,
 )

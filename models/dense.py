@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from models.recipe import Recipe, categorical_accuracy, rmsprop
+from models.recipe import Recipe, categorical_accuracy, optimizer_factory
 
 
 def build(
@@ -30,7 +30,7 @@ def build(
 RECIPE = Recipe(
     build=build,
     make_loss=keras.losses.CategoricalCrossentropy,
-    make_optimizer=rmsprop,
+    make_optimizer=optimizer_factory(keras.optimizers.RMSprop),
     make_metrics=categorical_accuracy,
     epochs=5,
     global_batch_size=128,

@@ -6,7 +6,7 @@ import math
 
 import keras
 
-from models.recipe import Recipe, adam, categorical_accuracy
+from models.recipe import Recipe, categorical_accuracy, optimizer_factory
 
 
 def build(
@@ -33,8 +33,8 @@ def build(
 RECIPE = Recipe(
     build=build,
     make_loss=keras.losses.CategoricalCrossentropy,
-    make_optimizer=adam,
+    make_optimizer=optimizer_factory(keras.optimizers.Adam, learning_rate=2e-3),
     make_metrics=categorical_accuracy,
     epochs=4,
-    global_batch_size=128,
+    global_batch_size=64,
 )

@@ -38,14 +38,20 @@ class Recipe:
         return {"epochs": self.epochs, "global_batch_size": self.global_batch_size}
 
 
-def rmsprop(learning_rate: float | None) -> keras.optimizers.Optimizer:
-    """Returns RMSprop; None is Keras's learning rate, 1e-3."""
-    return _make(keras.optimizers.RMSprop, learning_rate)
+def optimizer_factory(
+    optimizer: Callable[..., keras.optimizers.Optimizer], *, learning_rate: float = 1e-3
+) -> Callable[[float | None], keras.optimizers.Optimizer]:
+    """Returns what a recipe's `make_optimizer` is.
 
+    Args:
+      optimizer: A class of Keras's.
+      learning_rate: The recipe's own, for a caller that passes None; 1e-3 is Keras's default.
+    """
 
-def adam(learning_rate: float | None) -> keras.optimizers.Optimizer:
-    """Returns Adam; None is Keras's learning rate, 1e-3."""
-    return _make(keras.optimizers.Adam, learning_rate)
+    def make_optimizer(chosen: float | None) -> keras.optimizers.Optimizer:
+        return optimizer(learning_rate=learning_rate if chosen is None else chosen)
+
+    return make_optimizer
 
 
 def categorical_accuracy() -> list[keras.metrics.Metric]:
@@ -55,9 +61,3 @@ def categorical_accuracy() -> list[keras.metrics.Metric]:
     example and say 99 % for a model that is right in 95 %.
     """
     return [keras.metrics.CategoricalAccuracy(name="accuracy")]
-
-
-def _make(
-    optimizer: Callable[..., keras.optimizers.Optimizer], learning_rate: float | None
-) -> keras.optimizers.Optimizer:
-    return optimizer() if learning_rate is None else optimizer(learning_rate=learning_rate)

@@ -4,12 +4,14 @@ The order in the list is the order of the calls. Put `StopOnNaN` before `SaveChe
 `EarlyStopping(restore_best_weights=True)` too, so that what they do is done when the end is saved.
 """
 
-from engine.hooks.base import Hook, HookInfo, LambdaHook
+from engine.hooks.base import DIVERGENCE, INTERRUPTED, Hook, HookInfo, LambdaHook
 from engine.hooks.progress_bar import ProgressBar
 from engine.hooks.recording import SaveCheckpoint, WriteMetrics
-from engine.hooks.stopping import EarlyStopping, StopOnNaN
+from engine.hooks.stopping import EarlyStopping, StopOnNaN, StopOnSignal
 
 __all__ = [
+    "DIVERGENCE",
+    "INTERRUPTED",
     "EarlyStopping",
     "Hook",
     "HookInfo",
@@ -17,5 +19,6 @@ __all__ = [
     "ProgressBar",
     "SaveCheckpoint",
     "StopOnNaN",
+    "StopOnSignal",
     "WriteMetrics",
 ]

@@ -13,7 +13,8 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from engine.state import Progress, TrainState
 
-DIVERGENCE = "divergence: "
+DIVERGENCE = "divergence"
+INTERRUPTED = "interrupted"
 HOOK_METHODS = (
     "on_train_begin",
     "on_epoch_begin",

@@ -1,15 +1,17 @@
-"""Hooks that end a run before its last epoch: EarlyStopping and StopOnNaN."""
+"""Hooks that end a run before its last epoch: EarlyStopping, StopOnNaN and StopOnSignal."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from engine import checkpoint
-from engine.hooks.base import DIVERGENCE, Hook, HookInfo, check_period
+from engine.hooks.base import DIVERGENCE, INTERRUPTED, Hook, HookInfo, check_period
 
 if TYPE_CHECKING:
     from engine.state import TrainState
@@ -105,7 +107,7 @@ class EarlyStopping(Hook):
                 self._remember(info.state, epoch)
             if self.baseline is None or self._is_improvement(current, self.baseline):
                 self.wait = 0
-        elif self.wait >= self.patience and epoch > 0:
+        elif self.wait >= self.patience:
             self.stopped_epoch = epoch
             info.request_stop(
                 f"early stopping: {self.monitor} has not improved on {self.best:g} "
@@ -176,8 +178,39 @@ class StopOnNaN(Hook):
         for name, value in info.logs.items():
             is_loss = name.endswith("loss") and not name.startswith("val_")
             if is_loss and not np.all(np.isfinite(value)):
-                info.request_stop(f"{DIVERGENCE}{name} is {value} at step {info.logs_step}")
+                info.request_stop(f"{DIVERGENCE}: {name} is {value} at step {info.logs_step}")
                 return
+
+
+class StopOnSignal(Hook):
+    """Ends the run after the current execution on Ctrl-C (SIGINT) or SIGTERM, so that it can be saved.
+
+    The reason is `INTERRUPTED`. A second signal is not caught: it ends the process at once. Context:
+    the main thread, which alone may take signals.
+    """
+
+    def __init__(self) -> None:
+        """Takes nothing; signals are caught between `on_train_begin` and `on_train_end`."""
+        self._previous: dict[int, Any] = {}
+
+    def on_train_begin(self, info: HookInfo) -> None:
+        """Starts to catch the signals."""
+
+        def request(signal_number: int, frame: FrameType | None) -> None:
+            info.request_stop(INTERRUPTED, immediately=True)
+            self._restore()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, request)
+
+    def on_train_end(self, info: HookInfo) -> None:
+        """Puts the earlier handlers back."""
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
 
 
 def _weights(state: TrainState) -> list[keras.Variable]:

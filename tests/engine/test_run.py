@@ -82,6 +82,13 @@ def test_of_many_that_ask_for_one_folder_one_gets_it(tmp_path):
     assert len(outcomes) == 8
 
 
+def test_a_process_that_comes_between_the_look_and_the_claim_is_noticed(tmp_path, monkeypatch):
+    RunFolder.at(tmp_path)
+    monkeypatch.setattr(run_lib, "_RUN_FILES", ())  # The look saw nothing yet.
+    with pytest.raises(ValueError, match="holds a run already"):
+        RunFolder.at(tmp_path)
+
+
 @pytest.mark.parametrize(
     "make", [RunFolder.at, lambda p: RunFolder.create(p, model="m", dataset="d")]
 )

@@ -1,0 +1,70 @@
+"""make_strategy, its errors, and what it does to a data set."""
+
+from __future__ import annotations
+
+import pytest
+import tensorflow as tf
+
+from engine.config import ConfigError, TrainConfig
+from engine.strategy import describe_strategy, distribute_dataset, make_strategy
+
+pytestmark = pytest.mark.skipif(
+    bool(tf.config.list_physical_devices("GPU")), reason="is about a machine with no GPU"
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "strategy_class", "num_replicas"),
+    [
+        ({"strategy": "one_device"}, tf.distribute.OneDeviceStrategy, 1),
+        ({"strategy": "mirrored"}, tf.distribute.MirroredStrategy, 2),
+        ({"strategy": "mirrored", "num_replicas": 1}, tf.distribute.MirroredStrategy, 1),
+        ({"strategy": "mirrored", "num_replicas": 4}, tf.distribute.MirroredStrategy, 4),
+    ],
+)
+def test_names(fields, strategy_class, num_replicas):
+    strategy = make_strategy(TrainConfig(**fields))
+    assert isinstance(strategy, strategy_class)
+    assert strategy.num_replicas_in_sync == num_replicas
+
+
+def test_default_is_tensorflows_own():
+    assert make_strategy(TrainConfig()) is tf.distribute.get_strategy()
+
+
+def test_more_replicas_than_devices_is_an_error():
+    with pytest.raises(ConfigError, match=r"num_replicas=5 .* 4 logical CPU devices") as raised:
+        make_strategy(TrainConfig(strategy="mirrored", num_replicas=5))
+    assert "\n" not in str(raised.value)
+
+
+def test_more_replicas_than_gpus_is_an_error(monkeypatch):
+    monkeypatch.setattr(
+        tf.config, "list_logical_devices",
+        lambda kind: [tf.config.LogicalDevice("/device:GPU:0", "GPU")] if kind == "GPU" else [],
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"num_replicas=2 .* 1 GPU devices: ask for 1 or fewer"):
+        make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
+
+
+def test_description_says_that_logical_cpus_are_not_for_speed():
+    mirrored = describe_strategy(make_strategy(TrainConfig(strategy="mirrored", num_replicas=2)))
+    assert mirrored.startswith("2 x CPU")
+    assert "no GPU here" in mirrored
+    assert "no GPU here" not in describe_strategy(make_strategy(TrainConfig()))
+
+
+def test_global_batches_are_split_in_the_order_of_the_data():
+    strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
+    dataset = tf.data.Dataset.range(6).batch(4)
+    parts = [
+        [value.numpy().tolist() for value in strategy.experimental_local_results(batch)]
+        for batch in distribute_dataset(strategy, dataset)
+    ]
+    assert parts == [[[0, 1], [2, 3]], [[4], [5]]]
+
+
+def test_distributed_data_set_stays_as_it_is():
+    strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
+    distributed = distribute_dataset(strategy, tf.data.Dataset.range(6).batch(4))
+    assert distribute_dataset(strategy, distributed) is distributed
