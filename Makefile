@@ -56,7 +56,7 @@ parity: $(has_dev) ## the promise against fit: equal bits
 	@$(python) -m pytest tests/parity $(PYTEST_ARGS)
 
 bench: $(has_train) ## images a second against fit; flags in ARGS="..."
-	@$(python) -m benchmarks $(ARGS)
+	@$(python) -m benchmarks.throughput $(ARGS)
 
 clean: ## remove caches and build outputs; .venv and runs/ stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

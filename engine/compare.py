@@ -225,7 +225,7 @@ class _Sides:
 
     def _start(self, dataset: Any, initial: Values | None) -> TrainState:
         policy = keras.config.dtype_policy()
-        keras.utils.clear_session()  # equal names on both sides; it forgets the policy, too
+        keras.utils.clear_session(free_memory=False)  # equal names on both sides; it forgets the policy, too
         keras.config.set_dtype_policy(policy)
         keras.utils.set_random_seed(self.config.seed or 0)
         with self._strategy.scope():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import functools
 import json
 import tomllib
 import types
@@ -254,8 +255,13 @@ def _from_text(text: str, legal_types: tuple[type, ...]) -> Any:
 
 
 def _types(field: dataclasses.Field[Any]) -> tuple[type, ...]:
-    hint = typing.get_type_hints(TrainConfig)[field.name]
+    hint = _hints()[field.name]
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(TrainConfig)
 
 
 def _check_field(field: dataclasses.Field[Any], value: Any) -> None:

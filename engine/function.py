@@ -113,8 +113,11 @@ def make_train_function(
     return StepFunction(train_step, state, strategy, jit_compile=jit_compile)
 
 
-# Evaluation differs in the step alone.
-make_eval_function = make_train_function
+def make_eval_function(
+    eval_step: StepFn, state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig
+) -> StepFunction:
+    """Returns a function that performs N steps of `eval_step`; see `make_train_function`."""
+    return make_train_function(eval_step, state, strategy, config)
 
 
 def make_predict_function(

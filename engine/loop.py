@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -105,10 +105,12 @@ def fit(
     """
     run = _Run(state, hooks)
     run.begin(config, resume=resume)
+    run.info.has_validation = validation_data is not None
     source = _Source(dataset, state.strategy, config.steps_per_epoch, class_weight)
     state.build(source.element_spec)
     state.progress.steps_per_epoch = source.steps_per_epoch
-    function = make_train_function(train_step, state, state.strategy, config)
+    function = _function(make_train_function, train_step, state, config)
+    num_traces_before = function.num_traces
     planner = _Planner(config, hooks)
     evaluation = None
     if validation_data is not None:
@@ -131,8 +133,8 @@ def fit(
         if not run.info.stops_now:
             _finalize(state)
     finally:
-        run.history.num_traces = function.num_traces
-        run.history.num_traces += evaluation.function.num_traces if evaluation else 0
+        run.history.num_traces = function.num_traces - num_traces_before
+        run.history.num_traces += evaluation.num_traces if evaluation else 0
         run.history.stop_reason = run.info.stop_reason
         run.end()
     return run.history
@@ -305,23 +307,30 @@ class _Source:
             self.iterator = iter(self._dataset)
 
     def executions(
-        self, function: StepFunction, planner: _Planner, run: _Run, *, step: int = 0
+        self,
+        function: StepFunction,
+        planner: _Planner,
+        should_stop: Callable[[], bool],
+        *,
+        step: int = 0,
+        num_steps_completed: int = 0,
     ) -> Iterator[tuple[int, Logs]]:
         """Yields the steps done and the logs of each execution until the epoch or the data end."""
         while (num_left := self._num_left(step)) != 0:
-            size = planner.next_size(num_left, run.state.progress.num_steps_completed)
+            size = planner.next_size(num_left, num_steps_completed)
             logs = function(self.iterator, tf.constant(size))
             # Where the size is known, the device is not waited for.
             num_done = size if self._cardinality else int(function.num_steps_done)
             step += num_done
+            num_steps_completed += num_done
             self._num_seen += num_done
             if num_done:
                 yield num_done, logs
                 planner.measure(num_done)
-            if run.info.stops_now or run.info.stop_reason is not None:
-                return
             if num_done < size:
                 break
+            if should_stop():
+                return
         self._end_epoch(step)
 
     def _num_left(self, step: int) -> int | None:
@@ -351,7 +360,12 @@ class _Evaluation:
         self._config = config
         self._source = _Source(dataset, state.strategy, config.validation_steps)
         state.build(self._source.element_spec)
-        self.function = make_eval_function(eval_step, state, state.strategy, config)
+        self.function = _function(make_eval_function, eval_step, state, config)
+        self._num_traces_before = self.function.num_traces
+
+    @property
+    def num_traces(self) -> int:
+        return self.function.num_traces - self._num_traces_before
 
     def run(self, run: _Run) -> Logs:
         run.call("on_eval_begin")
@@ -360,7 +374,8 @@ class _Evaluation:
         self._source.begin_epoch(0)
         logs: Logs = {}
         planner = _Planner(self._config)
-        for _, logs in self._source.executions(self.function, planner, run):
+        # A stop that was asked for in training does not cut this short: fit validates then, too.
+        for _, logs in self._source.executions(self.function, planner, lambda: run.info.stops_now):
             pass
         logs = _to_host(_merge_results(logs, run.state))
         run.set_logs(logs, run.state.progress.num_steps_completed)
@@ -381,7 +396,14 @@ def _train_epoch(
     started_at = time.perf_counter()
     source.begin_epoch(epoch, step)
     pending: tuple[Logs, int] | None = None
-    for num_done, logs in source.executions(function, planner, run, step=step):
+    executions = source.executions(
+        function,
+        planner,
+        lambda: run.info.stop_reason is not None,
+        step=step,
+        num_steps_completed=progress.num_steps_completed,
+    )
+    for num_done, logs in executions:
         progress.step += num_done
         progress.num_steps_completed += num_done
         if pending is not None:
@@ -395,6 +417,17 @@ def _train_epoch(
     if run.step_logs:
         _wait_for_device(run.step_logs)
     return time.perf_counter() - started_at
+
+
+def _function(
+    make: Callable[..., StepFunction], step: StepFn, state: TrainState, config: TrainConfig
+) -> StepFunction:
+    # As in Keras, a second call of fit or evaluate on the same state does not trace again.
+    key = (make.__name__, step, config.jit_compile)
+    if key not in state.functions:
+        state.functions[key] = make(step, state, state.strategy, config)
+    function: StepFunction = state.functions[key]
+    return function
 
 
 def _finalize(state: TrainState) -> None:

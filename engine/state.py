@@ -80,6 +80,7 @@ class TrainState:
         self.model = model
         self.strategy = tf.distribute.get_strategy()
         self.progress = Progress()
+        self.functions: dict[Any, Any] = {}  # compiled functions over this state; the loop's cache
         self.extras = dict(extras or {})
         model.compile(
             optimizer=optimizer or getattr(model, "optimizer", None) or "rmsprop",

@@ -19,7 +19,7 @@ tf.config.set_logical_device_configuration(
 @pytest.fixture(autouse=True)
 def fresh_keras():
     """Each test starts with Keras's names, policy and seed at their defaults."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)  # a garbage collection a test takes a minute
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("float32")
     yield

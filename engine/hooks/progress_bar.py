@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -59,7 +60,7 @@ class ProgressBar(Hook):
                 unit="step",
                 file=self._stream,
                 leave=False,
-                dynamic_ncols=True,
+                **_width_options(self._stream),
             )
 
     def on_execution_end(self, info: HookInfo) -> None:
@@ -106,6 +107,15 @@ class ProgressBar(Hook):
         secs = time.monotonic() - self._epoch_start_secs
         logs = _format_logs(info.logs, separator=" - ")
         return " - ".join(part for part in (_title(info), steps, f"{secs:.1f} s", logs) if part)
+
+
+def _width_options(stream: TextIO) -> dict[str, Any]:
+    # Terminals of containers and CI often tell a size of 0 by 0, on which tqdm shows nothing.
+    try:
+        num_columns = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):  # The stream has no file descriptor, or a strange one.
+        num_columns = 0
+    return {"dynamic_ncols": True} if num_columns else {"ncols": 80, "nrows": 24}
 
 
 def _title(info: HookInfo) -> str:

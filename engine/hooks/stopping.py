@@ -183,10 +183,10 @@ class StopOnNaN(Hook):
 
 
 class StopOnSignal(Hook):
-    """Ends the run after the current execution on Ctrl-C (SIGINT) or SIGTERM, so that it can be saved.
+    """Ends the run after the current execution on Ctrl-C (SIGINT) or SIGTERM, so that it is saved.
 
-    The reason is `INTERRUPTED`. A second signal is not caught: it ends the process at once. Context:
-    the main thread, which alone may take signals.
+    The reason is `INTERRUPTED`. A second signal is not caught: it ends the process at once.
+    Context: the main thread, which alone may take signals.
     """
 
     def __init__(self) -> None:
@@ -209,7 +209,8 @@ class StopOnSignal(Hook):
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            # None: a handler that was not set from Python, which cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._previous.clear()
 
 

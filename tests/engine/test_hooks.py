@@ -1,7 +1,9 @@
 """Hooks see what the loop does; each does at the right moment what it promises."""
 
 import io
+import os
 import re
+import signal
 import types
 from pathlib import Path
 
@@ -141,6 +143,14 @@ def test_on_a_terminal_the_bar_gives_way_to_one_line_an_epoch():
     lines = [line.rpartition("\r")[2] for line in shown.split("\n") if line.strip()]
     assert [line.partition(" - ")[0] for line in lines] == ["Epoch 1/3", "Epoch 2/3"]
     assert lines[1].endswith("loss: 0.2500")
+
+
+def test_a_terminal_that_tells_no_width_has_a_bar_too(monkeypatch):
+    stream = _Terminal()
+    stream.fileno = lambda: 1
+    monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((0, 0)))
+    _drive(hooks.ProgressBar(stream=stream), _info(), [{"loss": 0.5}])
+    assert "Epoch 1/3:   0%|" in stream.getvalue()
 
 
 def test_the_bar_is_finished_after_an_exception_and_starts_where_a_run_resumes():
@@ -337,6 +347,22 @@ def test_stop_on_nan_looks_at_training_losses_only():
     hooks.StopOnNaN().on_execution_end(info)
     hooks.StopOnNaN().on_epoch_end(info)
     assert info.stop_reason is None
+
+
+# StopOnSignal.
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_to_stop_once_and_the_handlers_come_back(number):
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    info, hook = _info(), hooks.StopOnSignal()
+    hook.on_train_begin(info)
+    signal.raise_signal(number)
+    assert info.stop_reason == hooks.INTERRUPTED and info.stops_now
+    # The next one is not caught: a run that hangs can be ended.
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+    hook.on_train_end(info)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 # SaveCheckpoint.

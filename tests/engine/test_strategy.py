@@ -47,6 +47,12 @@ def test_more_replicas_than_gpus_is_an_error(monkeypatch):
         make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
 
 
+def test_batch_that_leaves_a_replica_empty_is_an_error():
+    config = TrainConfig(strategy="mirrored", global_batch_size=1)  # two logical CPUs by default
+    with pytest.raises(ConfigError, match="global_batch_size=1 is less than"):
+        make_strategy(config)
+
+
 def test_description_says_that_logical_cpus_are_not_for_speed():
     mirrored = describe_strategy(make_strategy(TrainConfig(strategy="mirrored", num_replicas=2)))
     assert mirrored.startswith("2 x CPU")

@@ -1,0 +1,136 @@
+"""TrainState: what it compiles, builds, names and refuses."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from engine.config import TrainConfig
+from engine.state import TrainState
+from engine.strategy import make_strategy
+
+BATCH_SPEC = (tf.TensorSpec((None, 4), tf.float32), tf.TensorSpec((None, 2), tf.float32))
+
+
+def build_model():
+    layers = [keras.Input((4,)), keras.layers.Dense(2), keras.layers.Dropout(0.5)]
+    return keras.Sequential(layers)
+
+
+def test_extra_optimizer_must_be_built():
+    with pytest.raises(ValueError, match=r"extras\['critic_optimizer'\].*not built.*\.build\("):
+        TrainState(build_model(), "sgd", extras={"critic_optimizer": keras.optimizers.Adam()})
+
+
+@pytest.mark.parametrize("name", ["model", "optimizer"])
+def test_extras_cannot_take_the_names_of_what_the_state_owns(name):
+    with pytest.raises(ValueError, match=f"extras\\['{name}'\\]"):
+        TrainState(build_model(), "sgd", extras={name: keras.Variable(1.0)})
+
+
+def test_optimizer_of_a_compiled_model_is_kept():
+    model = build_model()
+    model.compile(optimizer="nadam", loss="mse")
+    assert isinstance(TrainState(model, loss="mse").optimizer, keras.optimizers.Nadam)
+    assert isinstance(TrainState(build_model(), loss="mse").optimizer, keras.optimizers.RMSprop)
+
+
+def test_mixed_float16_wraps_the_optimizer():
+    keras.config.set_dtype_policy("mixed_float16")
+    state = TrainState(build_model(), keras.optimizers.SGD(clipnorm=1.0), loss="mse")
+    assert isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert state.optimizer.inner_optimizer.clipnorm == 1.0
+    state.build(BATCH_SPEC)
+    assert float(state.scale_loss(tf.constant(2.0))) == 2.0 * 2**15
+
+
+def test_scale_is_one_in_other_precisions():
+    state = TrainState(build_model(), "sgd", loss="mse")
+    assert float(state.scale_loss(tf.constant(2.0))) == 2.0
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_build_makes_every_variable_inside_the_scope(num_replicas):
+    strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=num_replicas))
+    with strategy.scope():
+        model = keras.Sequential([keras.layers.Dense(2)])  # not built: no Input
+        state = TrainState(model, "adam", loss="mse", metrics=["mae"])
+    state.build(BATCH_SPEC)
+    names = [name for name, _ in state.named_variables()]
+    assert model.built and state.optimizer.built
+    assert {"model/sequential/dense/kernel", "optimizer/adam/iteration"} <= set(names)
+    for _, variable in state.named_variables():
+        assert len(strategy.experimental_local_results(variable.value)) == num_replicas
+    assert state.metrics_result().keys() == {"loss", "mae"}
+
+
+def test_build_twice_changes_nothing():
+    state = TrainState(build_model(), "adam", loss="mse")
+    state.build(BATCH_SPEC)
+    names, digest = [n for n, _ in state.named_variables()], state.weights_sha256()
+    state.build(BATCH_SPEC)
+    assert ([n for n, _ in state.named_variables()], state.weights_sha256()) == (names, digest)
+
+
+def test_named_variables_are_all_once_with_unique_names():
+    model, other = build_model(), build_model()
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(other.trainable_variables)
+    count = keras.Variable(0.0, name="count")
+    extras = {"other": other, "other_optimizer": optimizer, "count": count, "again": count}
+    state = TrainState(model, "sgd", loss="mse", extras=extras)
+    state.build(BATCH_SPEC)
+    named = state.named_variables()
+    names, variables = [n for n, _ in named], [v for _, v in named]
+    assert len(set(names)) == len(names)
+    assert len({id(v) for v in variables}) == len(variables)
+    owned = [*model.variables, *state.optimizer.variables, *other.variables, *optimizer.variables]
+    assert {id(v) for v in variables} == {id(v) for v in [*owned, count]}
+    assert sum("seed_generator" in name for name in names) == 2  # dropout of both models
+    assert "count/count" in names and "again/count" not in names
+
+
+def test_two_layers_of_one_name_get_different_names():
+    layers = [keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dense(4)]
+    model = keras.Sequential(layers)
+    for variable in model.variables:
+        variable._path = "same"
+    names = [n for n, _ in TrainState(model, "sgd", loss="mse").named_variables()]
+    assert names[:4] == ["model/same", "model/same#2", "model/same#3", "model/same#4"]
+
+
+def test_digest_sees_each_weight():
+    state = TrainState(build_model(), "sgd", loss="mse")
+    before = state.weights_sha256()
+    kernel = state.model.layers[0].kernel
+    value = kernel.numpy()
+    kernel.assign(np.nextafter(value, np.inf, dtype="float32"))
+    assert state.weights_sha256() != before
+    kernel.assign(value)
+    assert state.weights_sha256() == before
+
+
+def test_loss_is_the_global_mean_after_the_sum_over_replicas():
+    strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
+    y = tf.constant([[1.0, 1.0], [3.0, 3.0]])
+    with strategy.scope():
+        state = TrainState(build_model(), "sgd", loss="mse")
+    state.build(BATCH_SPEC)
+
+    @tf.function
+    def losses():
+        def replica():
+            index = tf.distribute.get_replica_context().replica_id_in_sync_group
+            x, target = tf.ones((1, 4)), y[index : index + 1]
+            loss = state.compute_loss(x, target, tf.zeros((1, 2)))
+            state.update_metrics(loss, x, target, tf.zeros((1, 2)))
+            return loss
+
+        return strategy.reduce("SUM", strategy.run(replica), axis=None)
+
+    assert float(losses()) == 5.0  # the mean of 1, 1, 9, 9
+    assert float(state.metrics_result()["loss"]) == 5.0
+    state.reset_metrics()
+    assert float(state.metrics_result()["loss"]) == 0.0
