@@ -82,7 +82,7 @@ class Run:
         return state
 
     def count_examples(self, epoch_steps: Sequence[int]) -> int:
-        """Returns how many examples were in so many steps; the last batch of an epoch is smaller."""
+        """Returns how many examples were in the steps of each epoch; a last batch is smaller."""
         num_train, batch_size = len(self.arrays.x_train), self.config.global_batch_size
         return sum(min(steps * batch_size, num_train) for steps in epoch_steps)
 

@@ -1,1 +1,1 @@
-"""Benchmarks: how fast the engine is, against `keras.Model.fit` on the same work with the same bits."""
+"""Benchmarks: how fast the engine is, on the same work and with the same bits as fit."""

@@ -1,9 +1,10 @@
-"""Images a second of the engine over `keras.Model.fit`: same model, batches, machine, process and bits.
+"""Images a second, the engine over `keras.Model.fit`: same model, batches, process and bits.
 
     python -m benchmarks.throughput --workload tiny
 
-Every arm trains one epoch a round, in turn, and the first round is not counted. A ratio is the median over
-rounds of one arm's speed over another's in the same round, because the speed of a shared machine drifts.
+Every arm trains one epoch a round, in turn, and the first round is not counted. A ratio is the
+median over rounds of one arm's speed over another's in the same round, because the speed of a
+shared machine drifts.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def measure(workload: Workload, num_rounds: int) -> dict[str, list[float]]:
 
 
 def summarize(speeds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Returns for each arm the median, the quartiles, and the median of the engine's ratio over it."""
+    """Returns for each arm its median, its quartiles, and the median ratio of the engine to it."""
     return {
         name: {
             "median": statistics.median(values),
@@ -152,7 +153,9 @@ def to_table(summary: dict[str, dict[str, float]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures one workload and prints, and if asked writes, what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--workload", choices=WORKLOADS, default="tiny")
     parser.add_argument("--num_rounds", type=int, default=9, help="counted epochs of each arm")
     parser.add_argument("--output", type=Path, help="JSON file for raw samples and environment")
@@ -160,7 +163,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     workload = WORKLOADS[arguments.workload]
     speeds = measure(workload, arguments.num_rounds)
     summary = summarize(speeds)
-    print(f"{arguments.workload}: {workload}, medians of {arguments.num_rounds} epochs after the first")
+    print(
+        f"{arguments.workload}: {workload}, "
+        f"medians of {arguments.num_rounds} epochs after the first"
+    )
     print(to_table(summary))
     if arguments.output:
         record = {

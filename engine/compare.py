@@ -1,4 +1,4 @@
-"""compare_with_fit: trains a model twice, with the engine and with `keras.Model.fit`, bit against bit."""
+"""compare_with_fit: trains a model twice, with the engine and with fit, bit against bit."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ class Comparison:
             return "void: training changed no variable, so that nothing was shown."
         if self.is_equal:
             moved = sum(v.has_moved for v in self.variables)
-            return f"equal: all bits of {len(self.variables)} variables ({moved} moved) and all logs."
+            return (
+                f"equal: all bits of {len(self.variables)} variables ({moved} moved) and all logs."
+            )
         return f"DIFFERENT: {self.first_difference}"
 
 
@@ -103,14 +105,15 @@ def compare_with_fit(
     class_weight: Mapping[int, float] | None = None,
     hooks: tuple[Hook, ...] = (),
 ) -> Comparison:
-    """Trains twice from the same initial weights on the same batches, with the engine and with `fit`.
+    """Trains twice from the same weights on the same batches, with the engine and with `fit`.
 
     Context: cross-replica, on the host, outside `strategy.scope()`. Keras's session is cleared.
 
     Args:
       make_state: Makes a fresh state; called inside the strategy's scope, with the global seed set.
       make_dataset: Makes a fresh data set. Under a strategy, fit takes one batch to build the model
-        before it trains: the order must be fixed, or the data set have `seek` as the pipeline's has.
+        before it trains: the order must be fixed, or the data set have `seek`, like the
+        pipeline's.
       config: As for `fit`; `jit_compile` is given to both sides. Keras runs one step an execution.
       make_validation_data: Likewise, for validation.
       strategy: Default: TensorFlow's own for one device.
@@ -118,8 +121,8 @@ def compare_with_fit(
       hooks: For the engine's side.
 
     Returns:
-      What was found. If the two differ, both are trained again and compared after each step, to name
-      the first one at which they part.
+      What was found. If the two differ, both are trained again and compared after each step, to
+      name the first one at which they part.
     """
     sides = _Sides(
         make_state, make_dataset, config, make_validation_data,
@@ -225,14 +228,16 @@ class _Sides:
 
     def _start(self, dataset: Any, initial: Values | None) -> TrainState:
         policy = keras.config.dtype_policy()
-        keras.utils.clear_session(free_memory=False)  # equal names on both sides; it forgets the policy, too
+        # For equal names on both sides. It forgets the policy, too.
+        keras.utils.clear_session(free_memory=False)
         keras.config.set_dtype_policy(policy)
         keras.utils.set_random_seed(self.config.seed or 0)
         with self._strategy.scope():
             state = self._make_state()
         state.build(dataset.element_spec)
-        for name, variable in state.named_variables() if initial is not None else ():
-            assign_local_values(variable, initial[name])
+        if initial is not None:
+            for name, variable in state.named_variables():
+                assign_local_values(variable, initial[name])
         return state
 
 
@@ -302,5 +307,3 @@ def _same_history(a: Mapping[str, list[Any]], b: Mapping[str, list[Any]]) -> boo
 
 def _and_more(names: list[str]) -> str:
     return f" and {len(names)} more." if names else "."
-
-

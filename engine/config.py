@@ -24,7 +24,7 @@ FAST_DEV_RUN_STEPS = 8
 
 
 class ConfigError(ValueError):
-    """A person passed a value that is not legal: the message names it, the legal ones and the cure."""
+    """A value is not legal: the message names it, the legal ones and the cure."""
 
 
 def _option(default: Any, group: str, help_text: str, **metadata: Any) -> Any:
@@ -45,11 +45,15 @@ class TrainConfig:
     model: str = _option("cnn", "what", "name in the model registry")
     dataset: str = _option("mnist", "what", "name of the data set")
 
-    epochs: int = _option(1, "training", "index of the last epoch, plus one", minimum=1)
+    epochs: int = _option(
+        1, "training", "index of the last epoch, plus one; a model's recipe has its own", minimum=1
+    )
     initial_epoch: int = _option(0, "training", "index of the first epoch", minimum=0)
     global_batch_size: int = _option(
-        64, "training", "examples a step over all replicas together", minimum=1, alias="batch_size"
-    )
+        64, "training",
+        "examples a step, over all replicas together; a model's recipe has its own",
+        minimum=1, alias="batch_size",
+    )  # fmt: skip
     learning_rate: float | None = _option(
         None, "training", "the optimizer's; none: the recipe's own", above=0
     )
@@ -61,7 +65,9 @@ class TrainConfig:
     validation_steps: int | None = _option(
         None, "training", "steps in a validation; none: all of the data", minimum=1
     )
-    seed: int | None = _option(0, "training", "of weights, dropout and order; none: unseeded", minimum=0)
+    seed: int | None = _option(
+        0, "training", "of weights, dropout and order; none: unseeded", minimum=0
+    )
     fast_dev_run: bool = _option(
         False, "training", f"one epoch of {FAST_DEV_RUN_STEPS} steps, to see that all works"
     )
@@ -72,7 +78,10 @@ class TrainConfig:
     )
     precision: str = _option("float32", "execution", "dtype policy", choices=PRECISIONS)
     jit_compile: bool | str = _option(
-        "auto", "execution", "XLA: auto (Keras's rule), true or false", choices=("auto", True, False)
+        "auto",
+        "execution",
+        "XLA: auto (Keras's rule), true or false",
+        choices=("auto", True, False),
     )
     steps_per_execution: int | str = _option(
         "auto", "execution", "steps in one host call; auto: about a tenth of a second", minimum=1
@@ -89,7 +98,9 @@ class TrainConfig:
     data_dir: str | None = _option(None, "data", "folder of the data set; none: the user's cache")
 
     run_dir: str | None = _option(None, "output", "folder of this run; none: a new one in runs/")
-    checkpoint: str | None = _option(None, "output", "file to start from, to evaluate or predict with")
+    checkpoint: str | None = _option(
+        None, "output", "file to start from, to evaluate or predict with"
+    )
     resume: bool = _option(False, "output", "go on with the run in --run_dir")
 
     def __post_init__(self) -> None:
@@ -109,6 +120,11 @@ class TrainConfig:
             raise ConfigError(
                 f"global_batch_size={self.global_batch_size} is less than "
                 f"num_replicas={self.num_replicas}: give each replica one example or more."
+            )
+        if self.strategy == "mirrored" and self.jit_compile is True and self.num_replicas != 1:
+            raise ConfigError(
+                "jit_compile=true with strategy='mirrored': XLA cannot compile the exchange "
+                "between replicas. Use jit_compile='auto', or one replica."
             )
         if self.resume and self.run_dir is None:
             raise ConfigError("resume needs run_dir: name the folder of the run to go on with.")
@@ -133,20 +149,24 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
             f"config file {str(path)!r} cannot be read as JSON or TOML: {error}"
         ) from error
     if not isinstance(values, dict):
-        raise ConfigError(f"config file {str(path)!r} must hold an object of fields, not a {values!r}")
+        raise ConfigError(
+            f"config file {str(path)!r} must hold an object of fields, not a {values!r}"
+        )
     values = {key.replace("-", "_"): value for key, value in values.items()}
     names = _names()
     for key in values:
         if key not in names:
-            raise ConfigError(f"config file {str(path)!r}: unknown key {key!r}. {_hint(key, names)}")
+            raise ConfigError(
+                f"config file {str(path)!r}: unknown key {key!r}. {_hint(key, names)}"
+            )
     return {names[key]: value for key, value in values.items()}
 
 
 def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
     """Reads the command line; only the flags that were given are in the result.
 
-    `-` and `_` are the same in a flag. `config` and `print_config` are in the result besides fields.
-    On wrong usage it prints one line and exits with 2, as `--help` exits with 0.
+    `-` and `_` are the same in a flag. `config` and `print_config` are in the result besides
+    fields. On wrong usage it prints one line and exits with 2, as `--help` exits with 0.
     """
     parser = _Parser(prog=prog, description=description, allow_abbrev=False, add_help=True)
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -154,10 +174,14 @@ def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str
         name = field.metadata["group"]
         group = groups.setdefault(name, parser.add_argument_group(name))
         _add_flag(group, field)
-    for name, arguments in {
-        "--config": {"metavar": "FILE", "help": "JSON or TOML; flags win over it, it wins over recipes"},
+    more: dict[str, dict[str, Any]] = {
+        "--config": {
+            "metavar": "FILE",
+            "help": "JSON or TOML; flags win over it, it wins over recipes",
+        },
         "--print_config": {"action": "store_true", "help": "print the whole config and leave"},
-    }.items():
+    }
+    for name, arguments in more.items():
         groups["output"].add_argument(name, default=argparse.SUPPRESS, **arguments)
     flags, unknown = parser.parse_known_args([_underscores(arg) for arg in argv])
     if unknown:
@@ -274,7 +298,9 @@ def _check_field(field: dataclasses.Field[Any], value: Any) -> None:
     choices = field.metadata.get("choices")
     if choices and value not in choices:
         legal = ", ".join(map(_show, choices))
-        raise ConfigError(f"{field.name}={value!r} is not one of: {legal}.{nearest(value, choices)}")
+        raise ConfigError(
+            f"{field.name}={value!r} is not one of: {legal}.{nearest(value, choices)}"
+        )
     if isinstance(value, str) and "minimum" in field.metadata and value != field.default:
         raise ConfigError(f"{field.name}={value!r} must be a number or {field.default!r}.")
     minimum, above = field.metadata.get("minimum"), field.metadata.get("above")

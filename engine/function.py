@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from engine.config import TrainConfig
+from engine.config import ConfigError, TrainConfig
 from engine.state import Batch, Logs, TrainState
 from engine.step import predict_step as default_predict_step
 
@@ -17,8 +17,8 @@ StepFn = Callable[[TrainState, Batch], Logs | None]
 class StepFunction:
     """Runs a step on the next N batches of an iterator, in one call from the host.
 
-    The graph is traced once for a run: the number of steps is a tensor, and the partial last batch has
-    an unknown leading dimension like every other.
+    The graph is traced once for a run: the number of steps is a tensor, and the partial last batch
+    has an unknown leading dimension like every other.
 
     Attributes:
       num_traces: How often the graph was traced; 1 after the first call, unless the batches change
@@ -28,7 +28,12 @@ class StepFunction:
     """
 
     def __init__(
-        self, step: StepFn, state: TrainState, strategy: tf.distribute.Strategy, *, jit_compile: bool
+        self,
+        step: StepFn,
+        state: TrainState,
+        strategy: tf.distribute.Strategy,
+        *,
+        jit_compile: bool,
     ) -> None:
         """Use `make_train_function` or `make_eval_function`."""
         self._step = step
@@ -57,9 +62,10 @@ class StepFunction:
         """
         if not tf.is_tensor(num_steps):
             raise TypeError(
-                f"num_steps must be a tensor, got {num_steps!r}: each new Python number would trace "
-                f"the graph again. Pass tf.constant({num_steps!r})."
+                f"num_steps must be a tensor, got {num_steps!r}: each new Python number would "
+                f"trace the graph again. Pass tf.constant({num_steps!r})."
             )
+        logs: Logs
         self.num_steps_done, logs = self._run(iterator, num_steps)
         return logs
 
@@ -77,9 +83,11 @@ class StepFunction:
             logs = self._strategy.run(one_replica, args=(batch,))
             return {name: self._mean_over_replicas(value) for name, value in logs.items()}
 
-        # The step is a function of its own, as it is in fit: XLA compiles it and not the loop around
-        # it, and its outputs are known before the loop is traced.
-        compiled_step = tf.function(one_step, autograph=False, jit_compile=self._jit_compile or None)
+        # The step is a function of its own, as it is in fit: XLA compiles it and not the loop
+        # around it, and its outputs are known before the loop is traced.
+        compiled_step = tf.function(
+            one_step, autograph=False, jit_compile=self._jit_compile or None
+        )
         outputs = compiled_step.get_concrete_function(iterator.element_spec).structured_outputs
         num_done, step_logs = _loop(compiled_step, iterator, num_steps, _zeros_like_spec(outputs))
         # Results are computed here, once an execution and not once a step.
@@ -107,7 +115,7 @@ def make_train_function(
       `logs = train_function(iterator, num_steps)`; see `StepFunction`.
 
     Raises:
-      ValueError: If `jit_compile` is asked for under several replicas.
+      ConfigError: If `jit_compile` is asked for under several replicas.
     """
     jit_compile = _resolve_jit_compile(state, strategy, config)
     return StepFunction(train_step, state, strategy, jit_compile=jit_compile)
@@ -146,7 +154,7 @@ def make_predict_function(
             lambda v: _concat(strategy.experimental_local_results(v)), outputs
         )
 
-    function = tf.function(
+    function: Callable[[Batch], Any] = tf.function(
         run, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None
     )
     return function
@@ -155,15 +163,15 @@ def make_predict_function(
 def _loop(
     one_step: Callable[[Batch], Logs], iterator: Any, num_steps: tf.Tensor, logs: Logs
 ) -> tuple[tf.Tensor, Logs]:
-    """Runs `one_step` until `num_steps` are done or the data ends; returns the count and last logs."""
+    """Runs `one_step` until `num_steps` are done or the data end; returns count and last logs."""
 
     def cond(step: tf.Tensor, batch: Any, logs: Logs) -> tf.Tensor:
         return tf.logical_and(step < num_steps, batch.has_value())
 
     def body(step: tf.Tensor, batch: Any, logs: Logs) -> tuple[tf.Tensor, Any, Logs]:
         logs = one_step(batch.get_value())
-        # The next batch does not depend on this step, so that the runtime fetches it meanwhile. None
-        # is taken beyond the last step: it would be lost.
+        # The next batch does not depend on this step, so that the runtime fetches it meanwhile.
+        # None is taken beyond the last step: it would be lost.
         more = step + 1 < num_steps
         batch = tf.cond(more, iterator.get_next_as_optional, lambda: batch)
         return step + 1, batch, logs
@@ -179,9 +187,9 @@ def _resolve_jit_compile(
     if config.jit_compile == "auto":
         return bool(state.model.jit_compile)  # Keras's rule, for the same bits as fit
     if config.jit_compile and strategy.num_replicas_in_sync > 1:
-        raise ValueError(
-            f"jit_compile=True with {strategy.num_replicas_in_sync} replicas: XLA cannot compile the "
-            "exchange between replicas. Use jit_compile='auto' or false, or one replica."
+        raise ConfigError(
+            f"jit_compile=True with {strategy.num_replicas_in_sync} replicas: XLA cannot compile "
+            "the exchange between replicas. Use jit_compile='auto' or false, or one replica."
         )
     return bool(config.jit_compile)
 
@@ -197,7 +205,7 @@ def _zeros_like_spec(outputs: Logs) -> Logs:
     for name, spec in outputs.items():
         if spec.shape.rank != 0:
             raise ValueError(
-                f"The step returned {name!r} with shape {spec.shape}; logs must be scalars, shape []. "
+                f"The step returned {name!r} with shape {spec.shape}; logs must be scalars. "
                 f"Return tf.reduce_mean({name}), or leave it out."
             )
     return {name: tf.zeros([], spec.dtype) for name, spec in outputs.items()}

@@ -1,8 +1,8 @@
 """What happens between `tape.gradient` and the variables.
 
-Keras optimizers drop missing gradients, unscale, clip, decay, reduce over the replicas, update, average
-and constrain, in this order, in one call: `optimizer.apply_gradients`. What stands here is what they
-leave out: under replicas, all must agree whether the gradients are finite.
+Keras optimizers drop missing gradients, unscale, clip, decay, reduce over the replicas, update,
+average and constrain, in this order, in one call: `optimizer.apply_gradients`. What stands here is
+what they leave out: under replicas, all must agree whether the gradients are finite.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-Gradient = tf.Tensor | tf.IndexedSlices | None
+Gradient = Any  # tf.Tensor, tf.IndexedSlices, or None where the loss does not depend on it
 
 
 def apply_gradients(
@@ -45,9 +45,9 @@ def apply_gradients(
 def agree_on_finite(gradients: list[Gradient]) -> list[Gradient]:
     """Makes a gradient NaN on every replica if any replica has one that is not finite.
 
-    Context: replica. `LossScaleOptimizer` looks at the first replica's own gradients before they are
-    reduced: an overflow on another replica would be applied to the weights. With this, all replicas
-    skip the step together and the scale is halved.
+    Context: replica. `LossScaleOptimizer` looks at the first replica's own gradients before they
+    are reduced: an overflow on another replica would be applied to the weights. With this, all
+    replicas skip the step together and the scale is halved.
 
     Args:
       gradients: This replica's gradients.

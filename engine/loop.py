@@ -62,7 +62,7 @@ class History:
             self.history.setdefault(name, []).append(value)
 
 
-def fit(
+def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     state: TrainState,
     dataset: tf.data.Dataset,
     config: TrainConfig,
@@ -85,8 +85,8 @@ def fit(
 
     Args:
       state: Made inside the scope of the strategy to train with.
-      dataset: Batches of `x`, `(x, y)` or `(x, y, sample_weight)`; the leading dimension is the global
-        batch size. One that has a method `seek(epoch, step)` is told where each new pass starts.
+      dataset: Batches of `x`, `(x, y)` or `(x, y, sample_weight)`; the leading dimension is the
+        global batch size. One that has a method `seek(epoch, step)` is told where each pass starts.
       config: Read: epochs, initial_epoch, steps_per_epoch, steps_per_execution, validation_freq,
         validation_steps, jit_compile. With `steps_per_epoch`, a longer data set goes on where it
         stopped in the next epoch, and a shorter one ends the epoch with a warning, as in Keras.
@@ -119,10 +119,9 @@ def fit(
         run.call("on_train_begin")
         for epoch in range(state.progress.epoch, config.epochs):
             secs = _train_epoch(run, epoch, source, function, planner)
-            if run.info.stops_now:
-                break
             epoch_logs = run.epoch_logs()
-            if evaluation is not None and (epoch + 1) % config.validation_freq == 0:
+            is_due = (epoch + 1) % config.validation_freq == 0 and not run.info.stops_now
+            if evaluation is not None and is_due:
                 val_logs = evaluation.run(run)
                 epoch_logs |= {f"val_{name}": value for name, value in val_logs.items()}
             if run.info.stops_now:
@@ -231,7 +230,7 @@ class _Run:
         self.info.execution_steps = execution_steps
 
     def epoch_logs(self) -> Logs:
-        """Returns the metrics' results, and what else the last step returned, sorted as in Keras."""
+        """Returns the metrics' results and what else the last step returned."""
         return _to_host(_merge_results(self.step_logs, self.state))
 
     def end_epoch(self, secs: float, logs: Logs) -> None:
@@ -248,15 +247,16 @@ class _Planner:
     def __init__(self, config: TrainConfig, hooks: Sequence[Hook] = ()) -> None:
         self._fixed = config.steps_per_execution
         periods = (getattr(hook, "every_steps", None) for hook in hooks)
-        self._periods = [period for period in periods if period]
+        self._periods: list[int] = [period for period in periods if period]
         self._size = 1
         self._started_at: float | None = None
 
     def next_size(self, num_left: int | None, num_steps_completed: int) -> int:
-        size = self._size if isinstance(self._fixed, str) else self._fixed
+        size = self._size if isinstance(self._fixed, str) else int(self._fixed)
         # A hook that works every N steps finds an execution's end at each multiple of N.
         limits = [period - num_steps_completed % period for period in self._periods]
-        return min([size, *limits] if num_left is None else [size, num_left, *limits])
+        limits += [] if num_left is None else [num_left]
+        return min([size, *limits])
 
     def measure(self, num_steps: int) -> None:
         """Takes the time since the last call as that of the last `num_steps` steps."""
@@ -286,8 +286,9 @@ class _Source:
         if class_weight is not None:
             dataset = dataset.map(tf_dataset_adapter.make_class_weight_map_fn(class_weight))
         self._asked = steps_per_epoch
-        self._cardinality = _cardinality(dataset)
-        if self._cardinality is None and steps_per_epoch is None and _is_infinite(dataset):
+        cardinality = _cardinality(dataset)
+        self._cardinality = cardinality if cardinality >= 0 else None
+        if cardinality == tf.data.INFINITE_CARDINALITY and steps_per_epoch is None:
             raise ValueError("The data set has no end: set steps_per_epoch (or validation_steps).")
         self.element_spec = dataset.element_spec
         self._dataset = distribute_dataset(strategy, dataset)
@@ -375,8 +376,9 @@ class _Evaluation:
         logs: Logs = {}
         planner = _Planner(self._config)
         # A stop that was asked for in training does not cut this short: fit validates then, too.
-        for _, logs in self._source.executions(self.function, planner, lambda: run.info.stops_now):
-            pass
+        executions = self._source.executions(self.function, planner, lambda: run.info.stops_now)
+        for _, step_logs in executions:
+            logs = step_logs
         logs = _to_host(_merge_results(logs, run.state))
         run.set_logs(logs, run.state.progress.num_steps_completed)
         run.call("on_eval_end")
@@ -443,7 +445,7 @@ def _merge_results(step_logs: Logs, state: TrainState) -> Logs:
 
 
 def _to_host(logs: Logs) -> Logs:
-    """Returns plain floats, and arrays for results that are no scalars, sorted by name as in Keras."""
+    """Returns floats, and arrays where a result is no scalar, sorted by name as in Keras."""
     values = {name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in logs.items()}
     return {name: float(v) if v.ndim == 0 else v for name, v in sorted(values.items())}
 
@@ -453,12 +455,6 @@ def _wait_for_device(logs: Logs) -> None:
         np.asarray(value)
 
 
-def _cardinality(dataset: Any) -> int | None:
-    cardinality = dataset.cardinality
-    number = int(cardinality() if callable(cardinality) else cardinality)
-    return None if number < 0 else number
-
-
-def _is_infinite(dataset: Any) -> bool:
-    cardinality = dataset.cardinality
-    return int(cardinality() if callable(cardinality) else cardinality) == tf.data.INFINITE_CARDINALITY
+def _cardinality(dataset: Any) -> int:
+    cardinality = dataset.cardinality  # a method, but a number for a DistributedDataset
+    return int(cardinality() if callable(cardinality) else cardinality)

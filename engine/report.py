@@ -70,8 +70,8 @@ def summarize(
       num_examples: In one whole epoch; a shorter one is counted by its steps.
 
     Returns:
-      JSON-ready values; `images_per_sec` is over the training of all epochs, the tracing of the graph
-      included, validation excluded.
+      JSON-ready values; `images_per_sec` is over the training of all epochs, the tracing of the
+      graph included, validation excluded.
     """
     train_secs = sum(history.epoch_secs)
     return {
@@ -116,8 +116,9 @@ def format_best(history: dict[str, list[Any]]) -> str:
 
 
 def peak_memory_bytes() -> int:
-    """Returns the largest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
+    """Returns the largest resident memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
     return peak if sys.platform == "darwin" else peak * 1024
 
 

@@ -11,7 +11,8 @@ from engine.config import DEFAULT_NUM_CPU_REPLICAS, ConfigError, TrainConfig
 def configure_runtime(config: TrainConfig) -> None:
     """Sets seed, determinism, threads, memory growth, logical devices and dtype policy.
 
-    Call it once, before the first TensorFlow operation: threads and devices cannot be changed after.
+    Call it once, before the first TensorFlow operation: threads and devices cannot be changed
+    after.
 
     Args:
       config: `seed`, `deterministic`, `intra_op_threads`, `inter_op_threads`, `strategy`,

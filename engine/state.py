@@ -41,8 +41,8 @@ class Progress:
 class TrainState:
     """Owner of every variable that a step reads or writes.
 
-    Create it inside `strategy.scope()`: the optimizer and the metrics make their variables here, and
-    under a strategy they must be distributed like the model's.
+    Create it inside `strategy.scope()`: the optimizer and the metrics make their variables here,
+    and under a strategy they must be distributed like the model's.
 
     Losses, metrics and their structures go through `model.compile`, so every structure that
     `keras.Model.fit` takes is taken here, and means the same.

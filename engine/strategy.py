@@ -13,8 +13,8 @@ from engine.config import DEFAULT_NUM_CPU_REPLICAS, ConfigError, TrainConfig
 def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     """Returns the strategy that `config.strategy` names.
 
-    `configure_runtime(config)` must have run: on a machine with no GPU, `mirrored` runs on the logical
-    CPU devices that it made.
+    `configure_runtime(config)` must have run: on a machine with no GPU, `mirrored` runs on the
+    logical CPU devices that it made.
 
     Args:
       config: `strategy` and `num_replicas` are read.
@@ -42,16 +42,16 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
         )
     if config.global_batch_size < num_replicas:
         raise ConfigError(
-            f"global_batch_size={config.global_batch_size} is less than the {num_replicas} replicas: "
-            "give each replica one example or more."
+            f"global_batch_size={config.global_batch_size} is less than the {num_replicas} "
+            "replicas: give each replica one example or more."
         )
     return _mirrored(tuple(devices[:num_replicas]))
 
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
-    # One object a set of devices: two would number their collectives alike, and TensorFlow would take
-    # those of the second for the first's ("Shape mismatch in the collective instance").
+    # One object a set of devices: two would number their collectives alike, and TensorFlow would
+    # take those of the second for the first's ("Shape mismatch in the collective instance").
     return tf.distribute.MirroredStrategy(list(devices))
 
 

@@ -1,4 +1,4 @@
-"""Logical CPU devices for every test: strategies of several replicas run on a machine with no GPU."""
+"""Logical CPU devices for every test, so that strategies of several replicas need no GPU."""
 
 import os
 

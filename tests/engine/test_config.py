@@ -23,7 +23,10 @@ def parse(*argv):
 @pytest.mark.parametrize(
     ("fields", "parts"),
     [
-        ({"strategy": "miror"}, ["strategy='miror'", "default, one_device, mirrored", "'mirrored'?"]),
+        (
+            {"strategy": "miror"},
+            ["strategy='miror'", "default, one_device, mirrored", "'mirrored'?"],
+        ),
         ({"precision": "float16"}, ["'float16'", "mixed_float16", "Did you mean"]),
         ({"precision": "mixed_bfloat"}, ["'mixed_bfloat'", "Did you mean 'mixed_bfloat16'?"]),
         ({"mode": "eval"}, ["mode='eval'", "train, evaluate, predict, compare"]),

@@ -141,7 +141,7 @@ def test_replicas_get_their_parts_and_the_partial_batch_too():
 
 def test_jit_compile_under_replicas_is_an_error():
     strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
-    with pytest.raises(ValueError, match="jit_compile=True with 2 replicas.*'auto' or false"):
+    with pytest.raises(ValueError, match=r"jit_compile=True with 2 replicas.*'auto' or false"):
         make_function(make_state(strategy), jit_compile=True)
 
 

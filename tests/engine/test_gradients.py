@@ -112,7 +112,9 @@ def run_on_replicas(strategy, make_gradients):
 
 
 def test_finite_gradients_keep_their_bits(two_cpus):
-    first, missing = run_on_replicas(two_cpus, lambda i: [tf.constant([-0.0, 1e-45, 0.1]) + i, None])
+    first, missing = run_on_replicas(
+        two_cpus, lambda i: [tf.constant([-0.0, 1e-45, 0.1]) + i, None]
+    )
     values = two_cpus.experimental_local_results(first)
     assert missing is None or all(v is None for v in two_cpus.experimental_local_results(missing))
     for i, value in enumerate(values):
@@ -147,5 +149,5 @@ def test_no_gradient_at_all_is_an_error():
 
 def test_one_gradient_a_variable():
     variable = keras.Variable(1.0)
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         gradients_lib.apply_gradients(keras.optimizers.SGD(), [tf.constant(1.0)] * 2, [variable])

@@ -90,7 +90,9 @@ def make_tiny():
 def assert_same_history(actual, expected):
     assert list(actual) == list(expected)
     for name in expected:
-        np.testing.assert_array_equal(np.array(actual[name]), np.array(expected[name]), err_msg=name)
+        np.testing.assert_array_equal(
+            np.array(actual[name]), np.array(expected[name]), err_msg=name
+        )
 
 
 def assert_same_weights(model, expected):
@@ -99,9 +101,15 @@ def assert_same_weights(model, expected):
 
 
 def assert_fits_alike(
-    train_ds, *, build=build_model, arguments=compile_arguments, strategy=None, val_ds=None, **fields
+    train_ds,
+    *,
+    build=build_model,
+    arguments=compile_arguments,
+    strategy=None,
+    val_ds=None,
+    **fields,
 ):
-    """Trains once with Keras and once with the engine: all bits of history and weights are equal."""
+    """Trains with Keras and with the engine: all bits of history and weights are equal."""
     class_weight = fields.pop("class_weight", None)
     expected = make_compiled(build, arguments, strategy)
     names = {"epochs", "initial_epoch", "steps_per_epoch", "validation_freq", "validation_steps"}
@@ -116,7 +124,7 @@ def assert_fits_alike(
     assert_same_history(history.history, keras_history.history)
     assert history.epoch == keras_history.epoch
     assert_same_weights(state.model, expected)
-    assert as_int(state.optimizer.iterations) == as_int(expected.optimizer.iterations) > 0
+    assert as_int(state.optimizer.iterations) == sum(history.epoch_steps) > 0
     return state, history
 
 
@@ -128,7 +136,11 @@ def assert_fits_alike(
     [
         {"epochs": 3, "validation_freq": 2, "validation_steps": 2},
         {"epochs": 3, "initial_epoch": 1, "steps_per_execution": 1},
-        {"epochs": 3, "steps_per_epoch": 3, "steps_per_execution": 2},  # 7 batches: the third is cut
+        {
+            "epochs": 3,
+            "steps_per_epoch": 3,
+            "steps_per_execution": 2,
+        },  # 7 batches: the third is cut
         {"epochs": 2, "steps_per_epoch": 7, "steps_per_execution": "auto"},
         {"epochs": 2, "steps_per_epoch": 9, "steps_per_execution": 32},
     ],
@@ -143,10 +155,12 @@ def test_epochs_and_steps_mean_what_they_mean_to_keras(dataset, fields):
 @pytest.mark.filterwarnings("ignore:Your input ran out of data", "ignore:The data ended after")
 def test_unknown_cardinality_is_trained_to_the_end(dataset, steps_per_epoch):
     unknown = dataset.filter(lambda x, y: True)
-    # No dropout: fit starts a step on the batch that is not there, and its masks move on by one.
+    # Plain SGD, no dropout: fit starts a step on the batch that is not there, so that its
+    # iterations and its dropout masks move on by one too many.
     _, history = assert_fits_alike(
-        unknown, build=build_dense, val_ds=unknown, epochs=2, steps_per_epoch=steps_per_epoch
-    )
+        unknown, build=build_dense, arguments=lambda: {**compile_arguments(), "optimizer": "sgd"},
+        val_ds=unknown, epochs=2, steps_per_epoch=steps_per_epoch,
+    )  # fmt: skip
     assert history.epoch_steps == ([7, 7] if steps_per_epoch is None else [4, 3])
 
 
@@ -476,7 +490,9 @@ def test_step_without_logs(dataset):
 def test_one_trace_for_training_and_one_for_validation(dataset):
     history = fit(make_tiny(), dataset, make_config(epochs=3), validation_data=dataset)
     assert history.num_traces == 2
-    assert history.epoch_steps == [NUM_BATCHES] * 3  # executions of 3, 3 and 1; a partial last batch
+    assert (
+        history.epoch_steps == [NUM_BATCHES] * 3
+    )  # executions of 3, 3 and 1; a partial last batch
 
 
 def test_step_is_traced_once_whatever_the_sizes(dataset):
@@ -616,7 +632,10 @@ class StopTraining(keras.callbacks.Callback):
 
 def test_stop_request_leaves_what_stop_training_leaves(dataset):
     def arguments():
-        return {"optimizer": keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), "loss": "mse"}
+        return {
+            "optimizer": keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5),
+            "loss": "mse",
+        }
 
     expected = make_compiled(arguments=arguments)
     data = dataset.map(lambda x, y: (x, tf.one_hot(y, 3)))
@@ -658,6 +677,17 @@ def test_stop_at_the_end_of_an_epoch(dataset):
 # Resumption.
 
 
+class StopAfter(Hook):
+    """Ends the run at once after a number of steps."""
+
+    def __init__(self, num_steps):
+        self.every_steps = num_steps
+
+    def on_execution_end(self, info):
+        if info.progress.num_steps_completed == self.every_steps:
+            info.request_stop("later", immediately=True)
+
+
 class Seekable:
     """A data set that starts at any (epoch, step); each epoch has its own order."""
 
@@ -683,25 +713,37 @@ class Seekable:
         return data
 
 
-@pytest.mark.parametrize("stop_at", [6, 7, 10], ids=lambda step: f"stopped_after_{step}")
-def test_resumed_run_ends_with_the_same_weights(arrays, stop_at):
+@pytest.mark.parametrize(("stop_at", "position"), [(6, (0, 6)), (7, (0, 7)), (10, (1, 3))])
+def test_resumed_run_ends_with_the_same_weights(arrays, stop_at, position):
     whole = make_state()
     seekable = Seekable(*arrays[:2])
     fit(whole, seekable.make(), make_config(epochs=3))
     assert seekable.seeks == [(0, 0), (1, 0), (2, 0)]
 
     state, seekable = make_state(), Seekable(*arrays[:2])
-    hook = LambdaHook(
-        on_execution_end=lambda info: info.progress.num_steps_completed == stop_at
-        and info.request_stop("later", immediately=True)
-    )
-    fit(state, seekable.make(), make_config(epochs=3), hooks=[hook])
+    fit(state, seekable.make(), make_config(epochs=3), hooks=[StopAfter(stop_at)])
     assert state.progress.num_steps_completed == stop_at
     assert as_int(state.optimizer.iterations) == stop_at
     seekable.seeks.clear()
     fit(state, seekable.make(), make_config(epochs=3), resume=True)
-    assert seekable.seeks[0] == divmod(stop_at, NUM_BATCHES) if stop_at != 7 else (0, 7)
+    assert seekable.seeks[0] == position
     assert as_int(state.optimizer.iterations) == 21
+    assert_same_weights(state.model, whole.model)
+
+
+def test_resumed_run_stands_where_it_was_in_a_pass_longer_than_an_epoch(arrays):
+    config = make_config(epochs=4, steps_per_epoch=3)  # three epochs a pass over the data: 3, 3, 1
+    whole, state = make_tiny(), make_tiny()
+    seekable = Seekable(*arrays[:2])
+    with pytest.warns(UserWarning, match="after 1 of 3 steps"):
+        fit(whole, seekable.make(), config)
+    assert seekable.seeks == [(0, 0), (3, 0)]
+
+    seekable = Seekable(*arrays[:2])
+    fit(state, seekable.make(), config, hooks=[StopAfter(4)])
+    with pytest.warns(UserWarning, match="after 1 of 3 steps"):
+        fit(state, seekable.make(), config, resume=True)
+    assert seekable.seeks == [(0, 0), (0, 4), (3, 0)]
     assert_same_weights(state.model, whole.model)
 
 
@@ -735,7 +777,7 @@ def test_automatic_size_shrinks_when_steps_are_slow(monkeypatch):
     for _ in range(5):
         sizes.append(planner.next_size(None, 0))
         planner.measure(sizes[-1])
-    assert sizes[:4] == [1, 1, 8, 9 if 0.1 / (0.08 / 8) < 10 else 10]
+    assert sizes[:4] in ([1, 1, 8, 9], [1, 1, 8, 10])  # 80 ms for 8 steps
     assert planner.next_size(None, 0) == 1
 
 
@@ -747,7 +789,7 @@ def test_short_last_execution_does_not_shrink_the_next(monkeypatch):
         planner.measure(planner.next_size(None, 0))
     assert planner.next_size(None, 0) == 512
     planner.measure(planner.next_size(3, 0))  # three steps were left in the epoch
-    assert planner.next_size(None, 0) >= 30  # 10 ms for 3 steps
+    assert planner.next_size(None, 0) == 29  # 10 ms for 3 steps; 8 * 3 would be fewer
 
 
 @pytest.mark.parametrize(("num_left", "expected"), [(None, 5), (9, 5), (2, 2)])
@@ -786,8 +828,11 @@ def test_evaluate_calls_hooks(dataset):
 
 
 def test_own_eval_step(dataset):
-    step = lambda state, batch: {"num_seen": tf.shape(batch[0])[0]}  # noqa: E731
-    assert evaluate(make_tiny(), dataset.take(2), make_config(), eval_step=step) == {"num_seen": 4.0}
+    def eval_step(state, batch):
+        return {"num_seen": tf.shape(batch[0])[0]}
+
+    logs = evaluate(make_tiny(), dataset.take(2), make_config(), eval_step=eval_step)
+    assert logs == {"num_seen": 4.0}
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2])
@@ -806,7 +851,7 @@ def test_predict_equals_keras_bit_for_bit(arrays, num_replicas):
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2])
-def test_predict_traces_once_and_builds_the_model(arrays, num_replicas):
+def test_predict_traces_once(arrays, num_replicas):
     calls = []
 
     class Counted(Subclassed):
@@ -815,7 +860,9 @@ def test_predict_traces_once_and_builds_the_model(arrays, num_replicas):
             return super().call(x)
 
     data = tf.data.Dataset.from_tensor_slices(arrays[0]).batch(BATCH_SIZE)
-    state = make_state(Counted, lambda: {"optimizer": "sgd"}, two_cpus() if num_replicas == 2 else None)
+    state = make_state(
+        Counted, lambda: {"optimizer": "sgd"}, two_cpus() if num_replicas == 2 else None
+    )
     state.build(data.element_spec)
     calls.clear()
     outputs = predict(state, data, make_config())

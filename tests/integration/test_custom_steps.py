@@ -96,7 +96,7 @@ def test_each_section_is_a_short_step_and_its_set_up():
 
 @pytest.mark.parametrize(
     ("num_replicas", "precision"),
-    [(1, "float32"), (2, "float32"), (2, "mixed_bfloat16"), (2, "mixed_float16")],
+    [(1, "float32"), (2, "mixed_bfloat16"), (2, "mixed_float16")],
 )
 @pytest.mark.parametrize("name", list(BLOCKS))
 def test_steps_run_with_everything_else(name, num_replicas, precision):
@@ -191,11 +191,14 @@ def test_student_comes_nearer_to_a_teacher_that_stays(num_replicas):
 
 @pytest.mark.parametrize("num_replicas", [1, 2])
 def test_distillation_loss_equals_the_formula(num_replicas):
-    names = run("Distillation", num_replicas=num_replicas, epochs=1)
+    names = define("Distillation")
+    with make_strategy(num_replicas).scope():
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        extras = {"teacher": BUILDERS["build_teacher"]()}
+        state = engine.TrainState(BUILDERS["build_student"](), "sgd", loss=loss, extras=extras)
     temperature = names["TEMPERATURE"]
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(4, 4)).astype("float32"), np.array([0, 1, 2, 0])
-    state = names["state"]
 
     def log_softmax(logits):
         logits = logits.numpy().astype("float64") / temperature
@@ -208,9 +211,7 @@ def test_distillation_loss_equals_the_formula(num_replicas):
     history = engine.fit(state, data, engine.TrainConfig(), train_step=names["train_step"]).history
     np.testing.assert_allclose(history["distillation_loss"], [expected], rtol=1e-3)
     alpha = names["ALPHA"]
-    np.testing.assert_allclose(
-        history["loss"], [(1 - alpha) * hard + alpha * expected], rtol=1e-3
-    )
+    np.testing.assert_allclose(history["loss"], [(1 - alpha) * hard + alpha * expected], rtol=1e-3)
 
 
 # GAN.

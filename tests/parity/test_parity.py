@@ -1,4 +1,4 @@
-"""The promise: the engine and `keras.Model.fit` give the same bits, in every weight, slot and log."""
+"""The promise: the engine and fit give the same bits, in every weight, slot and log."""
 
 import functools
 
@@ -12,7 +12,9 @@ from tests.parity import nets
 EPOCHS = 2
 
 
-def compare(make_state, make_dataset, *, strategy=None, class_weight=None, validates=False, **config):
+def compare(
+    make_state, make_dataset, *, strategy=None, class_weight=None, validates=False, **config
+):
     config = {"epochs": EPOCHS, "steps_per_execution": 4} | config
     return engine.compare_with_fit(
         make_state,
@@ -27,7 +29,9 @@ def compare(make_state, make_dataset, *, strategy=None, class_weight=None, valid
 def assert_same_bits(comparison):
     """Equal in all bits, and not because nothing happened."""
     assert comparison.is_equal, comparison.to_table()
-    kernels = [v for v in comparison.variables if v.name.startswith("model/") and "kernel" in v.name]
+    kernels = [
+        v for v in comparison.variables if v.name.startswith("model/") and "kernel" in v.name
+    ]
     assert kernels, comparison.to_table()
     assert all(v.has_moved for v in kernels), comparison.to_table()
     assert len(comparison.engine_history["loss"]) == EPOCHS
@@ -61,9 +65,7 @@ def test_batch_norm_dropout_l2_and_add_loss(strategy):
 
 
 def test_two_inputs_and_two_outputs(strategy):
-    assert_same_bits(
-        compare(nets.two_in_two_out_net, nets.two_in_two_out_data, strategy=strategy)
-    )
+    assert_same_bits(compare(nets.two_in_two_out_net, nets.two_in_two_out_data, strategy=strategy))
 
 
 def decaying():
@@ -90,9 +92,7 @@ def test_optimizers(name):
 @pytest.mark.parametrize("name", ["adam_global_clipnorm", "adamw_decay_schedule_ema"])
 def test_optimizers_on_two_replicas(name):
     assert_same_bits(
-        compare(
-            lambda: nets.small_net(OPTIMIZERS[name]()), nets.small_data, strategy=mirrored()
-        )
+        compare(lambda: nets.small_net(OPTIMIZERS[name]()), nets.small_data, strategy=mirrored())
     )
 
 
@@ -121,9 +121,7 @@ def test_steps_per_execution(steps_per_execution):
 
 def test_steps_per_epoch_below_the_data_set(strategy):
     # The second epoch goes on where the first one stopped.
-    assert_same_bits(
-        compare(nets.small_net, nets.small_data, strategy=strategy, steps_per_epoch=3)
-    )
+    assert_same_bits(compare(nets.small_net, nets.small_data, strategy=strategy, steps_per_epoch=3))
 
 
 @pytest.mark.filterwarnings("ignore:The data ended after:UserWarning")
@@ -151,14 +149,18 @@ def test_reshuffled_pipeline(strategy):
 
     def make_dataset():
         return pipeline.make_dataset(
-            nets.arrays(nets.NUM_FEATURES), nets.labels(), global_batch_size=16, shuffle=True, seed=7
+            nets.arrays(nets.NUM_FEATURES),
+            nets.labels(),
+            global_batch_size=16,
+            shuffle=True,
+            seed=7,
         )
 
     assert_same_bits(compare(nets.small_net, make_dataset, strategy=strategy))
 
 
 class TestFaults:
-    """The suite fails when the engine is wrong: each fault is planted and must be found and named."""
+    """The suite fails when the engine is wrong: each planted fault must be found and named."""
 
     def test_loss_divided_by_the_number_of_replicas_once_more(self, monkeypatch):
         right = engine.TrainState.compute_loss
