@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import functools
 import json
+import math
 import tomllib
 import types
 import typing
@@ -66,7 +67,7 @@ class TrainConfig:
         None, "training", "steps in a validation; none: all of the data", minimum=1
     )
     seed: int | None = _option(
-        0, "training", "of weights, dropout and order; none: unseeded", minimum=0
+        0, "training", "of weights, dropout and order; none: unseeded", minimum=0, maximum=2**32 - 1
     )
     fast_dev_run: bool = _option(
         False, "training", f"one epoch of {FAST_DEV_RUN_STEPS} steps, to see that all works"
@@ -299,12 +300,21 @@ def _check_field(field: dataclasses.Field[Any], value: Any) -> None:
     if choices and value not in choices:
         legal = ", ".join(map(_show, choices))
         raise ConfigError(
-            f"{field.name}={value!r} is not one of: {legal}.{nearest(value, choices)}"
+            f"{field.name}={value!r} is not one of: {legal}.{nearest(value, map(_show, choices))}"
         )
     if isinstance(value, str) and "minimum" in field.metadata and value != field.default:
         raise ConfigError(f"{field.name}={value!r} must be a number or {field.default!r}.")
+    _check_range(field, value)
+
+
+def _check_range(field: dataclasses.Field[Any], value: Any) -> None:
     minimum, above = field.metadata.get("minimum"), field.metadata.get("above")
+    maximum = field.metadata.get("maximum")
     if isinstance(value, int | float):
+        if maximum is not None and value > maximum:
+            raise ConfigError(f"{field.name}={value} must be {maximum} or less.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{field.name}={value} must be a finite number.")
         if minimum is not None and value < minimum:
             raise ConfigError(f"{field.name}={value} must be {minimum} or more.")
         if above is not None and not value > above:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -75,18 +75,24 @@ class StepFunction:
         metric_names = set(self._state.metrics_result())
 
         def one_replica(batch: Batch) -> Logs:
-            logs = self._step(self._state, _none_for_optionals(batch)) or {}
+            logs = self._step(self._state, _none_for_optionals(batch))
+            logs = _check_logs(logs)
             log_names[:] = logs
-            return {k: tf.convert_to_tensor(v) for k, v in logs.items() if k not in metric_names}
+            return {k: _as_float(v) for k, v in logs.items() if k not in metric_names}
 
         def one_step(batch: Batch) -> Logs:
             logs = self._strategy.run(one_replica, args=(batch,))
             return {name: self._mean_over_replicas(value) for name, value in logs.items()}
 
         # The step is a function of its own, as it is in fit: XLA compiles it and not the loop
-        # around it, and its outputs are known before the loop is traced.
+        # around it, and its outputs are known before the loop is traced. With several devices it
+        # also stays one: optimised as part of a loop, a convolution's bias gradient has other bits.
+        stays_whole = self._strategy.num_replicas_in_sync > 1
         compiled_step = tf.function(
-            one_step, autograph=False, jit_compile=self._jit_compile or None
+            one_step,
+            autograph=False,
+            jit_compile=self._jit_compile or None,
+            experimental_attributes={"_noinline": True} if stays_whole else None,
         )
         outputs = compiled_step.get_concrete_function(iterator.element_spec).structured_outputs
         num_done, step_logs = _loop(compiled_step, iterator, num_steps, _zeros_like_spec(outputs))
@@ -129,7 +135,10 @@ def make_eval_function(
 
 
 def make_predict_function(
-    state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig
+    state: TrainState,
+    strategy: tf.distribute.Strategy,
+    config: TrainConfig,
+    element_spec: Any = None,
 ) -> Callable[[Batch], Any]:
     """Returns a function that gives the model's outputs for one batch, in the order of the data.
 
@@ -139,6 +148,7 @@ def make_predict_function(
       state: Its model predicts.
       strategy: Runs the model on each replica.
       config: `jit_compile` is read.
+      element_spec: Of the data set: traced once for all its batches, the partial last one too.
 
     Returns:
       `outputs = predict_function(batch)`; leading dimension `global_batch_size`.
@@ -154,9 +164,12 @@ def make_predict_function(
             lambda v: _concat(strategy.experimental_local_results(v)), outputs
         )
 
-    function: Callable[[Batch], Any] = tf.function(
+    compiled: Any = tf.function(
         run, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None
     )
+    if element_spec is not None:
+        compiled.get_concrete_function(element_spec)
+    function: Callable[[Batch], Any] = compiled
     return function
 
 
@@ -199,6 +212,21 @@ def _none_for_optionals(batch: Batch) -> Batch:
     return tf.nest.map_structure(
         lambda v: None if isinstance(v, tf.experimental.Optional) else v, batch
     )
+
+
+def _check_logs(logs: Any) -> Logs:
+    if logs is not None and not isinstance(logs, Mapping):
+        raise TypeError(
+            f"The step returned {logs!r}; it must return its logs, a dict of name to scalar, "
+            "or None."
+        )
+    return dict(logs or {})
+
+
+def _as_float(value: Any) -> tf.Tensor:
+    value = tf.convert_to_tensor(value)
+    # Numbers and truth values have a mean over the replicas too.
+    return value if value.dtype.is_floating else tf.cast(value, tf.float32)
 
 
 def _zeros_like_spec(outputs: Logs) -> Logs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,6 @@ from engine.function import (
 )
 from engine.hooks import Hook, HookInfo
 from engine.state import Logs, TrainState
-from engine.strategy import distribute_dataset
 
 # An execution of a tenth of a second costs the host next to nothing, and the bar still moves.
 TARGET_EXECUTION_SECS = 0.1
@@ -103,6 +103,8 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     Raises:
       ValueError: If the data set has no end and there is no `steps_per_epoch`, or no batch at all.
     """
+    _check_model_step(state.model, "train_step", train_step is step_lib.train_step)
+    _check_model_step(state.model, "test_step", eval_step is step_lib.eval_step)
     run = _Run(state, hooks)
     run.begin(config, resume=resume)
     run.info.has_validation = validation_data is not None
@@ -181,10 +183,11 @@ def predict(state: TrainState, dataset: tf.data.Dataset, config: TrainConfig) ->
     Raises:
       ValueError: If the data set has no batch.
     """
-    function = make_predict_function(state, state.strategy, config)
+    distributed = state.strategy.experimental_distribute_dataset(dataset)
+    function = make_predict_function(state, state.strategy, config, distributed.element_spec)
     outputs: list[Any] = []
     pending = None
-    for batch in distribute_dataset(state.strategy, dataset):
+    for batch in distributed:
         # The device works on this batch while the host copies the outputs of the one before.
         dispatched = function(batch)
         if pending is not None:
@@ -236,6 +239,7 @@ class _Run:
     def end_epoch(self, secs: float, logs: Logs) -> None:
         progress = self.state.progress
         progress.num_epochs_completed = progress.epoch + 1
+        logs = dict(sorted(logs.items()))  # the order of Keras's history
         self.set_logs(logs, progress.num_steps_completed)
         self.history.add_epoch(progress, secs, logs)
         self.call("on_epoch_end")
@@ -264,7 +268,7 @@ class _Planner:
         if self._started_at is not None:
             secs_per_step = max(now - self._started_at, 1e-9) / num_steps
             size = int(TARGET_EXECUTION_SECS / secs_per_step)
-            self._size = max(1, min(size, num_steps * MAX_GROWTH))
+            self._size = max(1, min(size, max(num_steps, self._size) * MAX_GROWTH))
         self._started_at = now  # the first execution, which is traced, is not measured
 
     def pause(self) -> None:
@@ -286,12 +290,17 @@ class _Source:
         if class_weight is not None:
             dataset = dataset.map(tf_dataset_adapter.make_class_weight_map_fn(class_weight))
         self._asked = steps_per_epoch
-        cardinality = _cardinality(dataset)
+        if not isinstance(dataset, tf.data.Dataset):
+            raise ValueError(
+                f"The data set is {dataset!r}: pass a tf.data.Dataset; the engine distributes it."
+            )
+        cardinality = int(dataset.cardinality())
         self._cardinality = cardinality if cardinality >= 0 else None
+        self._may_end_early = cardinality == tf.data.UNKNOWN_CARDINALITY
         if cardinality == tf.data.INFINITE_CARDINALITY and steps_per_epoch is None:
             raise ValueError("The data set has no end: set steps_per_epoch (or validation_steps).")
         self.element_spec = dataset.element_spec
-        self._dataset = distribute_dataset(strategy, dataset)
+        self._dataset = strategy.experimental_distribute_dataset(dataset)
         self._num_seen = 0
         self.iterator: Any = None
 
@@ -302,9 +311,10 @@ class _Source:
     def begin_epoch(self, epoch: int, step: int = 0) -> None:
         # With steps_per_epoch, Keras goes on with the same pass over the data in the next epoch.
         if self.iterator is None or self._asked is None:
+            self._num_seen = 0
             if self._seek is not None:
-                self._seek(epoch, step)
-            self._num_seen = step if self._seek is not None else 0
+                first_epoch, self._num_seen = self._find_position(epoch, step)
+                self._seek(first_epoch, self._num_seen)
             self.iterator = iter(self._dataset)
 
     def executions(
@@ -320,8 +330,8 @@ class _Source:
         while (num_left := self._num_left(step)) != 0:
             size = planner.next_size(num_left, num_steps_completed)
             logs = function(self.iterator, tf.constant(size))
-            # Where the size is known, the device is not waited for.
-            num_done = size if self._cardinality else int(function.num_steps_done)
+            # The device is waited for only where nobody can know how many batches there are.
+            num_done = int(function.num_steps_done) if self._may_end_early else size
             step += num_done
             num_steps_completed += num_done
             self._num_seen += num_done
@@ -334,6 +344,14 @@ class _Source:
                 return
         self._end_epoch(step)
 
+    def _find_position(self, epoch: int, step: int) -> tuple[int, int]:
+        """Returns the epoch in which the pass over the data began, and the steps since."""
+        if not (self._asked and self._cardinality):
+            return epoch, step
+        epochs_per_pass = math.ceil(self._cardinality / self._asked)
+        num_before = epoch % epochs_per_pass
+        return epoch - num_before, num_before * self._asked + step
+
     def _num_left(self, step: int) -> int | None:
         limits = [self._asked - step] if self._asked else []
         if self._cardinality is not None:
@@ -341,6 +359,11 @@ class _Source:
         return min(limits) if limits else None
 
     def _end_epoch(self, step: int) -> None:
+        if step == self._num_seen == 0:
+            raise ValueError(
+                "The data set has no batch. Look at what filters it, and whether it has fewer "
+                "examples than a batch with drop_remainder=True."
+            )
         if self._asked and step < self._asked:
             warnings.warn(
                 f"The data ended after {step} of {self._asked} steps of this epoch: the next epoch "
@@ -432,6 +455,14 @@ def _function(
     return function
 
 
+def _check_model_step(model: keras.Model, name: str, is_default: bool) -> None:
+    if is_default and getattr(type(model), name) is not getattr(keras.Model, name):
+        raise ValueError(
+            f"{type(model).__name__} overrides {name}, which only keras.Model.fit calls: pass it "
+            "as a step of your own, `(state, batch) -> logs` (docs/custom_steps.md)."
+        )
+
+
 def _finalize(state: TrainState) -> None:
     # Only the average of the weights, if the optimizer keeps one, is written at the end.
     state.optimizer.finalize_variable_values(state.model.trainable_variables)
@@ -446,15 +477,10 @@ def _merge_results(step_logs: Logs, state: TrainState) -> Logs:
 
 def _to_host(logs: Logs) -> Logs:
     """Returns floats, and arrays where a result is no scalar, sorted by name as in Keras."""
-    values = {name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in logs.items()}
+    values = {name: np.asarray(keras.ops.convert_to_tensor(v)) for name, v in logs.items()}
     return {name: float(v) if v.ndim == 0 else v for name, v in sorted(values.items())}
 
 
 def _wait_for_device(logs: Logs) -> None:
     for value in logs.values():
         np.asarray(value)
-
-
-def _cardinality(dataset: Any) -> int:
-    cardinality = dataset.cardinality  # a method, but a number for a DistributedDataset
-    return int(cardinality() if callable(cardinality) else cardinality)

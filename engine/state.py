@@ -75,8 +75,15 @@ class TrainState:
             variables. They are saved with the rest. Optimizers among them must be built.
 
         Raises:
-          ValueError: If an optimizer in `extras` is not built.
+          ValueError: If the model was made in another scope, or an optimizer in `extras` is not
+            built, or a name in `extras` is taken.
         """
+        has_scope = tf.distribute.has_strategy()
+        if model._distribute_strategy is not (tf.distribute.get_strategy() if has_scope else None):
+            raise ValueError(
+                "The model and its TrainState must be made in the same strategy.scope(): the "
+                "variables of the one could not be used with those of the other."
+            )
         self.model = model
         self.strategy = tf.distribute.get_strategy()
         self.progress = Progress()
@@ -90,9 +97,15 @@ class TrainState:
             loss_weights=loss_weights,
         )
         self.optimizer = model.optimizer
-        self._loss_tracker = _find_loss_tracker(model)
+        # Not the first of `model.metrics`, which a model may override.
+        self._loss_tracker = model._loss_tracker
+        self._call_takes_training = "training" in inspect.signature(model.call).parameters
         self._loss_takes_training = "training" in inspect.signature(model.compute_loss).parameters
         for name, extra in self.extras.items():
+            if name in ("model", "optimizer"):
+                raise ValueError(
+                    f"extras[{name!r}]: the name is taken by state.{name}; take another."
+                )
             if isinstance(extra, keras.optimizers.Optimizer) and not extra.built:
                 raise ValueError(
                     f"extras[{name!r}] is an optimizer that is not built: call "
@@ -110,7 +123,18 @@ class TrainState:
         """
         with self.strategy.scope():
             # Keras's fit does the same under a strategy; no public name does it for metrics.
-            self.model._symbolic_build(data_batch=element_spec)
+            self.model._symbolic_build(
+                data_batch=tf.nest.map_structure(_spec_or_none, element_spec)
+            )
+
+    def call_model(self, x: Any, *, training: bool) -> Any:
+        """Returns the model's outputs for one batch, called as fit calls it.
+
+        Context: replica. A model whose own `call` has no argument `training` is not told, and nor
+        are its layers: fit leaves their dropout off.
+        """
+        kwargs = {"training": training} if self._call_takes_training else {}
+        return self.model(x, **kwargs)
 
     def compute_loss(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, *, training: bool = True
@@ -188,8 +212,10 @@ class TrainState:
         return logs
 
     def reset_metrics(self) -> None:
-        """Context: cross-replica."""
+        """Resets the model's metrics and those among the extras. Context: cross-replica."""
         self.model.reset_metrics()
+        for metric in self._extra_metrics():
+            metric.reset_state()
 
     def metrics_result(self) -> Logs:
         """Returns each metric's name and result, aggregated over the replicas.
@@ -197,7 +223,10 @@ class TrainState:
         Context: cross-replica.
         """
         results: Logs = self.model.get_metrics_result()
-        return results
+        return results | {metric.name: metric.result() for metric in self._extra_metrics()}
+
+    def _extra_metrics(self) -> list[keras.metrics.Metric]:
+        return [e for e in self.extras.values() if isinstance(e, keras.metrics.Metric)]
 
     @property
     def optimizers(self) -> list[keras.optimizers.Optimizer]:
@@ -235,12 +264,10 @@ class TrainState:
         return digest.hexdigest()
 
 
+def _spec_or_none(spec: Any) -> Any:
+    # A data set cannot hold None; Keras puts an empty tf.experimental.Optional in its place.
+    return None if isinstance(spec, tf.OptionalSpec) else spec
+
+
 def _variables_of(thing: Any) -> list[keras.Variable]:
     return [thing] if isinstance(thing, keras.Variable) else list(thing.variables)
-
-
-def _find_loss_tracker(model: keras.Model) -> keras.metrics.Metric | None:
-    # `compile` puts its loss tracker first, unless the model overrides `metrics`.
-    first = next(iter(model.metrics), None)
-    is_tracker = isinstance(first, keras.metrics.Mean) and first.name == "loss"
-    return first if is_tracker else None

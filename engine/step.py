@@ -28,7 +28,7 @@ def train_step(state: TrainState, batch: Batch) -> Logs:
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     with tf.GradientTape() as tape:
-        y_pred = state.model(x, training=True)
+        y_pred = state.call_model(x, training=True)
         loss = state.compute_loss(x, y, y_pred, sample_weight)
         scaled_loss = state.scale_loss(loss)
     state.apply_gradients(tape.gradient(scaled_loss, state.model.trainable_variables))
@@ -48,7 +48,7 @@ def eval_step(state: TrainState, batch: Batch) -> Logs:
       Metric name to scalar of shape `[]`, still on the device.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-    y_pred = state.model(x, training=False)
+    y_pred = state.call_model(x, training=False)
     loss = state.compute_loss(x, y, y_pred, sample_weight, training=False)
     return state.update_metrics(loss, x, y, y_pred, sample_weight)
 
@@ -66,4 +66,4 @@ def predict_step(state: TrainState, batch: Batch) -> Any:
       The model's output or structure of outputs, leading dimension `per_replica_batch_size`.
     """
     x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return state.model(x, training=False)
+    return state.call_model(x, training=False)

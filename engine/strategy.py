@@ -1,9 +1,8 @@
-"""Name -> `tf.distribute.Strategy`, and data sets to distributed ones."""
+"""Name -> `tf.distribute.Strategy`."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import tensorflow as tf
 
@@ -63,10 +62,3 @@ def describe_strategy(strategy: tf.distribute.Strategy) -> str:
     if num_replicas > 1 and kind == "CPU":
         line += ", logical devices: there is no GPU here; good for trying out, not for speed"
     return line
-
-
-def distribute_dataset(strategy: tf.distribute.Strategy, dataset: Any) -> Any:
-    """Returns a data set whose elements are global batches split over the replicas, as in fit."""
-    if isinstance(dataset, tf.distribute.DistributedDataset):
-        return dataset
-    return strategy.experimental_distribute_dataset(dataset)

@@ -160,7 +160,8 @@ def test_help_has_every_field_its_group_and_its_default(capsys):
     for field in dataclasses.fields(TrainConfig):
         assert f"--{field.name}" in out
         assert f"{field.metadata['group']}:" in out
-    assert "over all replicas together (default: 64)" in out
+    assert "over all replicas together" in out
+    assert "(default: float32)" in out
     assert "--batch_size" in out
 
 

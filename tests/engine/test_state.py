@@ -30,6 +30,20 @@ def test_extras_cannot_take_the_names_of_what_the_state_owns(name):
         TrainState(build_model(), "sgd", extras={name: keras.Variable(1.0)})
 
 
+@pytest.mark.parametrize("where", ["model", "state"])
+def test_model_of_another_scope_is_an_error(where):
+    scope = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2)).scope
+    if where == "model":
+        with scope():
+            model = build_model()
+        with pytest.raises(ValueError, match=r"strategy\.scope\(\)"):
+            TrainState(model, "sgd", loss="mse")
+    else:
+        model = build_model()
+        with scope(), pytest.raises(ValueError, match=r"strategy\.scope\(\)"):
+            TrainState(model, "sgd", loss="mse")
+
+
 def test_optimizer_of_a_compiled_model_is_kept():
     model = build_model()
     model.compile(optimizer="nadam", loss="mse")

@@ -1,0 +1,275 @@
+"""train.py as a person uses it: what it prints, leaves behind and returns."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import train
+
+ROOT = Path(train.__file__).parent
+SMALL = ["--model", "dense", "--dataset", "synthetic"]
+QUICK = [*SMALL, "--fast_dev_run"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a finished quick run."""
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    assert train.main([*QUICK, "--run_dir", str(folder)]) == 0
+    return folder
+
+
+def read(folder, name="summary.json"):
+    return json.loads((folder / name).read_text())
+
+
+def test_leaves_a_whole_run_folder(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert names >= {
+        "config.json", "environment.json", "command.txt", "metrics.csv", "metrics.jsonl",
+        "history.json", "summary.json", "train.log", "checkpoints", "tensorboard", "plots",
+    }  # fmt: skip
+    assert [p.name for p in (trained / "checkpoints").iterdir()] == ["ckpt-8.npz"]
+    assert (trained / "plots" / "history.png").stat().st_size > 1000
+    assert any((trained / "tensorboard").rglob("*tfevents*"))
+
+
+def test_summary_has_what_scripts_need(trained):
+    summary = read(trained)
+    assert 0 < summary["test_accuracy"] <= 1
+    assert set(summary["history"]) == {"accuracy", "loss", "val_accuracy", "val_loss"}
+    assert summary["history"] == read(trained, "history.json")
+    assert summary["num_steps"] == 8
+    assert summary["num_traces"] == 2
+    assert summary["exit_reason"] == "completed"
+    assert summary["images_per_sec"] > 0
+    assert summary["peak_memory_bytes"] > 1e8
+    assert len(summary["weights_sha256"]) == 64
+
+
+def test_log_has_banner_epoch_and_result(trained):
+    log = (trained / "train.log").read_text()
+    for text in ("dense, 407,050 parameters", "128 global", "Epoch 1/1", "val_accuracy"):
+        assert text in log
+    accuracy = 100 * read(trained)["test_accuracy"]
+    assert f"Test set prediction accuracy: {accuracy:.2f}%" in log
+    assert log.rstrip().endswith(str(trained))
+    assert "\x1b" not in log
+    assert "\r" not in log
+
+
+def test_metrics_agree_in_both_files(trained):
+    with (trained / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    records = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["kind"] == records[-1]["kind"] == "epoch"
+    assert float(rows[-1]["val_loss"]) == records[-1]["val_loss"]
+    assert records[-1]["val_loss"] == read(trained)["history"]["val_loss"][0]
+
+
+def test_same_seed_gives_the_same_weights_and_another_one_others(trained, tmp_path):
+    for name, seed in (("same", 0), ("other", 1)):
+        keras.utils.clear_session(free_memory=False)
+        assert train.main([*QUICK, "--seed", str(seed), "--run_dir", str(tmp_path / name)]) == 0
+    digests = [read(folder)["weights_sha256"] for folder in (trained, tmp_path / "same")]
+    assert digests[0] == digests[1]
+    assert read(tmp_path / "other")["weights_sha256"] != digests[0]
+
+
+def test_a_run_folder_is_never_overwritten(trained, capsys):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    assert train.main([*QUICK, "--run_dir", str(trained)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def test_evaluate_gives_the_accuracy_of_the_run(trained, tmp_path):
+    flags = [*QUICK, "--mode", "evaluate", "--checkpoint", str(trained / "checkpoints")]
+    assert train.main([*flags, "--run_dir", str(tmp_path / "eval")]) == 0
+    assert read(tmp_path / "eval")["test_accuracy"] == read(trained)["test_accuracy"]
+
+
+def test_predict_writes_tables_and_pictures(trained, tmp_path):
+    folder = tmp_path / "predict"
+    flags = [
+        *SMALL,
+        "--mode",
+        "predict",
+        "--checkpoint",
+        str(trained / "checkpoints" / "ckpt-8.npz"),
+    ]
+    assert train.main([*flags, "--run_dir", str(folder)]) == 0
+    arrays = np.load(folder / "predictions.npz")
+    assert arrays["probabilities"].shape == (10_000, 10)
+    np.testing.assert_allclose(arrays["probabilities"].sum(axis=1), 1, rtol=1e-5)
+    accuracy = (arrays["probabilities"].argmax(axis=1) == arrays["labels"]).mean()
+    assert read(folder)["test_accuracy"] == accuracy
+    with (folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10_000
+    assert int(rows[7]["predicted"]) == arrays["predicted"][7]
+    for name in ("confusion_matrix.png", "worst_mistakes.png"):
+        assert (folder / "plots" / name).stat().st_size > 1000
+
+
+def test_compare_exits_with_0_if_all_bits_are_equal(tmp_path, capsys):
+    flags = [*QUICK, "--mode", "compare", "--run_dir", str(tmp_path / "compare")]
+    assert train.main(flags) == 0
+    assert "equal: all bits of" in capsys.readouterr().out
+
+
+def test_compare_exits_with_1_and_names_the_step_if_not(tmp_path, capsys, monkeypatch):
+    right = train.engine.TrainState.scale_loss
+    monkeypatch.setattr(
+        train.engine.TrainState, "scale_loss", lambda self, loss, **kw: 2 * right(self, loss, **kw)
+    )
+    flags = [*QUICK, "--mode", "compare", "--run_dir", str(tmp_path / "compare")]
+    assert train.main(flags) == 1
+    assert "DIFFERENT: first at step 1, in" in capsys.readouterr().out
+
+
+def test_mirrored_on_logical_cpus_says_so(tmp_path, capsys):
+    flags = [*QUICK, "--strategy", "mirrored", "--num_replicas", "2"]
+    assert train.main([*flags, "--run_dir", str(tmp_path / "mirrored")]) == 0
+    output = capsys.readouterr().out
+    assert "2 x CPU, logical devices: there is no GPU here" in output
+    assert "128 global, 64 per replica" in output
+
+
+def test_divergence_exits_with_1(tmp_path):
+    flags = [*QUICK, "--learning_rate", "1e38", "--run_dir", str(tmp_path / "nan")]
+    assert train.main(flags) == 1
+    assert read(tmp_path / "nan")["exit_reason"].startswith("divergence: loss is")
+
+
+def test_resume_goes_on_where_the_run_stopped(tmp_path):
+    flags = [*SMALL, "--limit_train_batches", "5", "--validation_steps", "2"]
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    assert train.main([*flags, "--epochs", "2", "--run_dir", str(once)]) == 0
+    for more in (["--epochs", "1"], ["--epochs", "2", "--resume"]):
+        keras.utils.clear_session(free_memory=False)
+        assert train.main([*flags, *more, "--run_dir", str(twice)]) == 0
+    assert read(twice)["num_steps"] == 10
+    assert (twice / "config.1.json").exists()
+    assert train.main([*flags, "--epochs", "2", "--resume", "--run_dir", str(twice)]) == 2
+
+
+def test_print_config_merges_defaults_recipe_file_and_flags(tmp_path, capsys):
+    path = tmp_path / "config.toml"
+    path.write_text('model = "lstm"\nepochs = 7\nseed = 3\n')
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--config", str(path), "--seed", "4", "--print_config"])
+    assert stop.value.code == 0
+    config = json.loads(capsys.readouterr().out)
+    assert (config["model"], config["epochs"], config["seed"]) == ("lstm", 7, 4)
+    assert config["global_batch_size"] == train.registry.get("lstm").global_batch_size
+
+
+WRONG_USAGE = {
+    "--model cn": "did you mean 'cnn'?",
+    "--dataset mnits": "did you mean mnist?",
+    "--strategy mirored": "Did you mean 'mirrored'?",
+    "--precision float8": "float32, mixed_bfloat16, mixed_float16",
+    "--mode tran": "Did you mean 'train'?",
+    "--batch_size 0": "global_batch_size=0 must be 1 or more",
+    "--batch-size -3": "global_batch_size=-3 must be 1 or more",
+    "--batch_size 1 --strategy mirrored": "less than the 2 replicas",
+    "--batch_size 2 --strategy mirrored --num_replicas 3": "less than num_replicas=3",
+    "--epochs 0": "epochs=0 must be 1 or more",
+    "--num_replicas 2": "use strategy='mirrored'",
+    "--jit_compile true --strategy mirrored": "one replica",
+    "--epohcs 3": "Did you mean '--epochs'?",
+    "--run_dir /proc/nowhere": "cannot write to /proc/nowhere",
+    "--mode predict": "--checkpoint FILE",
+    "--resume": "resume needs run_dir",
+    "--config {tmp}/unknown_key.json": "Did you mean 'epochs'?",
+    "--config {tmp}/wrong_type.json": "epochs=three must be of type int",
+    "--config {tmp}/nowhere.json": "cannot be read",
+    "--run_dir {tmp}/r1 --checkpoint {tmp}/nowhere.npz": "there is no checkpoint",
+}
+
+
+@pytest.mark.parametrize("flags", WRONG_USAGE)
+def test_wrong_usage_is_one_line_and_exit_code_2(flags, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unknown_key.json").write_text('{"epochz": 3}')
+    (tmp_path / "wrong_type.json").write_text('{"epochs": "three"}')
+    arguments = flags.format(tmp=tmp_path).split()
+    if "--model" not in flags and "--dataset" not in flags:
+        arguments += SMALL
+    try:
+        code = train.main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.count("\n") == 1, error
+    assert error.startswith("train.py: error: ")
+    assert WRONG_USAGE[flags] in error
+
+
+def test_checkpoint_of_another_model_names_the_first_difference(trained, tmp_path, capsys):
+    flags = [
+        "--model",
+        "lstm",
+        "--dataset",
+        "synthetic",
+        "--checkpoint",
+        str(trained / "checkpoints"),
+    ]
+    assert train.main([*flags, "--run_dir", str(tmp_path / "other")]) == 2
+    error = capsys.readouterr().err
+    assert "belongs to another model" in error
+    assert "model/hidden/kernel" in error
+
+
+def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(train.engine, "fit", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        train.main([*QUICK, "--run_dir", str(tmp_path / "bug")])
+
+
+def test_interrupt_saves_what_was_done_and_resumes(tmp_path):
+    """A process of its own: Ctrl-C goes to its main thread, between two executions."""
+    folder = tmp_path / "interrupted"
+    command = [sys.executable, str(ROOT / "train.py"), *SMALL, "--run_dir", str(folder)]
+    with subprocess.Popen(
+        [*command, "--epochs", "1000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    ) as process:
+        deadline = time.monotonic() + 100
+        while not list(folder.glob("checkpoints/ckpt-*.npz")):
+            assert process.poll() is None, process.stderr.read().decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    summary = read(folder)
+    assert summary["exit_reason"] == "interrupted"
+    assert (folder / "checkpoints" / f"ckpt-{summary['num_steps']}.npz").exists()
+    num_done = len(summary["history"]["loss"])
+    assert num_done >= 1
+    done = subprocess.run(
+        [*command, "--epochs", str(num_done + 1), "--resume"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    steps_per_epoch = -(-60_000 // 128)
+    assert read(folder)["num_steps"] == steps_per_epoch * (num_done + 1)
