@@ -33,8 +33,8 @@ def build(
 RECIPE = Recipe(
     build=build,
     make_loss=keras.losses.CategoricalCrossentropy,
-    # Measured after five epochs: 98.2 % with batch 128 and Keras's 1e-3; 98.4 and 98.6 % so.
-    make_optimizer=optimizer_factory(keras.optimizers.Adam, learning_rate=2e-3),
+    # Halved in each epoch of MNIST: at a constant rate, single epochs fall back below 98 %.
+    make_optimizer=optimizer_factory(keras.optimizers.Adam, learning_rate=2e-3, halving_steps=938),
     make_metrics=categorical_accuracy,
     epochs=5,
     global_batch_size=64,

@@ -39,17 +39,27 @@ class Recipe:
 
 
 def optimizer_factory(
-    optimizer: Callable[..., keras.optimizers.Optimizer], *, learning_rate: float = 1e-3
+    optimizer: Callable[..., keras.optimizers.Optimizer],
+    *,
+    learning_rate: float = 1e-3,
+    halving_steps: int | None = None,
 ) -> Callable[[float | None], keras.optimizers.Optimizer]:
     """Returns what a recipe's `make_optimizer` is.
 
     Args:
       optimizer: A class of Keras's.
       learning_rate: The recipe's own, for a caller that passes None; 1e-3 is Keras's default.
+      halving_steps: Steps in which the learning rate, the caller's too, falls to its half; None: it
+        stays.
     """
 
     def make_optimizer(chosen: float | None) -> keras.optimizers.Optimizer:
-        return optimizer(learning_rate=learning_rate if chosen is None else chosen)
+        initial = learning_rate if chosen is None else chosen
+        if halving_steps is None:
+            return optimizer(learning_rate=initial)
+        return optimizer(
+            learning_rate=keras.optimizers.schedules.ExponentialDecay(initial, halving_steps, 0.5)
+        )
 
     return make_optimizer
 

@@ -58,6 +58,11 @@ def test_tutorial_models(name):
     assert len(comparison.engine_history["val_accuracy"]) == EPOCHS
 
 
+def test_convolutions_on_two_replicas():
+    make_state = functools.partial(nets.registered_net, "cnn")
+    assert_same_bits(compare(make_state, nets.image_data, strategy=mirrored()))
+
+
 def test_batch_norm_dropout_l2_and_add_loss(strategy):
     comparison = compare(nets.stateful_net, nets.small_data, strategy=strategy, validates=True)
     assert_same_bits(comparison)
