@@ -164,7 +164,7 @@ def _keras_order(n: int, batch_size: int, seed: int) -> npt.NDArray[np.int64]:
         adapter = array_data_adapter.ArrayDataAdapter(
             np.arange(n), batch_size=batch_size, shuffle=True
         )
-        whole = tf.data.experimental.get_single_element(adapter.get_tf_dataset().unbatch().batch(n))
+        whole = adapter.get_tf_dataset().unbatch().batch(n).get_single_element()
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
         with tf.compat.v1.Session(config=config) as session:
             return np.asarray(session.run(whole))
