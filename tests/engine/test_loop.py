@@ -873,3 +873,12 @@ def test_predict_traces_once(arrays, num_replicas):
 def test_predict_without_data_is_an_error(dataset):
     with pytest.raises(ValueError, match="no batch"):
         predict(make_tiny(), dataset.take(0), make_config())
+
+
+def test_a_distributed_data_set_is_refused_with_the_cure():
+    strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
+    distributed = strategy.experimental_distribute_dataset(tf.data.Dataset.range(6).batch(4))
+    with strategy.scope():
+        state = TrainState(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    with pytest.raises(ValueError, match=r"pass a tf\.data\.Dataset; the engine distributes it"):
+        fit(state, distributed, TrainConfig())

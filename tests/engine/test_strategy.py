@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from engine.config import ConfigError, TrainConfig
-from engine.strategy import describe_strategy, distribute_dataset, make_strategy
+from engine.strategy import describe_strategy, make_strategy
 
 pytestmark = pytest.mark.skipif(
     bool(tf.config.list_physical_devices("GPU")), reason="is about a machine with no GPU"
@@ -58,19 +58,3 @@ def test_description_says_that_logical_cpus_are_not_for_speed():
     assert mirrored.startswith("2 x CPU")
     assert "no GPU here" in mirrored
     assert "no GPU here" not in describe_strategy(make_strategy(TrainConfig()))
-
-
-def test_global_batches_are_split_in_the_order_of_the_data():
-    strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
-    dataset = tf.data.Dataset.range(6).batch(4)
-    parts = [
-        [value.numpy().tolist() for value in strategy.experimental_local_results(batch)]
-        for batch in distribute_dataset(strategy, dataset)
-    ]
-    assert parts == [[[0, 1], [2, 3]], [[4], [5]]]
-
-
-def test_distributed_data_set_stays_as_it_is():
-    strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
-    distributed = distribute_dataset(strategy, tf.data.Dataset.range(6).batch(4))
-    assert distribute_dataset(strategy, distributed) is distributed
