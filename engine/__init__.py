@@ -14,7 +14,8 @@ from engine.hooks import (
     StopOnSignal,
     WriteMetrics,
 )
-from engine.loop import History, evaluate, fit, predict
+from engine.history import History
+from engine.loop import evaluate, fit, predict
 from engine.runtime import configure_runtime
 from engine.state import TrainState
 from engine.step import eval_step, predict_step, train_step

@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from engine.files import json_text, make_directory, write_atomically
+from engine.state import METRICS_PREFIX
 
 if TYPE_CHECKING:
     import keras
@@ -166,7 +167,12 @@ def restore(path: str | os.PathLike[str], state: TrainState) -> Path:
             raise CheckpointError(f"there is no intact checkpoint in {path}.")
         path = newest
     checkpoint = load(path)
-    variables = dict(state.named_variables())
+    # A run may be restored with other metrics: they are no part of what was learnt.
+    variables = {
+        name: variable
+        for name, variable in state.named_variables()
+        if name in checkpoint.values or not name.startswith(METRICS_PREFIX)
+    }
     differences = _differences(checkpoint, variables)
     if differences:
         raise CheckpointError(
@@ -210,11 +216,26 @@ def retain(directory: str | os.PathLike[str], max_to_keep: int) -> list[Path]:
     return removed
 
 
+def check_none_beyond(directory: str | os.PathLike[str], num_steps: int) -> None:
+    """Raises ValueError if the directory holds a checkpoint of more than `num_steps` steps."""
+    newest = next(iter(_by_age(Path(directory))), None)
+    if newest is not None and _num_steps(newest) > num_steps:
+        raise ValueError(
+            f"{newest} is from a run that went further than this one, at step {num_steps}: "
+            "resume that run, or name another directory."
+        )
+
+
 def _by_age(directory: Path) -> list[Path]:
     """Newest first, by the number in the name: clocks and copies make file times unreliable."""
-    matches = [(_FILE_NAME.fullmatch(path.name), path) for path in directory.glob("ckpt-*.npz")]
-    numbered = [(int(match[1]), path) for match, path in matches if match]
-    return [path for _, path in sorted(numbered, reverse=True)]
+    paths = [path for path in directory.glob("ckpt-*.npz") if _FILE_NAME.fullmatch(path.name)]
+    return sorted(paths, key=_num_steps, reverse=True)
+
+
+def _num_steps(path: Path) -> int:
+    match = _FILE_NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
 
 
 def _storable(value: np.ndarray) -> np.ndarray:
@@ -256,7 +277,11 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _differences(checkpoint: Checkpoint, variables: dict[str, keras.Variable]) -> list[str]:
-    saved = {name: values[0] for name, values in checkpoint.values.items()}
+    saved = {
+        name: values[0]
+        for name, values in checkpoint.values.items()
+        if name in variables or not name.startswith(METRICS_PREFIX)
+    }
     differences = [
         _named("missing in the file", [name for name in variables if name not in saved]),
         _named("only in the file", [name for name in saved if name not in variables]),

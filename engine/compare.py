@@ -15,7 +15,7 @@ from engine import loop
 from engine.checkpoint import assign_local_values, local_values
 from engine.config import TrainConfig
 from engine.hooks import Hook, LambdaHook
-from engine.state import TrainState
+from engine.state import METRICS_PREFIX, TrainState
 
 Values = dict[str, list[np.ndarray]]
 Digests = list[dict[str, bytes]]
@@ -76,7 +76,7 @@ class Comparison:
             ours, theirs = self.engine_history.get(name, []), self.fit_history.get(name, [])
             for epoch in range(max(len(ours), len(theirs))):
                 a, b = (h[epoch] if epoch < len(h) else None for h in (ours, theirs))
-                equal = "yes" if a is not None and b is not None and np.array_equal(a, b) else "NO"
+                equal = "yes" if _same_values([a], [b]) else "NO"
                 lines.append(f"{epoch + 1:>5}  {name:<24} {a!s:>16.16} {b!s:>16.16}  {equal}")
         lines += ["", f"{'variable':<56} {'max ULP':>10} {'different':>20}"]
         for v in self.variables:
@@ -237,7 +237,8 @@ class _Sides:
         state.build(dataset.element_spec)
         if initial is not None:
             for name, variable in state.named_variables():
-                assign_local_values(variable, initial[name])
+                if name in initial:
+                    assign_local_values(variable, initial[name])
         return state
 
 
@@ -271,7 +272,12 @@ def _seek_callback(dataset: Any) -> keras.callbacks.Callback:
 
 
 def _values(state: TrainState) -> Values:
-    return {name: local_values(variable) for name, variable in state.named_variables()}
+    # Of the metrics, what counts is what they report: the history.
+    return {
+        name: local_values(variable)
+        for name, variable in state.named_variables()
+        if not name.startswith(METRICS_PREFIX)
+    }
 
 
 def _digests(state: TrainState) -> dict[str, bytes]:
@@ -298,10 +304,13 @@ def _difference(
 
 
 def _same_history(a: Mapping[str, list[Any]], b: Mapping[str, list[Any]]) -> bool:
-    return a.keys() == b.keys() and all(
-        len(a[k]) == len(b[k])
-        and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a[k], b[k], strict=True))
-        for k in a
+    return a.keys() == b.keys() and all(_same_values(a[k], b[k]) for k in a)
+
+
+def _same_values(a: list[Any], b: list[Any]) -> bool:
+    return len(a) == len(b) and all(
+        x is not None and y is not None and np.array_equal(x, y, equal_nan=True)
+        for x, y in zip(a, b, strict=True)
     )
 
 

@@ -70,7 +70,6 @@ class StepFunction:
         return logs
 
     def _trace(self, iterator: Any, num_steps: tf.Tensor) -> tuple[tf.Tensor, Logs]:
-        self.num_traces += 1
         log_names: list[str] = []
         metric_names = set(self._state.metrics_result())
 
@@ -81,6 +80,7 @@ class StepFunction:
             return {k: _as_float(v) for k, v in logs.items() if k not in metric_names}
 
         def one_step(batch: Batch) -> Logs:
+            self.num_traces += 1
             logs = self._strategy.run(one_replica, args=(batch,))
             return {name: self._mean_over_replicas(value) for name, value in logs.items()}
 
@@ -208,7 +208,7 @@ def _resolve_jit_compile(
 
 
 def _none_for_optionals(batch: Batch) -> Batch:
-    # A data set cannot hold None; Keras puts an empty tf.experimental.Optional in its place.
+    # Keras puts an empty Optional where a batch has None, which a data set cannot hold.
     return tf.nest.map_structure(
         lambda v: None if isinstance(v, tf.experimental.Optional) else v, batch
     )

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import math
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.trainers.data_adapters import tf_dataset_adapter
 
 from engine import step as step_lib
 from engine.config import TrainConfig
@@ -24,42 +20,10 @@ from engine.function import (
     make_predict_function,
     make_train_function,
 )
+from engine.history import History
 from engine.hooks import Hook, HookInfo
+from engine.source import Planner, Source
 from engine.state import Logs, TrainState
-
-# An execution of a tenth of a second costs the host next to nothing, and the bar still moves.
-TARGET_EXECUTION_SECS = 0.1
-# Measured times mislead while caches warm up: the number of steps grows by this factor at most.
-MAX_GROWTH = 8
-
-
-@dataclasses.dataclass
-class History:
-    """What a run of `fit` leaves behind.
-
-    Attributes:
-      history: Keras's keys (`loss`, `accuracy`, `val_loss`, ...), one value an epoch.
-      epoch: Index of each epoch.
-      epoch_secs: Wall seconds of each epoch's training, without validation.
-      epoch_steps: Steps of each epoch.
-      num_traces: Graphs traced: 1 for training, and 1 for validation if there was any.
-      stop_reason: What a hook gave as its reason to stop early; None if the run went to its end.
-    """
-
-    history: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
-    epoch: list[int] = dataclasses.field(default_factory=list)
-    epoch_secs: list[float] = dataclasses.field(default_factory=list)
-    epoch_steps: list[int] = dataclasses.field(default_factory=list)
-    num_traces: int = 0
-    stop_reason: str | None = None
-
-    def add_epoch(self, progress: Any, secs: float, logs: Logs) -> None:
-        """Appends one epoch."""
-        self.epoch.append(progress.epoch)
-        self.epoch_steps.append(progress.step)
-        self.epoch_secs.append(secs)
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
 
 
 def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
@@ -94,33 +58,41 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
       hooks: Called in this order at each moment.
       train_step: `(state, batch) -> logs`, called in replica context.
       eval_step: Likewise.
-      class_weight: Class index to weight, as in Keras; other classes weigh 1.
+      class_weight: Class index to weight, as in Keras; a class that is not named weighs 1, but
+        the highest class must be named.
       resume: Go on from `state.progress`, which a checkpoint has restored.
 
     Returns:
       The history, with the keys that Keras uses.
 
     Raises:
-      ValueError: If the data set has no end and there is no `steps_per_epoch`, or no batch at all.
+      ValueError: If the data set has no end and there is no `steps_per_epoch`, or no batch at all;
+        if the model brings a `train_step` of its own; if the run cannot be resumed with this data.
     """
     _check_model_step(state.model, "train_step", train_step is step_lib.train_step)
     _check_model_step(state.model, "test_step", eval_step is step_lib.eval_step)
     run = _Run(state, hooks)
     run.begin(config, resume=resume)
     run.info.has_validation = validation_data is not None
-    source = _Source(dataset, state.strategy, config.steps_per_epoch, class_weight)
+    source = Source(
+        dataset,
+        state.strategy,
+        config.steps_per_epoch,
+        class_weight=class_weight,
+        first_epoch=config.initial_epoch,
+    )
     state.build(source.element_spec)
     state.progress.steps_per_epoch = source.steps_per_epoch
     function = _function(make_train_function, train_step, state, config)
     num_traces_before = function.num_traces
-    planner = _Planner(config, hooks)
+    planner = Planner(config, hooks)
     evaluation = None
     if validation_data is not None:
         evaluation = _Evaluation(state, validation_data, config, eval_step)
     try:
         run.call("on_train_begin")
         for epoch in range(state.progress.epoch, config.epochs):
-            secs = _train_epoch(run, epoch, source, function, planner)
+            _train_epoch(run, epoch, source, function, planner)
             epoch_logs = run.epoch_logs()
             is_due = (epoch + 1) % config.validation_freq == 0 and not run.info.stops_now
             if evaluation is not None and is_due:
@@ -128,11 +100,15 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
                 epoch_logs |= {f"val_{name}": value for name, value in val_logs.items()}
             if run.info.stops_now:
                 break
-            run.end_epoch(secs, epoch_logs)
+            run.end_epoch(epoch_logs)
             if run.info.stop_reason is not None:
                 break
         if not run.info.stops_now:
             _finalize(state)
+    except BaseException:
+        # An execution may have been cut short: the weights may be ahead of the progress.
+        run.info.has_failed = True
+        raise
     finally:
         run.history.num_traces = function.num_traces - num_traces_before
         run.history.num_traces += evaluation.num_traces if evaluation else 0
@@ -206,7 +182,7 @@ class _Run:
         self.state = state
         self.info = HookInfo(state, state.progress)
         self.history = History()
-        self.step_logs: Logs = {}
+        self.step_logs: Logs | None = None
         self._hooks = hooks
 
     def call(self, moment: str) -> None:
@@ -234,145 +210,17 @@ class _Run:
 
     def epoch_logs(self) -> Logs:
         """Returns the metrics' results and what else the last step returned."""
-        return _to_host(_merge_results(self.step_logs, self.state))
+        # A run that is resumed at the end of an epoch has done no step yet.
+        step_logs = self.state.metrics_result() if self.step_logs is None else self.step_logs
+        return _to_host(_merge_results(step_logs, self.state))
 
-    def end_epoch(self, secs: float, logs: Logs) -> None:
+    def end_epoch(self, logs: Logs) -> None:
         progress = self.state.progress
         progress.num_epochs_completed = progress.epoch + 1
         logs = dict(sorted(logs.items()))  # the order of Keras's history
         self.set_logs(logs, progress.num_steps_completed)
-        self.history.add_epoch(progress, secs, logs)
+        self.history.add_epoch(progress, logs)
         self.call("on_epoch_end")
-
-
-class _Planner:
-    """Decides how many steps the next execution does."""
-
-    def __init__(self, config: TrainConfig, hooks: Sequence[Hook] = ()) -> None:
-        self._fixed = config.steps_per_execution
-        periods = (getattr(hook, "every_steps", None) for hook in hooks)
-        self._periods: list[int] = [period for period in periods if period]
-        self._size = 1
-        self._started_at: float | None = None
-
-    def next_size(self, num_left: int | None, num_steps_completed: int) -> int:
-        size = self._size if isinstance(self._fixed, str) else int(self._fixed)
-        # A hook that works every N steps finds an execution's end at each multiple of N.
-        limits = [period - num_steps_completed % period for period in self._periods]
-        limits += [] if num_left is None else [num_left]
-        return min([size, *limits])
-
-    def measure(self, num_steps: int) -> None:
-        """Takes the time since the last call as that of the last `num_steps` steps."""
-        now = time.perf_counter()
-        if self._started_at is not None:
-            secs_per_step = max(now - self._started_at, 1e-9) / num_steps
-            size = int(TARGET_EXECUTION_SECS / secs_per_step)
-            self._size = max(1, min(size, max(num_steps, self._size) * MAX_GROWTH))
-        self._started_at = now  # the first execution, which is traced, is not measured
-
-    def pause(self) -> None:
-        """Leaves out of the measure what is done until the next call of `measure`."""
-        self._started_at = None
-
-
-class _Source:
-    """The batches of a data set, epoch by epoch, as Keras's fit takes them."""
-
-    def __init__(
-        self,
-        dataset: Any,
-        strategy: tf.distribute.Strategy,
-        steps_per_epoch: int | None,
-        class_weight: Mapping[int, float] | None = None,
-    ) -> None:
-        self._seek = getattr(dataset, "seek", None)
-        if class_weight is not None:
-            dataset = dataset.map(tf_dataset_adapter.make_class_weight_map_fn(class_weight))
-        self._asked = steps_per_epoch
-        if not isinstance(dataset, tf.data.Dataset):
-            raise ValueError(
-                f"The data set is {dataset!r}: pass a tf.data.Dataset; the engine distributes it."
-            )
-        cardinality = int(dataset.cardinality())
-        self._cardinality = cardinality if cardinality >= 0 else None
-        self._may_end_early = cardinality == tf.data.UNKNOWN_CARDINALITY
-        if cardinality == tf.data.INFINITE_CARDINALITY and steps_per_epoch is None:
-            raise ValueError("The data set has no end: set steps_per_epoch (or validation_steps).")
-        self.element_spec = dataset.element_spec
-        self._dataset = strategy.experimental_distribute_dataset(dataset)
-        self._num_seen = 0
-        self.iterator: Any = None
-
-    @property
-    def steps_per_epoch(self) -> int | None:
-        return self._asked or self._cardinality
-
-    def begin_epoch(self, epoch: int, step: int = 0) -> None:
-        # With steps_per_epoch, Keras goes on with the same pass over the data in the next epoch.
-        if self.iterator is None or self._asked is None:
-            self._num_seen = 0
-            if self._seek is not None:
-                first_epoch, self._num_seen = self._find_position(epoch, step)
-                self._seek(first_epoch, self._num_seen)
-            self.iterator = iter(self._dataset)
-
-    def executions(
-        self,
-        function: StepFunction,
-        planner: _Planner,
-        should_stop: Callable[[], bool],
-        *,
-        step: int = 0,
-        num_steps_completed: int = 0,
-    ) -> Iterator[tuple[int, Logs]]:
-        """Yields the steps done and the logs of each execution until the epoch or the data end."""
-        while (num_left := self._num_left(step)) != 0:
-            size = planner.next_size(num_left, num_steps_completed)
-            logs = function(self.iterator, tf.constant(size))
-            # The device is waited for only where nobody can know how many batches there are.
-            num_done = int(function.num_steps_done) if self._may_end_early else size
-            step += num_done
-            num_steps_completed += num_done
-            self._num_seen += num_done
-            if num_done:
-                yield num_done, logs
-                planner.measure(num_done)
-            if num_done < size:
-                break
-            if should_stop():
-                return
-        self._end_epoch(step)
-
-    def _find_position(self, epoch: int, step: int) -> tuple[int, int]:
-        """Returns the epoch in which the pass over the data began, and the steps since."""
-        if not (self._asked and self._cardinality):
-            return epoch, step
-        epochs_per_pass = math.ceil(self._cardinality / self._asked)
-        num_before = epoch % epochs_per_pass
-        return epoch - num_before, num_before * self._asked + step
-
-    def _num_left(self, step: int) -> int | None:
-        limits = [self._asked - step] if self._asked else []
-        if self._cardinality is not None:
-            limits.append(self._cardinality - self._num_seen)
-        return min(limits) if limits else None
-
-    def _end_epoch(self, step: int) -> None:
-        if step == self._num_seen == 0:
-            raise ValueError(
-                "The data set has no batch. Look at what filters it, and whether it has fewer "
-                "examples than a batch with drop_remainder=True."
-            )
-        if self._asked and step < self._asked:
-            warnings.warn(
-                f"The data ended after {step} of {self._asked} steps of this epoch: the next epoch "
-                "starts from its beginning. Use dataset.repeat(), or a smaller steps_per_epoch.",
-                stacklevel=2,
-            )
-            self.iterator = None
-        elif self._cardinality is not None and self._num_seen >= self._cardinality:
-            self.iterator = None
 
 
 class _Evaluation:
@@ -382,7 +230,7 @@ class _Evaluation:
         self, state: TrainState, dataset: Any, config: TrainConfig, eval_step: StepFn
     ) -> None:
         self._config = config
-        self._source = _Source(dataset, state.strategy, config.validation_steps)
+        self._source = Source(dataset, state.strategy, config.validation_steps)
         state.build(self._source.element_spec)
         self.function = _function(make_eval_function, eval_step, state, config)
         self._num_traces_before = self.function.num_traces
@@ -394,10 +242,10 @@ class _Evaluation:
     def run(self, run: _Run) -> Logs:
         run.call("on_eval_begin")
         run.state.reset_metrics()
-        self._source.iterator = None
+        self._source.restart()
         self._source.begin_epoch(0)
         logs: Logs = {}
-        planner = _Planner(self._config)
+        planner = Planner(self._config)
         # A stop that was asked for in training does not cut this short: fit validates then, too.
         executions = self._source.executions(self.function, planner, lambda: run.info.stops_now)
         for _, step_logs in executions:
@@ -409,13 +257,14 @@ class _Evaluation:
 
 
 def _train_epoch(
-    run: _Run, epoch: int, source: _Source, function: StepFunction, planner: _Planner
-) -> float:
-    """Trains until the epoch or the data end or a hook asks to stop; returns the wall seconds."""
+    run: _Run, epoch: int, source: Source, function: StepFunction, planner: Planner
+) -> None:
+    """Trains until the epoch or the data end or a hook asks to stop."""
     progress = run.state.progress
     step = progress.step if progress.epoch == epoch else 0
     progress.epoch, progress.step = epoch, step
-    run.state.reset_metrics()
+    if step == 0:  # else the checkpoint has restored them with the rest
+        run.state.reset_metrics()
     run.set_logs({}, progress.num_steps_completed)
     run.call("on_epoch_begin")
     started_at = time.perf_counter()
@@ -431,6 +280,7 @@ def _train_epoch(
     for num_done, logs in executions:
         progress.step += num_done
         progress.num_steps_completed += num_done
+        run.history.num_steps += num_done
         if pending is not None:
             # One execution late: these values are computed, so that nothing waits for the device.
             run.set_logs(_to_host(pending[0]), pending[1])
@@ -441,7 +291,7 @@ def _train_epoch(
     planner.pause()
     if run.step_logs:
         _wait_for_device(run.step_logs)
-    return time.perf_counter() - started_at
+    run.history.train_secs += time.perf_counter() - started_at
 
 
 def _function(

@@ -6,14 +6,14 @@ Figures are made without pyplot, so that no global state is touched and no displ
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.files import make_directory
-from engine.writers import require_extra
+from engine.writers import RECORD_KEYS, Record, epoch_records, require_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,44 +25,39 @@ _MAX_PANELS = 4
 _MAX_LABELLED_CLASSES = 30
 
 
-def plot_history(
-    history: Mapping[str, Sequence[float]],
-    path: str | os.PathLike[str],
-    *,
-    records: Sequence[Mapping[str, Any]] | None = None,
-    validation_freq: int = 1,
-) -> Path:
+def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Path:
     """Draws one panel a metric, the loss first, with training and validation curves.
 
+    A run of one epoch is drawn over its steps, if there are records of them: its points alone are
+    no curve.
+
     Args:
-      history: `History.history`: metric name to one value an epoch, `val_` keys included.
+      records: As in `MemoryWriter.records` or from `engine.writers.read_csv`.
       path: Of the picture; its ending names the format.
-      records: Training logs within epochs, as in `MemoryWriter.records` or from
-        `engine.writers.read_csv`. Drawn if there is one epoch only: its points alone are no curve.
-      validation_freq: As given to `fit`; tells at which epochs the `val_` values belong.
 
     Returns:
       The picture's path.
 
     Raises:
       MissingExtra: If matplotlib is not installed.
-      ValueError: If the history is empty, or the directory cannot be written.
+      ValueError: If there is no record of a whole epoch, or the directory cannot be written.
     """
-    curves = {name: values for name, values in history.items() if values and np.ndim(values) == 1}
-    names = [name for name in curves if not name.startswith("val_")]
+    epochs = epoch_records(records)
+    names = list(dict.fromkeys(name for record in epochs for name in record if _is_curve(name)))
+    names = [name for name in names if all(np.ndim(r.get(name, 0)) == 0 for r in epochs)]
     if not names:
-        raise ValueError("the history is empty: train for an epoch before you plot it.")
+        raise ValueError("there is no epoch in the records: train for one before you plot it.")
     # Stable sort: the loss, then the order of the logs.
     names = sorted(names, key=lambda name: name != "loss")[:_MAX_PANELS]
-    steps = [r for r in records or [] if r.get("kind") == "execution"]
-    num_epochs = len(history[names[0]])
+    # Where a step occurs twice, the later record counts.
+    steps = sorted({r["step"]: r for r in records if r["kind"] == "execution"}.items())
     figure = _new_figure(5.0 * len(names), 3.6)
     for index, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), index + 1)
-        if num_epochs == 1 and steps:
-            _draw_steps(axes, name, history, steps, records or [])
+        if len(epochs) == 1 and steps:
+            _draw_steps(axes, name, [record for _, record in steps], epochs[0])
         else:
-            _draw_epochs(axes, name, history, validation_freq)
+            _draw_epochs(axes, name, epochs)
         axes.set_title(name.replace("_", " "), loc="left", fontweight="bold")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -70,35 +65,31 @@ def plot_history(
     return _save(figure, path)
 
 
-def _draw_epochs(
-    axes: Axes, name: str, history: Mapping[str, Sequence[float]], validation_freq: int
-) -> None:
+def _is_curve(name: str) -> bool:
+    return name not in RECORD_KEYS and not name.startswith("val_")
+
+
+def _draw_epochs(axes: Axes, name: str, epochs: Sequence[Record]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    epochs = range(1, len(history[name]) + 1)
-    axes.plot(epochs, history[name], "o-", ms=4, color=_TRAIN_COLOR, label="training")
-    val_values = history.get(f"val_{name}", [])
-    if val_values:
-        val_epochs = [validation_freq * (i + 1) for i in range(len(val_values))]
-        axes.plot(val_epochs, val_values, "s-", ms=4, color=_VALIDATION_COLOR, label="validation")
+    for key, style, color, label in (
+        (name, "o-", _TRAIN_COLOR, "training"),
+        (f"val_{name}", "s-", _VALIDATION_COLOR, "validation"),
+    ):
+        points = [(record["epoch"] + 1, record[key]) for record in epochs if key in record]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, ms=4, color=color, label=label)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _draw_steps(
-    axes: Axes,
-    name: str,
-    history: Mapping[str, Sequence[float]],
-    steps: Sequence[Mapping[str, Any]],
-    records: Sequence[Mapping[str, Any]],
-) -> None:
-    points = [(r["step"], r[name]) for r in steps if name in r]
-    end = max([r["step"] for r in records] + [step for step, _ in points])
-    points.append((end, history[name][-1]))
+def _draw_steps(axes: Axes, name: str, steps: Sequence[Record], epoch: Record) -> None:
+    end, value = epoch["step"], epoch[name]
+    points = [*((r["step"], r[name]) for r in steps if name in r), (end, value)]
     axes.plot(*zip(*points, strict=True), color=_TRAIN_COLOR, label="training, so far in the epoch")
-    axes.plot([end], [history[name][-1]], "o", ms=5, color=_TRAIN_COLOR)
-    if history.get(f"val_{name}"):
-        value = history[f"val_{name}"][-1]
+    axes.plot([end], [value], "o", ms=5, color=_TRAIN_COLOR)
+    if f"val_{name}" in epoch:
+        value = epoch[f"val_{name}"]
         label = f"validation: {value:.4g}"
         axes.plot([end], [value], "s", ms=6, color=_VALIDATION_COLOR, label=label)
     axes.set_xlabel("step")

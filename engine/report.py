@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,24 @@ from engine.hooks import (
     StopOnSignal,
     WriteMetrics,
 )
-from engine.loop import History
+from engine.history import History
 from engine.run import Log, RunFolder
 from engine.state import TrainState
 from engine.strategy import describe_strategy
 from engine.writers import (
+    RECORD_KEYS,
     CSVWriter,
     JSONLinesWriter,
     MissingExtra,
     MultiWriter,
+    Record,
     TensorBoardWriter,
     Writer,
+    epoch_records,
     read_csv,
 )
+
+COMPLETED, FAILED = "completed", "failed"
 
 
 def format_banner(config: TrainConfig, state: TrainState, **facts: str) -> str:
@@ -59,59 +64,84 @@ def format_banner(config: TrainConfig, state: TrainState, **facts: str) -> str:
 
 
 def summarize(
-    state: TrainState, history: History, test_logs: dict[str, Any], *, num_examples: int
+    state: TrainState | None, facts: dict[str, Any], history: dict[str, list[Any]]
 ) -> dict[str, Any]:
-    """Returns what summary.json holds.
+    """Returns what summary.json holds: the same keys, and maybe more, whatever the run did.
 
     Args:
-      state: After the training.
-      history: What `fit` returned.
-      test_logs: What `evaluate` returned for the final weights; empty if that was left out.
-      num_examples: In one whole epoch; a shorter one is counted by its steps.
+      state: After the run; None if it did not come so far.
+      facts: What the run found: `exit_reason` and more; they win over what is said here.
+      history: Metric name to one value an epoch, of the whole run.
 
     Returns:
-      JSON-ready values; `images_per_sec` is over the training of all epochs, the tracing of the
-      graph included, validation excluded.
+      JSON-ready values, None where there is none. `images_per_sec` is over the training alone, the
+      tracing of the graph included, validation excluded.
     """
-    train_secs = sum(history.epoch_secs)
     return {
-        "exit_reason": history.stop_reason or "completed",
-        "test_accuracy": test_logs.get("accuracy"),
-        "test_logs": test_logs,
-        "num_epochs": len(history.epoch),
-        "num_steps": state.progress.num_steps_completed,
-        "train_secs": train_secs,
-        "images_per_sec": num_examples / train_secs if train_secs else None,
-        "num_traces": history.num_traces,
+        "exit_reason": None,
+        "test_accuracy": None,
+        "history": history,
+        "images_per_sec": None,
+        "num_steps": state.progress.num_steps_completed if state else 0,
+        "num_traces": sum(f.num_traces for f in state.functions.values()) if state else 0,
         "peak_memory_bytes": peak_memory_bytes(),
         "device_peak_memory_bytes": device_peak_memory_bytes(),
-        "weights_sha256": state.weights_sha256(),
-        "history": history.history,
-        "epoch_secs": history.epoch_secs,
+        "weights_sha256": state.weights_sha256() if state else None,
+    } | facts
+
+
+def describe_training(history: History, num_examples: int) -> dict[str, Any]:
+    """Returns what a summary says of a training.
+
+    Args:
+      history: What `fit` returned.
+      num_examples: In the steps of this training, all together.
+    """
+    secs = history.train_secs
+    return {
+        "exit_reason": history.stop_reason or COMPLETED,
+        "num_epochs": len(history.epoch),
+        "train_secs": secs,
+        "images_per_sec": num_examples / secs if secs else None,
     }
 
 
-def format_summary(summary: dict[str, Any]) -> str:
+def count_examples(num_steps: int, *, num_examples: int, global_batch_size: int) -> int:
+    """Returns how many examples the first steps of a run took; a pass's last batch is smaller."""
+    num_passes, rest = divmod(num_steps, -(-num_examples // global_batch_size))
+    return num_passes * num_examples + min(rest * global_batch_size, num_examples)
+
+
+def history_of(epochs: Sequence[Record]) -> dict[str, list[Any]]:
+    """Returns Keras's history: metric name to its values, of the epochs that have one."""
+    names = sorted({name for record in epochs for name in record} - set(RECORD_KEYS))
+    return {name: [r[name] for r in epochs if name in r] for name in names}
+
+
+def format_summary(summary: dict[str, Any], epochs: Sequence[Record]) -> str:
     """Returns the lines that a run ends with."""
-    speed = summary["images_per_sec"]
+    speed, digest = summary["images_per_sec"], summary["weights_sha256"]
     lines = {
         "ended": summary["exit_reason"],
-        "steps": f"{summary['num_steps']:,} in {summary['train_secs']:.1f} s of training"
+        "steps": f"{summary['num_steps']:,} in all"
+        + (f", {summary['train_secs']:.1f} s of training" if "train_secs" in summary else "")
         + (f", {speed:,.0f} images/s" if speed else ""),
-        "best": format_best(summary["history"]),
+        "best": format_best(epochs),
         "traces": str(summary["num_traces"]),
         "memory": f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at the peak",
-        "weights": f"sha256 {summary['weights_sha256'][:16]}",
+        "weights": f"sha256 {digest[:16]}" if digest else "",
     }
     return "\n".join(f"  {name:<10} {text}" for name, text in lines.items() if text)
 
 
-def format_best(history: dict[str, list[Any]]) -> str:
+def format_best(epochs: Sequence[Record]) -> str:
     """Returns the best epoch by validation accuracy, or by loss where there is none."""
-    for name, pick in (("val_accuracy", np.argmax), ("val_loss", np.argmin), ("loss", np.argmin)):
-        if history.get(name):
-            epoch = int(pick(history[name]))
-            return f"{name} {history[name][epoch]:.4f} in epoch {epoch + 1}"
+    for name, sign in (("val_accuracy", 1), ("val_loss", -1), ("loss", -1)):
+        # NaN is no best.
+        found = [r for r in epochs if name in r and not np.isnan(r[name])]
+        if found:
+            best = max(found, key=lambda record: sign * record[name])
+            return f"{name} {best[name]:.4f} in epoch {best['epoch'] + 1}"
     return ""
 
 
@@ -147,17 +177,25 @@ def make_hooks(folder: RunFolder, log: Log) -> list[Hook]:
     ]
 
 
-def finish(folder: RunFolder, log: Log, summary: dict[str, Any]) -> None:
-    """Writes summary.json, history.json and the curves, and shows the last lines of a run."""
+def finish(folder: RunFolder, log: Log, state: TrainState | None, facts: dict[str, Any]) -> None:
+    """Writes summary.json, history.json and the curves, and shows the last lines of a run.
+
+    Args:
+      folder: Of the run; the epochs are read from its metrics.csv, those of an earlier call, that
+        this one has resumed, included.
+      log: Takes the lines.
+      state: See `summarize`.
+      facts: See `summarize`.
+    """
+    records = read_csv(folder.metrics_csv) if folder.metrics_csv.exists() else []
+    epochs = epoch_records(records)
+    summary = summarize(state, facts, history_of(epochs))
     folder.write_summary(summary)
-    history = summary.get("history")
-    if history:
-        folder.write_history(history)
-        records = read_csv(folder.metrics_csv)
-        _draw(log, plots.plot_history, history, folder.plots / "history.png", records=records)
-    if "train_secs" in summary:
-        log.line(format_summary(summary))
-    if summary.get("test_accuracy") is not None:
+    if epochs:
+        folder.write_history(summary["history"])
+        _draw(log, plots.plot_history, records, folder.plots / "history.png")
+    log.line(format_summary(summary, epochs))
+    if summary["test_accuracy"] is not None:
         log.line(f"Test set prediction accuracy: {100 * summary['test_accuracy']:.2f}%")
     log.line(f"Everything is in {folder.path}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import json
 import os
 import platform
 import re
@@ -31,6 +30,8 @@ _BIT_CHANGING_VARIABLES = (
     "TF_DETERMINISTIC_OPS",
     "TF_CUDNN_DETERMINISTIC",
     "NVIDIA_TF32_OVERRIDE",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
     "TF_XLA_FLAGS",
     "XLA_FLAGS",
     "TF_CONFIG",
@@ -143,9 +144,9 @@ class RunFolder:
         """Writes config.json from a dataclass or a dict."""
         return self.write_json("config", config)
 
-    def write_environment(self, **more: Any) -> Path:
+    def write_environment(self) -> Path:
         """Writes environment.json. Initialises the devices: call it after `configure_runtime`."""
-        return self.write_json("environment", describe_environment() | more)
+        return self.write_json("environment", describe_environment())
 
     def write_history(self, history: dict[str, list[float]]) -> Path:
         """Writes history.json."""
@@ -154,10 +155,6 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> Path:
         """Writes summary.json."""
         return self.write_json("summary", summary)
-
-    def read_json(self, name: str) -> Any:
-        """Returns what `<name>.json` holds."""
-        return json.loads((self.path / f"{name}.json").read_text("utf-8"))
 
     def open_log(self, stream: TextIO | None = None) -> Log:
         """Opens train.log, at its end."""
@@ -183,9 +180,14 @@ class Log:
         self._stream = stream
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
 
-    def line(self, text: str = "") -> None:
-        """Writes a line to both; a progress bar on the same stream stays whole."""
-        stream = self._stream or sys.stdout
+    def line(self, text: str = "", *, stream: TextIO | None = None) -> None:
+        """Writes a line to both; a progress bar on the same stream stays whole.
+
+        Args:
+          text: Without the newline at its end.
+          stream: Default: the log's own.
+        """
+        stream = stream or self._stream or sys.stdout
         tqdm.write(text, file=stream)
         stream.flush()
         self._file.write(_CONTROL.sub("", text) + "\n")

@@ -13,8 +13,18 @@ import tensorflow as tf
 
 from engine import gradients as gradients_lib
 
+METRICS_PREFIX = "metrics/"
+
 Logs = dict[str, Any]
 Batch = Any
+
+_KINDS_OF_EXTRAS = (
+    keras.layers.Layer,
+    keras.optimizers.Optimizer,
+    keras.metrics.Metric,
+    keras.Variable,
+    keras.random.SeedGenerator,
+)
 
 
 @dataclasses.dataclass
@@ -102,9 +112,15 @@ class TrainState:
         self._call_takes_training = "training" in inspect.signature(model.call).parameters
         self._loss_takes_training = "training" in inspect.signature(model.compute_loss).parameters
         for name, extra in self.extras.items():
-            if name in ("model", "optimizer"):
+            if name in ("model", "optimizer", "metrics"):
                 raise ValueError(
                     f"extras[{name!r}]: the name is taken by state.{name}; take another."
+                )
+            if not isinstance(extra, _KINDS_OF_EXTRAS):
+                kinds = ", ".join(f"keras.{kind.__name__}" for kind in _KINDS_OF_EXTRAS)
+                raise ValueError(
+                    f"extras[{name!r}] is a {type(extra).__name__}, which cannot be saved: "
+                    f"pass one of {kinds}."
                 )
             if isinstance(extra, keras.optimizers.Optimizer) and not extra.built:
                 raise ValueError(
@@ -237,10 +253,12 @@ class TrainState:
     def named_variables(self) -> list[tuple[str, keras.Variable]]:
         """Returns every variable that a run must save, each once, with a unique and stable name.
 
-        The names are `model/<path>`, `optimizer/<path>` and `<extra>/<path>`, with `#2`, `#3` where
-        Keras gives the same path twice. The states of seed generators (dropout) are among them.
+        The names are `model/<path>`, `optimizer/<path>`, `<extra>/<path>`, `metrics/<path>`, with
+        `#2`, `#3` where Keras gives the same path twice. The states of seed generators (dropout)
+        are among them.
         """
         owners = {"model": self.model, "optimizer": self.optimizer, **self.extras}
+        owners |= {"metrics": self.model.metrics_variables}
         seen: set[int] = set()
         counts: dict[str, int] = {}
         result = []
@@ -265,9 +283,13 @@ class TrainState:
 
 
 def _spec_or_none(spec: Any) -> Any:
-    # A data set cannot hold None; Keras puts an empty tf.experimental.Optional in its place.
+    # Keras puts an empty Optional where a batch has None, which a data set cannot hold.
     return None if isinstance(spec, tf.OptionalSpec) else spec
 
 
 def _variables_of(thing: Any) -> list[keras.Variable]:
-    return [thing] if isinstance(thing, keras.Variable) else list(thing.variables)
+    if isinstance(thing, keras.Variable):
+        return [thing]
+    if isinstance(thing, keras.random.SeedGenerator):
+        return [thing.state]
+    return list(thing if isinstance(thing, list) else thing.variables)

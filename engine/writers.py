@@ -242,6 +242,12 @@ def read_csv(path: str | os.PathLike[str]) -> list[Record]:
         return [_typed(row) for row in csv.DictReader(file)]
 
 
+def epoch_records(records: Iterable[Record]) -> list[Record]:
+    """Returns the records of whole epochs in order, the later one where an epoch occurs twice."""
+    by_epoch = {record["epoch"]: record for record in records if record["kind"] == "epoch"}
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
+
 def _typed(row: Mapping[str, str]) -> Record:
     types: dict[str, Callable[[str], Any]] = {"step": int, "epoch": int, "kind": str}
     return {name: types.get(name, _parse_number)(cell) for name, cell in row.items() if cell}

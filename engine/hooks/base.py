@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-from tqdm import tqdm
 
 if TYPE_CHECKING:
     from engine.state import Progress, TrainState
@@ -41,6 +38,7 @@ class HookInfo:
       has_validation: Whether `val_` keys will come; None if nobody knows.
       stop_reason: Why the run was asked to stop; None while it was not.
       stops_now: Whether it ends without the validation and the end of the current epoch.
+      has_failed: Whether an exception ended it, so that the weights may be ahead of the progress.
     """
 
     state: TrainState
@@ -51,6 +49,7 @@ class HookInfo:
     has_validation: bool | None = None
     stop_reason: str | None = None
     stops_now: bool = False
+    has_failed: bool = False
 
     def request_stop(self, reason: str, *, immediately: bool = False) -> None:
         """Asks the loop to end after this execution, with the validation and end of this epoch.
@@ -69,10 +68,6 @@ class HookInfo:
     def has_diverged(self) -> bool:
         """Whether a hook gave a reason that begins with `DIVERGENCE`."""
         return self.stop_reason is not None and self.stop_reason.startswith(DIVERGENCE)
-
-    def write(self, text: str) -> None:
-        """Prints a line on stdout without breaking a progress bar."""
-        tqdm.write(text, file=sys.stdout)
 
 
 class Hook:

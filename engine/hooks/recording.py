@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 # The one import to the side that the layers allow: a hook decides when, checkpoint.py knows how.
 from engine import checkpoint
@@ -15,7 +14,8 @@ from engine.writers import Kind, Writer
 class SaveCheckpoint(Hook):
     """Saves weights, optimizer and progress at the end, and every N epochs or steps.
 
-    A run that diverged is not saved at its end: the last checkpoint from before stays the newest.
+    A run that diverged or failed is not saved at its end: the last checkpoint from before stays
+    the newest.
     That needs `StopOnNaN` before this hook in the list.
     """
 
@@ -32,8 +32,8 @@ class SaveCheckpoint(Hook):
         Args:
           directory: Of the files `ckpt-<num_steps_completed>.npz`.
           every_epochs: Period in epochs of the run; None: not at the end of epochs.
-          every_steps: Period in steps of the run, honoured at the first end of an execution at or
-            after each multiple; None: not within epochs.
+          every_steps: Period in steps of the run: the loop ends an execution at each multiple of
+            it; None: not within epochs.
           max_to_keep: Number of newest files that are kept.
 
         Raises:
@@ -49,8 +49,14 @@ class SaveCheckpoint(Hook):
         self._start_steps = self._last_steps = 0
 
     def on_train_begin(self, info: HookInfo) -> None:
-        """Starts the period of steps where the run stands."""
+        """Starts the period of steps where the run stands.
+
+        Raises:
+          ValueError: If the directory holds checkpoints of a run that went further: they would
+            stay, and be taken for the newest.
+        """
         self._start_steps = self._last_steps = info.progress.num_steps_completed
+        checkpoint.check_none_beyond(self.directory, self._start_steps)
 
     def on_execution_end(self, info: HookInfo) -> None:
         """Saves if a multiple of `every_steps` was reached."""
@@ -66,19 +72,14 @@ class SaveCheckpoint(Hook):
             self._save(info)
 
     def on_train_end(self, info: HookInfo) -> None:
-        """Saves the end, also of a run that was interrupted, unless no step was completed.
-
-        The last epoch's file is written again: other hooks may have changed weights since.
-        """
-        if info.progress.num_steps_completed > self._start_steps:
+        """Saves the end, also of a run that a hook or a signal stopped; not one that failed."""
+        if not info.has_failed and info.progress.num_steps_completed > self._start_steps:
             self._save(info)
 
-    def _save(self, info: HookInfo) -> Path | None:
-        if info.has_diverged:
-            return None
-        path = checkpoint.save(self.directory, info.state)
-        checkpoint.retain(self.directory, self.max_to_keep)
-        return path
+    def _save(self, info: HookInfo) -> None:
+        if not info.has_diverged:
+            checkpoint.save(self.directory, info.state)
+            checkpoint.retain(self.directory, self.max_to_keep)
 
 
 class WriteMetrics(Hook):
@@ -89,15 +90,16 @@ class WriteMetrics(Hook):
 
         Args:
           writer: Where the logs go.
-          every_steps: Least number of steps between two records of training logs; None: one record
-            an execution. Logs are recorded with the step that they belong to.
+          every_steps: Period in steps of the records of training logs: the loop ends an execution
+            at each multiple of it; None: one record an execution, about ten a second. Logs are
+            recorded with the step that they belong to.
 
         Raises:
           ValueError: If `every_steps` is not an integer above 0, or the writer is not a `Writer`.
         """
         check_period("every_steps", every_steps)
         if not isinstance(writer, Writer):
-            raise ValueError(f"writer must be an engine.Writer, not {writer!r}.")
+            raise ValueError(f"writer must be an engine.writers.Writer, not {writer!r}.")
         self.writer = writer
         self.every_steps = every_steps
         self._last_step = 0

@@ -369,3 +369,11 @@ def test_sigkill_at_any_time_leaves_an_intact_file(tmp_path):
         (array,) = checkpoint.load(directory / "ckpt-7.npz").values["a"]
         assert (array == array[0]).all()
         shutil.rmtree(directory)
+
+
+def test_checkpoints_of_a_longer_run_are_refused(tmp_path):
+    (tmp_path / "ckpt-10.npz").touch()
+    checkpoint.check_none_beyond(tmp_path, 10)
+    checkpoint.check_none_beyond(tmp_path / "nowhere", 0)
+    with pytest.raises(ValueError, match=r"ckpt-10\.npz is from a run that went further"):
+        checkpoint.check_none_beyond(tmp_path, 9)

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data import pipeline
+from engine import checkpoint
 from engine.config import TrainConfig
-from engine.hooks import Hook, LambdaHook
-from engine.loop import _Planner, evaluate, fit, predict
+from engine.hooks import Hook, LambdaHook, SaveCheckpoint
+from engine.loop import evaluate, fit, predict
+from engine.source import Planner
 from engine.state import TrainState
 from engine.strategy import make_strategy
 
@@ -688,63 +691,69 @@ class StopAfter(Hook):
             info.request_stop("later", immediately=True)
 
 
-class Seekable:
-    """A data set that starts at any (epoch, step); each epoch has its own order."""
-
-    def __init__(self, x, y):
-        self._position = tf.Variable([0, 0], dtype=tf.int64)
-        self.seeks = []
-
-        def order(_):
-            epoch, step = self._position[0], self._position[1]
-            rows = tf.random.experimental.stateless_shuffle(tf.range(len(x)), [1, epoch])
-            rows = tf.data.Dataset.from_tensor_slices(rows).batch(BATCH_SIZE).skip(step)
-            return rows.map(lambda rows: (tf.gather(x, rows), tf.gather(y, rows)))
-
-        self._dataset = tf.data.Dataset.range(1).flat_map(order)
-
-    def seek(self, epoch, step=0):
-        self.seeks.append((epoch, step))
-        self._position.assign([epoch, step])
-
-    def make(self):
-        data = self._dataset.apply(tf.data.experimental.assert_cardinality(NUM_BATCHES))
-        data.seek = self.seek
-        return data
+def make_pipeline(arrays):
+    """Starts at any (epoch, step); each epoch has its own order."""
+    x, y = arrays[:2]
+    return pipeline.make_dataset(x, y, global_batch_size=BATCH_SIZE, shuffle=True)
 
 
-@pytest.mark.parametrize(("stop_at", "position"), [(6, (0, 6)), (7, (0, 7)), (10, (1, 3))])
-def test_resumed_run_ends_with_the_same_weights(arrays, stop_at, position):
-    whole = make_state()
-    seekable = Seekable(*arrays[:2])
-    fit(whole, seekable.make(), make_config(epochs=3))
-    assert seekable.seeks == [(0, 0), (1, 0), (2, 0)]
+@pytest.mark.parametrize("stop_at", [6, 7, 10])  # of 7 steps an epoch
+def test_resumed_run_ends_with_the_same_weights_and_logs(arrays, dataset, stop_at, tmp_path):
+    whole, config = make_state(), make_config(epochs=3)
+    expected = fit(whole, make_pipeline(arrays), config, validation_data=dataset).history
 
-    state, seekable = make_state(), Seekable(*arrays[:2])
-    fit(state, seekable.make(), make_config(epochs=3), hooks=[StopAfter(stop_at)])
-    assert state.progress.num_steps_completed == stop_at
-    assert as_int(state.optimizer.iterations) == stop_at
-    seekable.seeks.clear()
-    fit(state, seekable.make(), make_config(epochs=3), resume=True)
-    assert seekable.seeks[0] == position
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    hooks = [StopAfter(stop_at), SaveCheckpoint(tmp_path)]
+    stopped = fit(make_state(), make_pipeline(arrays), config, hooks=hooks, validation_data=dataset)
+
+    keras.utils.clear_session(free_memory=False)
+    state = make_state()
+    state.build(dataset.element_spec)
+    checkpoint.restore(tmp_path, state)
+    assert state.progress.num_steps_completed == as_int(state.optimizer.iterations) == stop_at
+    resumed = fit(state, make_pipeline(arrays), config, validation_data=dataset, resume=True)
     assert as_int(state.optimizer.iterations) == 21
     assert_same_weights(state.model, whole.model)
+    for name, values in expected.items():
+        # Of an epoch that was interrupted, the logs are those of the whole epoch.
+        assert stopped.history.get(name, []) + resumed.history[name] == values
 
 
 def test_resumed_run_stands_where_it_was_in_a_pass_longer_than_an_epoch(arrays):
     config = make_config(epochs=4, steps_per_epoch=3)  # three epochs a pass over the data: 3, 3, 1
     whole, state = make_tiny(), make_tiny()
-    seekable = Seekable(*arrays[:2])
     with pytest.warns(UserWarning, match="after 1 of 3 steps"):
-        fit(whole, seekable.make(), config)
-    assert seekable.seeks == [(0, 0), (3, 0)]
-
-    seekable = Seekable(*arrays[:2])
-    fit(state, seekable.make(), config, hooks=[StopAfter(4)])
+        fit(whole, make_pipeline(arrays), config)
+    fit(state, make_pipeline(arrays), config, hooks=[StopAfter(4)])
     with pytest.warns(UserWarning, match="after 1 of 3 steps"):
-        fit(state, seekable.make(), config, resume=True)
-    assert seekable.seeks == [(0, 0), (0, 4), (3, 0)]
+        fit(state, make_pipeline(arrays), config, resume=True)
     assert_same_weights(state.model, whole.model)
+
+
+def test_resume_within_an_epoch_needs_a_data_set_that_can_seek(dataset):
+    state = make_tiny()
+    fit(state, dataset, make_config(epochs=2), hooks=[StopAfter(4)])
+    with pytest.raises(ValueError, match=r"stopped after 4 steps .* no seek"):
+        fit(state, dataset, make_config(epochs=2), resume=True)
+
+
+def test_a_failed_run_leaves_the_last_good_checkpoint(tmp_path):
+    def batches():
+        for step in range(5):
+            if step == 4 and state.progress.num_epochs_completed:
+                raise ValueError("the disk is gone")
+            yield np.ones((2, 4), "float32"), np.zeros(2, "int64")
+
+    specs = (tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int64))
+    state = make_tiny()
+    failing = tf.data.Dataset.from_generator(batches, output_signature=specs)
+    with pytest.raises(tf.errors.OpError, match="the disk is gone"):
+        fit(state, failing, make_config(epochs=2), hooks=[SaveCheckpoint(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt-5.npz"]
+    assert as_int(state.optimizer.iterations) > 5
+    checkpoint.restore(tmp_path, state)
+    assert as_int(state.optimizer.iterations) == 5
 
 
 def test_resume_after_the_last_epoch_does_nothing(dataset):
@@ -763,7 +772,7 @@ def test_resume_after_the_last_epoch_does_nothing(dataset):
 def test_automatic_size_grows_to_about_a_tenth_of_a_second(monkeypatch):
     clock = iter(np.arange(100) * 0.01)  # each execution takes 10 ms, whatever its size
     monkeypatch.setattr("engine.loop.time.perf_counter", lambda: next(clock))
-    planner, sizes = _Planner(make_config(steps_per_execution="auto")), []
+    planner, sizes = Planner(make_config(steps_per_execution="auto")), []
     for _ in range(5):
         sizes.append(planner.next_size(None, 0))
         planner.measure(sizes[-1])
@@ -773,7 +782,7 @@ def test_automatic_size_grows_to_about_a_tenth_of_a_second(monkeypatch):
 def test_automatic_size_shrinks_when_steps_are_slow(monkeypatch):
     clock = iter([0.0, 0.01, 0.09, 2.0, 3.0])
     monkeypatch.setattr("engine.loop.time.perf_counter", lambda: next(clock))
-    planner, sizes = _Planner(make_config(steps_per_execution="auto")), []
+    planner, sizes = Planner(make_config(steps_per_execution="auto")), []
     for _ in range(5):
         sizes.append(planner.next_size(None, 0))
         planner.measure(sizes[-1])
@@ -784,7 +793,7 @@ def test_automatic_size_shrinks_when_steps_are_slow(monkeypatch):
 def test_short_last_execution_does_not_shrink_the_next(monkeypatch):
     clock = iter(np.arange(100) * 0.01)
     monkeypatch.setattr("engine.loop.time.perf_counter", lambda: next(clock))
-    planner = _Planner(make_config(steps_per_execution="auto"))
+    planner = Planner(make_config(steps_per_execution="auto"))
     for _ in range(4):
         planner.measure(planner.next_size(None, 0))
     assert planner.next_size(None, 0) == 512
@@ -794,7 +803,7 @@ def test_short_last_execution_does_not_shrink_the_next(monkeypatch):
 
 @pytest.mark.parametrize(("num_left", "expected"), [(None, 5), (9, 5), (2, 2)])
 def test_given_size_is_kept_but_at_the_end(num_left, expected):
-    planner = _Planner(make_config(steps_per_execution=5))
+    planner = Planner(make_config(steps_per_execution=5))
     planner.measure(5)
     assert planner.next_size(num_left, 0) == expected
 

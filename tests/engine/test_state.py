@@ -101,6 +101,7 @@ def test_named_variables_are_all_once_with_unique_names():
     assert len(set(names)) == len(names)
     assert len({id(v) for v in variables}) == len(variables)
     owned = [*model.variables, *state.optimizer.variables, *other.variables, *optimizer.variables]
+    owned += model.metrics_variables
     assert {id(v) for v in variables} == {id(v) for v in [*owned, count]}
     assert sum("seed_generator" in name for name in names) == 2  # dropout of both models
     assert "count/count" in names and "again/count" not in names
@@ -148,3 +149,22 @@ def test_loss_is_the_global_mean_after_the_sum_over_replicas():
     assert float(state.metrics_result()["loss"]) == 5.0
     state.reset_metrics()
     assert float(state.metrics_result()["loss"]) == 0.0
+
+
+@pytest.mark.parametrize("extra", [tf.Variable(0.0), [1, 2], object()])
+def test_an_extra_that_cannot_be_saved_is_refused(extra):
+    with pytest.raises(ValueError, match=r"extras\['thing'\] is a .*pass one of keras\.Layer"):
+        TrainState(build_model(), "sgd", loss="mse", extras={"thing": extra})
+
+
+def test_metrics_and_seed_generators_among_the_extras_are_saved_reset_and_reported():
+    mean, seeds = keras.metrics.Mean(name="extra_mean"), keras.random.SeedGenerator(3)
+    state = TrainState(build_model(), "sgd", loss="mse", extras={"mean": mean, "seeds": seeds})
+    state.build(BATCH_SPEC)
+    names = [name for name, _ in state.named_variables()]
+    assert any(name.startswith("mean/") for name in names)
+    assert any(name.startswith("seeds/") for name in names)
+    mean.update_state(4.0)
+    assert float(state.metrics_result()["extra_mean"]) == 4.0
+    state.reset_metrics()
+    assert float(state.metrics_result()["extra_mean"]) == 0.0

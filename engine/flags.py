@@ -1,0 +1,190 @@
+"""Where a config's values come from: flags, files, the folder of a resumed run, and their order."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from engine.config import (
+    FAST_DEV_RUN_STEPS,
+    ConfigError,
+    TrainConfig,
+    check_field,
+    field_types,
+    nearest,
+    show,
+)
+
+
+# What a resumed run does not take over from its folder: what to do with it this time. Of
+# fast_dev_run, the epochs and steps that it stands for are taken over.
+_NOT_RESUMED = ("mode", "run_dir", "resume", "checkpoint", "fast_dev_run")
+
+
+def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
+    """Returns all that was chosen: config.json of a resumed run < config file < flags.
+
+    `print_config` is in the result besides fields, if it was given.
+
+    Raises:
+      ConfigError: If a file cannot be read or has an unknown key.
+    """
+    flags = parse_flags(argv, prog=prog, description=description)
+    chosen = read_config_file(flags.pop("config")) if "config" in flags else {}
+    chosen |= flags
+    if chosen.get("resume") is True and isinstance(chosen.get("run_dir"), str):
+        path = Path(chosen["run_dir"], "config.json")
+        saved = read_config_file(path) if path.exists() else {}
+        chosen = {k: v for k, v in saved.items() if k not in _NOT_RESUMED} | chosen
+    return chosen
+
+
+def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
+    """Reads the command line; only the flags that were given are in the result.
+
+    `-` and `_` are the same in a flag. `config` and `print_config` are in the result besides
+    fields. On wrong usage it prints one line and exits with 2, as `--help` exits with 0.
+    """
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False, add_help=True)
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for field in dataclasses.fields(TrainConfig):
+        name = field.metadata["group"]
+        group = groups.setdefault(name, parser.add_argument_group(name))
+        _add_flag(group, field)
+    more: dict[str, dict[str, Any]] = {
+        "--config": {
+            "metavar": "FILE",
+            "help": "JSON or TOML; flags win over it, it wins over recipes",
+        },
+        "--print_config": {"action": "store_true", "help": "print the whole config and leave"},
+    }
+    for name, arguments in more.items():
+        groups["output"].add_argument(name, default=argparse.SUPPRESS, **arguments)
+    flags, unknown = parser.parse_known_args([_underscores(arg) for arg in argv])
+    if unknown:
+        legal = [s for action in parser._actions for s in action.option_strings]
+        parser.error(f"unknown argument {unknown[0]!r}. {_hint(unknown[0].split('=')[0], legal)}")
+    return vars(flags)
+
+
+def read_config_file(path: str | Path) -> dict[str, Any]:
+    """Reads the keys of a `.json` or `.toml` file.
+
+    Raises:
+      ConfigError: If it cannot be read, or a key is not a field of `TrainConfig`.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"config file {str(path)!r} cannot be read as JSON or TOML: {error}"
+        ) from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"config file {str(path)!r} must hold an object of fields, not a {values!r}"
+        )
+    values = {key.replace("-", "_"): value for key, value in values.items()}
+    names = _names()
+    for key in values:
+        if key not in names:
+            raise ConfigError(
+                f"config file {str(path)!r}: unknown key {key!r}. {_hint(key, names)}"
+            )
+    return {names[key]: value for key, value in values.items()}
+
+
+def make_config(*layers: Mapping[str, Any]) -> TrainConfig:
+    """Merges layers of values over the defaults, the later the stronger: recipe, file, flags.
+
+    Raises:
+      ConfigError: If the result is not legal.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values.update(layer)
+    if values.get("fast_dev_run"):
+        values |= {
+            "epochs": 1, "initial_epoch": 0, "steps_per_epoch": FAST_DEV_RUN_STEPS,
+            "validation_steps": FAST_DEV_RUN_STEPS,
+        }  # fmt: skip
+    return TrainConfig(**values)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _names() -> dict[str, str]:
+    """Returns each legal key, aliases included, with the field it sets."""
+    names = {}
+    for field in dataclasses.fields(TrainConfig):
+        names[field.name] = field.name
+        if "alias" in field.metadata:
+            names[field.metadata["alias"]] = field.name
+    return names
+
+
+def _hint(word: str, legal: Iterable[str]) -> str:
+    legal = sorted(legal)
+    return f"Legal: {', '.join(legal)}.{nearest(word, legal)}"
+
+
+def _add_flag(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> None:
+    flags = [f"--{field.name}"]
+    if "alias" in field.metadata:
+        flags.append(f"--{field.metadata['alias']}")
+    help_text = f"{field.metadata['help']} (default: {show(field.default)})".replace("%", "%%")
+    options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
+    if field.default is True or field.default is False:
+        group.add_argument(
+            *flags, nargs="?", const=True, metavar="BOOL", type=_flag_type(field),
+            help=help_text, **options,
+        )  # fmt: skip
+        group.add_argument(f"--no_{field.name}", action="store_const", const=False,
+                           help=argparse.SUPPRESS, **options)  # fmt: skip
+        return
+    choices = field.metadata.get("choices")
+    metavar = "{" + ",".join(map(show, choices)) + "}" if choices else field.name.upper()
+    group.add_argument(*flags, metavar=metavar, type=_flag_type(field), help=help_text, **options)
+
+
+def _flag_type(field: dataclasses.Field[Any]) -> typing.Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        value = _from_text(text, field_types(field))
+        try:
+            check_field(field, value)
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return value
+
+    return convert
+
+
+def _from_text(text: str, legal_types: tuple[type, ...]) -> Any:
+    if type(None) in legal_types and text.lower() == "none":
+        return None
+    if bool in legal_types and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        if number in legal_types:
+            try:
+                return number(text)
+            except ValueError:
+                continue
+    return text
+
+
+def _underscores(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    flag, equals, value = argument.partition("=")
+    return "--" + flag[2:].replace("-", "_") + equals + value
