@@ -17,24 +17,25 @@ from typing import Any
 
 @contextlib.contextmanager
 def without_cpp_log() -> Iterator[None]:
-    """Takes TensorFlow's C++ log off stderr; what else is written there is shown at the end."""
-    # Its errors are about the GPU that is not there, unless there is one.
+    """Takes TensorFlow's C++ log off stderr; all else that was written there follows at the end."""
+    # Its errors are about a GPU that is not there, unless there is one.
     levels = "IW" if Path("/dev/nvidiactl").exists() else "IWE"
+    log_line = rf"(?m)^(WARNING: All log messages before absl|[{levels}]\d{{4}} [\d:.]+ ).*\n"
+    has_failed = False
     sys.stderr.flush()
     with tempfile.TemporaryFile() as written, os.fdopen(os.dup(2), "wb") as stderr:
         os.dup2(written.fileno(), 2)
         try:
             yield
         except BaseException:
-            levels = ""
+            has_failed = True
             raise
         finally:
             sys.stderr.flush()
             os.dup2(stderr.fileno(), 2)
             written.seek(0)
-            log_line = rf"(WARNING: All log messages before absl|[{levels}]\d{{4}} [\d:.]+ ).*\n"
             text = written.read()
-            stderr.write(re.sub(f"(?m)^{log_line}".encode(), b"", text) if levels else text)
+            stderr.write(text if has_failed else re.sub(log_line.encode(), b"", text))
 
 
 # Quiets the C++ side from now on; of what it says while it is loaded, it hides nothing.
@@ -50,7 +51,7 @@ from data import pipeline
 from engine import report
 from engine.files import json_text
 from engine.flags import make_config, read_choices
-from engine.hooks import DIVERGENCE, INTERRUPTED
+from engine.hooks import DIVERGENCE, INTERRUPTED, HookInfo
 from engine.run import Log, RunFolder
 from engine.state import Progress
 from models import registry
@@ -64,14 +65,15 @@ EXIT_CODES = {DIVERGENCE: 1, report.FAILED: 1, INTERRUPTED: 130}
 
 @dataclasses.dataclass
 class Run:
-    """The parts that the config names, and the state that is made of them."""
+    """The parts that the config names, the state that is made of them, and what was found."""
 
     config: engine.TrainConfig
     recipe: Recipe
     arrays: data.DatasetArrays
     strategy: tf.distribute.Strategy
-    state: engine.TrainState | None = None
+    state: engine.TrainState = dataclasses.field(init=False)
     restored: Path | None = None
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def make_dataset(self, *, training: bool = False) -> pipeline.EpochDataset:
         """Returns the training set, in another order each epoch, or the test set as it is."""
@@ -96,7 +98,7 @@ class Run:
             metrics=self.recipe.make_metrics(),
         )
 
-    def start(self) -> engine.TrainState:
+    def start(self) -> None:
         """Makes the state, and restores it if the config says so.
 
         Raises:
@@ -105,7 +107,7 @@ class Run:
         """
         config = self.config
         with self.strategy.scope():
-            state = self.make_state()
+            state = self.state = self.make_state()
         state.build(self.make_dataset().element_spec)
         if config.resume:
             self.restored = engine.restore(RunFolder(Path(config.run_dir or "")).checkpoints, state)
@@ -115,17 +117,157 @@ class Run:
         num_done = state.progress.num_epochs_completed
         if config.mode == "train" and num_done >= config.epochs:
             raise engine.ConfigError(
-                f"epochs={config.epochs}, but {num_done} are done: to go on, ask for more than that."
+                f"epochs={config.epochs}, but {num_done} are done: to go on, ask for more."
             )
-        return state
 
-    def limited(self) -> engine.TrainConfig:
-        """Returns the config with no more steps than there are: a limit above means all."""
-        limits = {
+    def fit_config(self) -> engine.TrainConfig:
+        """Returns the config for the loop, where more steps than there are mean all of them."""
+        limits: dict[str, Any] = {
             "steps_per_epoch": self.make_dataset(training=True).num_batches,
             "validation_steps": self.make_dataset().num_batches,
         }
-        asked = {name: getattr(self.config, name) for name in limits}
-        return dataclasses.replace(
-            self.config, **{name: min(asked[name] or limits[name], limits[name]) for name in limits}
-        )
+        changes = {
+            k: limit for k, limit in limits.items() if (getattr(self.config, k) or 0) > limit
+        }
+        return dataclasses.replace(self.config, **changes)
+
+
+def read_config(argv: Sequence[str]) -> engine.TrainConfig:
+    """Merges defaults < recipe < what a person chose; prints the result if that is asked for."""
+    chosen = read_choices(argv, prog="train.py", description=DESCRIPTION)
+    prints = chosen.pop("print_config", False)
+    try:
+        recipe = registry.get(chosen.get("model", engine.TrainConfig.model))
+    except ValueError as error:
+        raise engine.ConfigError(str(error)) from error
+    config = make_config(recipe.defaults, chosen)
+    if prints:
+        print(json_text(config, indent=2))
+        sys.exit(0)
+    return config
+
+
+def set_up(config: engine.TrainConfig) -> tuple[Run, RunFolder]:
+    """Gets devices, data, state and, once all of these are right, the folder.
+
+    What goes wrong here is the wrong usage of a person, and leaves nothing behind.
+    """
+    engine.configure_runtime(config)
+    try:
+        strategy = engine.make_strategy(config)
+        arrays = data.load(config.dataset, config.data_dir)
+    except ValueError as error:
+        raise engine.ConfigError(str(error)) from error
+    run = Run(config, registry.get(config.model), arrays, strategy)
+    run.start()
+    try:
+        if config.run_dir is not None:
+            return run, RunFolder.at(config.run_dir, resume=config.resume)
+        return run, RunFolder.create("runs", model=config.model, dataset=config.dataset)
+    except ValueError as error:
+        raise engine.ConfigError(str(error)) from error
+
+
+def begin(run: Run, folder: RunFolder, log: Log) -> None:
+    """Writes down what the run is, and shows it."""
+    folder.write_config(run.config)
+    folder.write_environment()
+    num_train, num_test = len(run.arrays.x_train), len(run.arrays.x_test)
+    lines = {"data": f"{run.config.dataset}, {num_train:,} training and {num_test:,} test examples"}
+    if run.restored is not None:
+        lines["restored"] = str(run.restored)
+    log.line(report.format_banner(run.config, run.state, **lines))
+
+
+def train(run: Run, folder: RunFolder, log: Log) -> None:
+    """Trains, and evaluates the final weights on the test set."""
+    dataset, test_ds, config = run.make_dataset(training=True), run.make_dataset(), run.fit_config()
+    history = engine.fit(
+        run.state,
+        dataset,
+        config,
+        validation_data=test_ds,
+        hooks=report.make_hooks(folder, log),
+        resume=config.resume,
+    )
+    run.facts |= report.describe_training(
+        history,
+        run.state.progress.num_steps_completed,
+        num_examples=dataset.num_examples,
+        global_batch_size=config.global_batch_size,
+    )
+    if exit_code(run) == 0:
+        logs = engine.evaluate(run.state, test_ds, config)
+        run.facts |= {"test_accuracy": logs["accuracy"], "test_logs": logs}
+
+
+def evaluate(run: Run, folder: RunFolder, log: Log) -> None:
+    """Evaluates a checkpoint on the test set."""
+    logs = engine.evaluate(run.state, run.make_dataset(), run.fit_config())
+    run.facts |= {"test_accuracy": logs["accuracy"], "test_logs": logs}
+
+
+def predict(run: Run, folder: RunFolder, log: Log) -> None:
+    """Writes a checkpoint's probabilities for the test set, as tables and pictures."""
+    probabilities = engine.predict(run.state, run.make_dataset(), run.config)
+    images, labels = run.arrays[2:4]
+    accuracy = report.write_predictions(folder, log, images, labels, probabilities)
+    run.facts["test_accuracy"] = accuracy
+
+
+def compare(run: Run, folder: RunFolder, log: Log) -> None:
+    """Trains with the engine and with fit, and shows whether all bits are equal."""
+
+    def keep_state(info: HookInfo) -> None:
+        run.state = info.state
+
+    comparison = engine.compare_with_fit(
+        run.make_state,
+        lambda: run.make_dataset(training=True),
+        run.fit_config(),
+        make_validation_data=run.make_dataset,
+        strategy=run.strategy,
+        hooks=(engine.ProgressBar(line=log.line), engine.LambdaHook(on_train_begin=keep_state)),
+    )
+    log.line(comparison.to_table())
+    run.facts |= report.describe_comparison(comparison)
+
+
+def exit_code(run: Run) -> int:
+    """Returns the process's exit code; see `main`."""
+    return EXIT_CODES.get(run.facts["exit_reason"].split(":")[0], 0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs what the flags ask for.
+
+    Returns:
+      0; 1: the training diverged, the comparison differs, or a bug, which leaves its traceback;
+      2: wrong usage; 130: interrupted, with what was done saved.
+    """
+    modes = {"train": train, "evaluate": evaluate, "predict": predict, "compare": compare}
+    try:
+        config = read_config(sys.argv[1:] if argv is None else argv)
+        run, folder = set_up(config)
+    except (engine.ConfigError, engine.CheckpointError) as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("train.py: interrupted", file=sys.stderr)
+        return EXIT_CODES[INTERRUPTED]
+    with folder.open_log() as log:
+        try:
+            run.facts["exit_reason"] = report.COMPLETED
+            begin(run, folder, log)
+            modes[config.mode](run, folder, log)
+        except KeyboardInterrupt:
+            run.facts["exit_reason"] = INTERRUPTED
+        except Exception as error:
+            run.facts["exit_reason"] = f"{report.FAILED}: {type(error).__name__}: {error}"
+            log.line(traceback.format_exc().rstrip(), stream=sys.stderr)
+        report.finish(folder, log, run.state, run.facts)
+    return exit_code(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

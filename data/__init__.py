@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DATASETS", "DatasetArrays", "DatasetInfo", "class_names", "load"]
+__all__ = ["DATASETS", "DatasetArrays", "DatasetInfo", "load"]
 
 
 class DatasetArrays(NamedTuple):
@@ -56,15 +56,6 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetAr
     arguments = (data_dir,) if DATASETS[name].has_files else ()
     (x_train, y_train), (x_test, y_test) = module.load_data(*arguments)
     return DatasetArrays(x_train, y_train, x_test, y_test, len(module.CLASS_NAMES))
-
-
-def class_names(name: str) -> tuple[str, ...]:
-    """Returns what the labels 0, 1, ... of a data set stand for.
-
-    Raises:
-      ValueError: If there is no such data set.
-    """
-    return tuple(_module(name).CLASS_NAMES)
 
 
 def _module(name: str) -> Any:

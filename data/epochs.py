@@ -51,11 +51,6 @@ class EpochDataset(tf.data.Dataset):  # type: ignore[misc]
         self._position.write(epoch, step)
 
     @property
-    def position(self) -> tuple[int, int]:
-        """The (epoch, step) at which the next iterator will start."""
-        return self._position.read()
-
-    @property
     def element_spec(self) -> Any:
         """The structure, shapes and dtypes of a batch."""
         return self._dataset.element_spec
@@ -83,12 +78,6 @@ class Position:
         with tf.init_scope(), tf.device("CPU:0"):
             value = tf.constant([epoch, step], tf.int64)
             tf.raw_ops.AssignVariableOp(resource=self._handle, value=value)
-
-    def read(self) -> tuple[int, int]:
-        """Returns where the next iterator starts; outside any graph."""
-        with tf.init_scope(), tf.device("CPU:0"):
-            epoch, step = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=tf.int64).numpy()
-        return int(epoch), int(step)
 
     def take(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns epoch and step and moves on to the next epoch; graph mode."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data.idx import UInt8Array
-from data.sources import DataError
+from data.sources import DataError, cache_dir
 
 Split = tuple[UInt8Array, UInt8Array]
 _GRID_ROWS = 5
@@ -25,7 +25,10 @@ def main(
     """Prints what a data set holds and saves a picture of it; returns the exit code."""
     parser = argparse.ArgumentParser(prog=f"python -m data.{name}", description=main.__doc__)
     parser.add_argument("--data_dir", "--data-dir", help="folder with the files (default: cache)")
-    parser.add_argument("--output", type=Path, default=Path(f"{name}.png"), help="the picture")
+    output = cache_dir() / f"{name}.png"
+    parser.add_argument(
+        "--output", type=Path, default=output, help="the picture (default: in the cache)"
+    )
     args = parser.parse_args(argv)
     try:
         train, test = load_data(args.data_dir)
@@ -59,5 +62,6 @@ def save_grid(path: Path, x: UInt8Array, y: UInt8Array, class_names: Sequence[st
         axes[0, label].set_title(name, fontsize=8)
         for row, image in enumerate(x[y == label][:_GRID_ROWS]):
             axes[row, label].imshow(image, cmap="gray_r")
+    path.parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(path)
     return f"saved {path}"

@@ -4,6 +4,7 @@ from engine.checkpoint import CheckpointError, latest, restore, save
 from engine.compare import Comparison, compare_with_fit
 from engine.config import ConfigError, TrainConfig
 from engine.function import make_eval_function, make_predict_function, make_train_function
+from engine.history import History
 from engine.hooks import (
     EarlyStopping,
     Hook,
@@ -14,7 +15,6 @@ from engine.hooks import (
     StopOnSignal,
     WriteMetrics,
 )
-from engine.history import History
 from engine.loop import evaluate, fit, predict
 from engine.runtime import configure_runtime
 from engine.state import TrainState

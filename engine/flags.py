@@ -21,7 +21,6 @@ from engine.config import (
     show,
 )
 
-
 # What a resumed run does not take over from its folder: what to do with it this time. Of
 # fast_dev_run, the epochs and steps that it stands for are taken over.
 _NOT_RESUMED = ("mode", "run_dir", "resume", "checkpoint", "fast_dev_run")

@@ -70,6 +70,11 @@ class StepFunction:
         return logs
 
     def _trace(self, iterator: Any, num_steps: tf.Tensor) -> tuple[tf.Tensor, Logs]:
+        if not self._state.is_built:
+            raise ValueError(
+                "The state is not built: call state.build(dataset.element_spec) first, so that "
+                "its metrics and optimizer have their variables."
+            )
         log_names: list[str] = []
         metric_names = set(self._state.metrics_result())
 

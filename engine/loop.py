@@ -69,6 +69,7 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
       ValueError: If the data set has no end and there is no `steps_per_epoch`, or no batch at all;
         if the model brings a `train_step` of its own; if the run cannot be resumed with this data.
     """
+    _check_hooks(hooks)
     _check_model_step(state.model, "train_step", train_step is step_lib.train_step)
     _check_model_step(state.model, "test_step", eval_step is step_lib.eval_step)
     run = _Run(state, hooks)
@@ -85,10 +86,13 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     state.progress.steps_per_epoch = source.steps_per_epoch
     function = _function(make_train_function, train_step, state, config)
     num_traces_before = function.num_traces
-    planner = Planner(config, hooks)
+    planner = Planner(config, hooks, state)
     evaluation = None
     if validation_data is not None:
         evaluation = _Evaluation(state, validation_data, config, eval_step)
+    if state.has_scope:
+        # Under a strategy, fit takes a batch to build the model before the first epoch starts.
+        source.skip_pass(num_batches=1)
     try:
         run.call("on_train_begin")
         for epoch in range(state.progress.epoch, config.epochs):
@@ -157,13 +161,13 @@ def predict(state: TrainState, dataset: tf.data.Dataset, config: TrainConfig) ->
       NumPy array of shape `[num_examples, ...]`, or the model's structure of them.
 
     Raises:
-      ValueError: If the data set has no batch.
+      ValueError: If the data set has no batch, or no end.
     """
-    distributed = state.strategy.experimental_distribute_dataset(dataset)
-    function = make_predict_function(state, state.strategy, config, distributed.element_spec)
+    batches = Source(dataset, state.strategy, None).distributed
+    function = make_predict_function(state, state.strategy, config, batches.element_spec)
     outputs: list[Any] = []
     pending = None
-    for batch in distributed:
+    for batch in batches:
         # The device works on this batch while the host copies the outputs of the one before.
         dispatched = function(batch)
         if pending is not None:
@@ -303,6 +307,15 @@ def _function(
         state.functions[key] = make(step, state, state.strategy, config)
     function: StepFunction = state.functions[key]
     return function
+
+
+def _check_hooks(hooks: Sequence[Hook]) -> None:
+    for hook in hooks:
+        if not isinstance(hook, Hook):
+            raise ValueError(
+                f"{hook!r} is no hook: pass instances of engine.Hook, or engine.LambdaHook with "
+                "functions. Keras's callbacks do not fit: their methods take other arguments."
+            )
 
 
 def _check_model_step(model: keras.Model, name: str, is_default: bool) -> None:

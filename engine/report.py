@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from engine import plots
+from engine.compare import Comparison
 from engine.config import TrainConfig
+from engine.history import History
 from engine.hooks import (
     Hook,
     ProgressBar,
@@ -22,7 +25,6 @@ from engine.hooks import (
     StopOnSignal,
     WriteMetrics,
 )
-from engine.history import History
 from engine.run import Log, RunFolder
 from engine.state import TrainState
 from engine.strategy import describe_strategy
@@ -64,12 +66,12 @@ def format_banner(config: TrainConfig, state: TrainState, **facts: str) -> str:
 
 
 def summarize(
-    state: TrainState | None, facts: dict[str, Any], history: dict[str, list[Any]]
+    state: TrainState, facts: dict[str, Any], history: dict[str, list[Any]]
 ) -> dict[str, Any]:
     """Returns what summary.json holds: the same keys, and maybe more, whatever the run did.
 
     Args:
-      state: After the run; None if it did not come so far.
+      state: After the run.
       facts: What the run found: `exit_reason` and more; they win over what is said here.
       history: Metric name to one value an epoch, of the whole run.
 
@@ -82,34 +84,48 @@ def summarize(
         "test_accuracy": None,
         "history": history,
         "images_per_sec": None,
-        "num_steps": state.progress.num_steps_completed if state else 0,
-        "num_traces": sum(f.num_traces for f in state.functions.values()) if state else 0,
+        "num_steps": state.progress.num_steps_completed,
+        "num_traces": sum(f.num_traces for f in state.functions.values()),
         "peak_memory_bytes": peak_memory_bytes(),
         "device_peak_memory_bytes": device_peak_memory_bytes(),
-        "weights_sha256": state.weights_sha256() if state else None,
+        "weights_sha256": state.weights_sha256(),
     } | facts
 
 
-def describe_training(history: History, num_examples: int) -> dict[str, Any]:
+def describe_training(
+    history: History, num_steps: int, *, num_examples: int, global_batch_size: int
+) -> dict[str, Any]:
     """Returns what a summary says of a training.
 
     Args:
       history: What `fit` returned.
-      num_examples: In the steps of this training, all together.
+      num_steps: Steps of the run, those before it was resumed included.
+      num_examples: In one pass over the data.
+      global_batch_size: Of all batches but the last one of a pass.
     """
-    secs = history.train_secs
+
+    def count_examples(num_steps: int) -> int:
+        num_passes, rest = divmod(num_steps, -(-num_examples // global_batch_size))
+        return num_passes * num_examples + rest * global_batch_size
+
+    num_trained = count_examples(num_steps) - count_examples(num_steps - history.num_steps)
     return {
         "exit_reason": history.stop_reason or COMPLETED,
         "num_epochs": len(history.epoch),
-        "train_secs": secs,
-        "images_per_sec": num_examples / secs if secs else None,
+        "train_secs": history.train_secs,
+        "images_per_sec": num_trained / history.train_secs if history.train_secs else None,
     }
 
 
-def count_examples(num_steps: int, *, num_examples: int, global_batch_size: int) -> int:
-    """Returns how many examples the first steps of a run took; a pass's last batch is smaller."""
-    num_passes, rest = divmod(num_steps, -(-num_examples // global_batch_size))
-    return num_passes * num_examples + min(rest * global_batch_size, num_examples)
+def describe_comparison(comparison: Comparison) -> dict[str, Any]:
+    """Returns what a summary says of a comparison."""
+    is_shown = comparison.is_equal and comparison.has_moved
+    return dataclasses.asdict(comparison) | {
+        "exit_reason": COMPLETED if is_shown else f"{FAILED}: equality with fit was not shown",
+        "history": comparison.engine_history,
+        "is_equal": comparison.is_equal,
+        "has_moved": comparison.has_moved,
+    }
 
 
 def history_of(epochs: Sequence[Record]) -> dict[str, list[Any]]:
@@ -120,7 +136,7 @@ def history_of(epochs: Sequence[Record]) -> dict[str, list[Any]]:
 
 def format_summary(summary: dict[str, Any], epochs: Sequence[Record]) -> str:
     """Returns the lines that a run ends with."""
-    speed, digest = summary["images_per_sec"], summary["weights_sha256"]
+    speed = summary["images_per_sec"]
     lines = {
         "ended": summary["exit_reason"],
         "steps": f"{summary['num_steps']:,} in all"
@@ -129,7 +145,7 @@ def format_summary(summary: dict[str, Any], epochs: Sequence[Record]) -> str:
         "best": format_best(epochs),
         "traces": str(summary["num_traces"]),
         "memory": f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at the peak",
-        "weights": f"sha256 {digest[:16]}" if digest else "",
+        "weights": f"sha256 {summary['weights_sha256'][:16]}",
     }
     return "\n".join(f"  {name:<10} {text}" for name, text in lines.items() if text)
 
@@ -177,7 +193,7 @@ def make_hooks(folder: RunFolder, log: Log) -> list[Hook]:
     ]
 
 
-def finish(folder: RunFolder, log: Log, state: TrainState | None, facts: dict[str, Any]) -> None:
+def finish(folder: RunFolder, log: Log, state: TrainState, facts: dict[str, Any]) -> None:
     """Writes summary.json, history.json and the curves, and shows the last lines of a run.
 
     Args:

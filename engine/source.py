@@ -14,7 +14,7 @@ from keras.src.trainers.data_adapters import tf_dataset_adapter
 from engine.config import TrainConfig
 from engine.function import StepFunction
 from engine.hooks import Hook
-from engine.state import Logs
+from engine.state import Logs, TrainState
 
 # An execution of a tenth of a second costs the host next to nothing, and the bar still moves.
 TARGET_EXECUTION_SECS = 0.1
@@ -25,8 +25,17 @@ MAX_GROWTH = 8
 class Planner:
     """Decides how many steps the next execution does."""
 
-    def __init__(self, config: TrainConfig, hooks: Sequence[Hook] = ()) -> None:
-        """Takes `steps_per_execution` and the periods of the hooks that have `every_steps`."""
+    def __init__(
+        self, config: TrainConfig, hooks: Sequence[Hook] = (), state: TrainState | None = None
+    ) -> None:
+        """Takes what limits the steps of an execution.
+
+        Args:
+          config: `steps_per_execution`.
+          hooks: Those that have `every_steps` find an execution's end at each multiple of it.
+          state: Tells whether its step may run in a loop at all; None: it may.
+        """
+        self._state = state
         self._fixed = config.steps_per_execution
         periods = (getattr(hook, "every_steps", None) for hook in hooks)
         self._periods: list[int] = [period for period in periods if period]
@@ -36,9 +45,9 @@ class Planner:
     def next_size(self, num_left: int | None, num_steps_completed: int) -> int:
         """Returns the steps of the next execution, at most `num_left` if that is known."""
         size = self._size if isinstance(self._fixed, str) else int(self._fixed)
-        # A hook that works every N steps finds an execution's end at each multiple of N.
         limits = [period - num_steps_completed % period for period in self._periods]
         limits += [] if num_left is None else [num_left]
+        limits += [1] if self._state is not None and not self._state.may_loop else []
         return min([size, *limits])
 
     def measure(self, num_steps: int) -> None:
@@ -95,7 +104,7 @@ class Source:
         if cardinality == tf.data.INFINITE_CARDINALITY and steps_per_epoch is None:
             raise ValueError("The data set has no end: set steps_per_epoch (or validation_steps).")
         self.element_spec = dataset.element_spec
-        self._dataset = strategy.experimental_distribute_dataset(dataset)
+        self.distributed = strategy.experimental_distribute_dataset(dataset)
         self._num_seen = 0
         self.iterator: Any = None
 
@@ -126,11 +135,22 @@ class Source:
         first_epoch, self._num_seen = self._find_position(epoch, step)
         if self._seek is not None and self._num_seen != self._cardinality:
             self._seek(first_epoch, self._num_seen)
-        self.iterator = iter(self._dataset)
+        self.iterator = iter(self.distributed)
 
     def restart(self) -> None:
         """Lets the next epoch start a new pass over the data."""
         self.iterator = None
+
+    def skip_pass(self, *, num_batches: int = 0) -> None:
+        """Starts a pass and leaves it: a data set that reshuffles goes on to its next order.
+
+        Args:
+          num_batches: Batches of that pass that are taken.
+        """
+        if self._seek is None:
+            iterator = iter(self.distributed)
+            for _ in range(num_batches):
+                next(iterator, None)
 
     def executions(
         self,
@@ -196,3 +216,6 @@ class Source:
             self.restart()
         elif self._cardinality is not None and self._num_seen >= self._cardinality:
             self.restart()
+            if self._asked is None:
+                # Keras makes an iterator here, and another one when the next epoch starts.
+                self.skip_pass()

@@ -88,15 +88,19 @@ class TrainState:
           ValueError: If the model was made in another scope, or an optimizer in `extras` is not
             built, or a name in `extras` is taken.
         """
-        has_scope = tf.distribute.has_strategy()
-        if model._distribute_strategy is not (tf.distribute.get_strategy() if has_scope else None):
+        self.strategy = tf.distribute.get_strategy()
+        self.has_scope = tf.distribute.has_strategy()
+        scope = self.strategy if self.has_scope else None
+        if model._distribute_strategy is not scope:
             raise ValueError(
                 "The model and its TrainState must be made in the same strategy.scope(): the "
                 "variables of the one could not be used with those of the other."
             )
         self.model = model
-        self.strategy = tf.distribute.get_strategy()
         self.progress = Progress()
+        self.is_built = False
+        # Whether executions may be longer than a step; known once the first step is traced.
+        self.may_loop = self.strategy.num_replicas_in_sync == 1
         self.functions: dict[Any, Any] = {}  # compiled functions over this state; the loop's cache
         self.extras = dict(extras or {})
         model.compile(
@@ -137,6 +141,7 @@ class TrainState:
         Args:
           element_spec: Structure of `tf.TensorSpec`, `dataset.element_spec`.
         """
+        self.is_built = True
         with self.strategy.scope():
             # Keras's fit does the same under a strategy; no public name does it for metrics.
             self.model._symbolic_build(
@@ -194,9 +199,14 @@ class TrainState:
           variables: Default: the model's trainable variables.
           optimizer: Default: `state.optimizer`.
         """
+        gradients = list(gradients)
+        # Replicas gather the rows of sparse gradients, whose number changes from batch to batch:
+        # in a loop, TensorFlow takes that for a fault of the collective and aborts.
+        is_sparse = any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)
+        self.may_loop = self.strategy.num_replicas_in_sync == 1 or not is_sparse
         gradients_lib.apply_gradients(
             optimizer or self.optimizer,
-            list(gradients),
+            gradients,
             list(self.model.trainable_variables if variables is None else variables),
         )
 

@@ -27,10 +27,12 @@ LAZY = {"matplotlib", "tensorboard"}
 
 # From the top: a module imports modules of lower layers only. A new module needs a place here.
 LAYERS = (
-    {"compare", "report"},
+    {"report"},
+    {"compare"},
     {"loop"},
-    {"function", "hooks", "checkpoint", "timing", "plots"},
-    {"step", "writers", "strategy", "runtime", "run"},
+    {"source", "history"},
+    {"function", "hooks", "checkpoint", "plots"},
+    {"step", "writers", "strategy", "runtime", "run", "flags"},
     {"state"},
     {"gradients"},
     {"config", "files"},

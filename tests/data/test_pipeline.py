@@ -149,7 +149,6 @@ def test_seek_goes_on_where_the_epoch_would_have(epoch, step):
     straight.seek(epoch)
     whole, following = batches(straight), batches(straight)
     resumed.seek(epoch, step)
-    assert resumed.position == (epoch, step)
     rest = batches(resumed, 5 - step)
     assert [b.tolist() for b in rest] == [b.tolist() for b in whole[step:]]
     assert [b.tolist() for b in batches(resumed)] == [b.tolist() for b in following]
@@ -159,7 +158,7 @@ def test_after_seek_the_cardinality_stays_and_the_epoch_wraps_around():
     dataset = make()
     dataset.seek(0, 3)
     assert [b[0] for b in dataset.as_numpy_iterator()] == [48, 64, 0, 16, 32]
-    assert dataset.position == (1, 0)
+    assert [b[0] for b in dataset.as_numpy_iterator()] == [0, 16, 32, 48, 64]
 
 
 def test_seek_equals_the_epochs_of_an_uninterrupted_run():

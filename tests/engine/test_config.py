@@ -8,7 +8,9 @@ import json
 import pytest
 
 from engine import config as config_lib
-from engine.config import ConfigError, TrainConfig, make_config, parse_flags, read_config_file
+from engine.config import ConfigError, TrainConfig
+from engine.files import json_text
+from engine.flags import make_config, parse_flags, read_choices, read_config_file
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +63,10 @@ def parse(*argv):
         ({"intra_op_threads": 0}, ["intra_op_threads=0"]),
         ({"rescale": "maybe"}, ["rescale=maybe", "bool"]),
         ({"resume": True}, ["resume", "run_dir"]),
+        ({"resume": True, "run_dir": "r", "checkpoint": "c.npz"}, ["'c.npz'", "choose one"]),
+        ({"mode": "compare", "checkpoint": "c.npz"}, ["mode='compare'", "checkpoint"]),
+        ({"mode": "compare", "resume": True, "run_dir": "r"}, ["mode='compare'", "resume"]),
+        ({"mode": "evaluate"}, ["mode='evaluate'", "--checkpoint FILE", "--resume"]),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -85,9 +91,9 @@ def test_config_cannot_be_changed():
 def test_json_round_trip(tmp_path):
     config = TrainConfig(epochs=7, jit_compile=False, learning_rate=0.1, steps_per_execution=32)
     path = tmp_path / "config.json"
-    path.write_text(config.to_json())
+    path.write_text(json_text(config, indent=2))
     assert make_config(read_config_file(path)) == config
-    assert set(json.loads(config.to_json())) == {f.name for f in dataclasses.fields(TrainConfig)}
+    assert set(json.loads(path.read_text())) == {f.name for f in dataclasses.fields(TrainConfig)}
 
 
 # Flags.
@@ -222,3 +228,33 @@ def test_fast_dev_run_is_one_short_epoch_whatever_the_layers_say():
     steps = config_lib.FAST_DEV_RUN_STEPS
     assert (config.epochs, config.initial_epoch) == (1, 0)
     assert (config.steps_per_epoch, config.validation_steps) == (steps, steps)
+
+
+def choices(*argv):
+    return read_choices(argv, prog="train.py", description="Trains.")
+
+
+def test_flags_win_over_the_file(tmp_path):
+    (tmp_path / "c.toml").write_text("epochs = 3\nseed = 7\n")
+    argv = ["--config", str(tmp_path / "c.toml"), "--epochs", "4"]
+    assert choices(*argv) == {"epochs": 4, "seed": 7}
+
+
+def test_a_resumed_run_keeps_what_it_was_told(tmp_path):
+    config = TrainConfig(model="lstm", epochs=3, seed=7, checkpoint="c.npz", run_dir="elsewhere")
+    (tmp_path / "config.json").write_text(json_text(config))
+    chosen = choices("--resume", "--run_dir", str(tmp_path), "--epochs", "4")
+    assert (chosen["model"], chosen["epochs"], chosen["seed"]) == ("lstm", 4, 7)
+    assert (chosen["run_dir"], "checkpoint" in chosen) == (str(tmp_path), False)
+    assert make_config(chosen).resume
+
+
+def test_a_resumed_quick_run_can_be_made_longer(tmp_path):
+    (tmp_path / "config.json").write_text(json_text(make_config({"fast_dev_run": True})))
+    config = make_config(choices("--resume", "--run_dir", str(tmp_path), "--epochs", "2"))
+    assert (config.epochs, config.steps_per_epoch) == (2, config_lib.FAST_DEV_RUN_STEPS)
+
+
+def test_without_resume_the_folder_is_not_read(tmp_path):
+    (tmp_path / "config.json").write_text("nonsense")
+    assert choices("--run_dir", str(tmp_path)) == {"run_dir": str(tmp_path)}

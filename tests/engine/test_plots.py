@@ -11,12 +11,15 @@ from engine.writers import MissingExtra
 
 pytest.importorskip("matplotlib")
 
-_HISTORY = {
-    "accuracy": [0.5, 0.75, 0.8],
-    "loss": [1.0, 0.5, 0.4],
-    "val_accuracy": [0.6, 0.7, 0.75],
-    "val_loss": [0.9, 0.6, 0.55],
-}
+_RECORDS = [
+    {"step": 4, "epoch": 0, "kind": "epoch", "accuracy": 0.5, "loss": 1.0},
+    {"step": 8, "epoch": 1, "kind": "epoch", "accuracy": 0.75, "loss": 0.5},
+    {"step": 12, "epoch": 2, "kind": "epoch", "accuracy": 0.8, "loss": 0.4},
+]
+
+
+def _validated(records):
+    return [r | {"val_accuracy": r["accuracy"] + 0.1, "val_loss": r["loss"] - 0.1} for r in records]
 
 
 @pytest.fixture
@@ -42,52 +45,57 @@ def _curves(axes):
 
 
 def test_history_has_a_panel_a_metric_with_the_loss_first(tmp_path, figures):
-    path = plots.plot_history(_HISTORY, tmp_path / "deep" / "history.png")
+    path = plots.plot_history(_validated(_RECORDS), tmp_path / "deep" / "history.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     loss, accuracy = figures[0].axes
     assert [loss.get_title("left"), accuracy.get_title("left")] == ["loss", "accuracy"]
     assert _curves(loss) == {
-        "training": ([1, 2, 3], _HISTORY["loss"]),
-        "validation": ([1, 2, 3], _HISTORY["val_loss"]),
+        "training": ([1, 2, 3], [1.0, 0.5, 0.4]),
+        "validation": ([1, 2, 3], [0.9, 0.4, 0.4 - 0.1]),
     }
-    assert _curves(accuracy)["validation"][1] == _HISTORY["val_accuracy"]
+    assert _curves(accuracy)["validation"][1] == [0.6, 0.85, 0.8 + 0.1]
 
 
 def test_history_puts_rare_validations_at_their_epochs(tmp_path, figures):
-    history = {"loss": [5.0, 4.0, 3.0, 2.0, 1.0], "val_loss": [4.5, 2.5]}
-    plots.plot_history(history, tmp_path / "h.png", validation_freq=2)
-    assert _curves(figures[0].axes[0])["validation"] == ([2, 4], [4.5, 2.5])
+    records = [_RECORDS[0], *_validated(_RECORDS[1:2]), _RECORDS[2]]
+    plots.plot_history(records, tmp_path / "h.png")
+    assert _curves(figures[0].axes[0])["validation"] == ([2], [0.4])
 
 
-def test_one_epoch_is_drawn_over_steps_if_there_are_records(tmp_path, figures):
-    history = {"loss": [0.25], "val_loss": [0.5]}
+def test_history_of_a_resumed_run_takes_the_later_record(tmp_path, figures):
+    records = [*_RECORDS[:2], _RECORDS[1] | {"loss": 0.25}, _RECORDS[2]]
+    plots.plot_history(records, tmp_path / "h.png")
+    assert _curves(figures[0].axes[0])["training"] == ([1, 2, 3], [1.0, 0.25, 0.4])
+
+
+def test_one_epoch_is_drawn_over_steps_if_there_are_records_of_them(tmp_path, figures):
     records = [
         {"step": 4, "epoch": 0, "kind": "execution", "loss": 1.0},
         {"step": 8, "epoch": 0, "kind": "execution", "loss": 0.5},
         {"step": 10, "epoch": 0, "kind": "epoch", "loss": 0.25, "val_loss": 0.5},
     ]
-    plots.plot_history(history, tmp_path / "h.png", records=records)
+    plots.plot_history(records, tmp_path / "h.png")
     curves = _curves(figures[0].axes[0])
     assert curves["training"] == ([4, 8, 10], [1.0, 0.5, 0.25])
     assert curves["validation"] == ([10], [0.5])
 
 
-def test_one_epoch_without_records_has_markers(tmp_path, figures):
-    plots.plot_history({"loss": [0.25], "val_loss": [0.5]}, tmp_path / "h.png")
+def test_one_epoch_without_records_of_steps_has_markers(tmp_path, figures):
+    plots.plot_history(_validated(_RECORDS[:1]), tmp_path / "h.png")
     lines = figures[0].axes[0].get_lines()
     assert [line.get_marker() for line in lines] == ["o", "s"]
 
 
 def test_nan_and_results_that_are_arrays_do_no_harm(tmp_path, figures):
-    history = {"loss": [1.0, float("nan")], "f1": [np.zeros(3), np.ones(3)]}
-    plots.plot_history(history, tmp_path / "h.png")
-    assert len(figures[0].axes) == 1
+    records = [r | {"f1": [0.0, 1.0], "loss": float("nan")} for r in _RECORDS]
+    plots.plot_history(records, tmp_path / "h.png")
+    assert [axes.get_title("left") for axes in figures[0].axes] == ["loss", "accuracy"]
 
 
-@pytest.mark.parametrize("history", [{}, {"loss": []}, {"val_loss": [1.0]}])
-def test_an_empty_history_is_refused(tmp_path, history):
-    with pytest.raises(ValueError, match="the history is empty"):
-        plots.plot_history(history, tmp_path / "h.png")
+@pytest.mark.parametrize("records", [[], [{"step": 4, "epoch": 0, "kind": "execution", "loss": 1}]])
+def test_records_without_an_epoch_are_refused(tmp_path, records):
+    with pytest.raises(ValueError, match="no epoch in the records"):
+        plots.plot_history(records, tmp_path / "h.png")
 
 
 def test_confusion_matrix_counts_truth_in_rows(tmp_path, figures):
@@ -159,12 +167,12 @@ def test_without_matplotlib_one_line_names_the_extra(tmp_path, monkeypatch):
     with pytest.raises(
         MissingExtra, match=r"matplotlib is not installed: run `pip install gradloop"
     ):
-        plots.plot_history(_HISTORY, tmp_path / "h.png")
+        plots.plot_history(_RECORDS, tmp_path / "h.png")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_pyplot_is_never_imported(tmp_path):
     before = "matplotlib.pyplot" in sys.modules
-    plots.plot_history(_HISTORY, tmp_path / "h.png")
+    plots.plot_history(_RECORDS, tmp_path / "h.png")
     plots.plot_confusion_matrix(np.zeros(2, int), np.zeros(2, int), 2, tmp_path / "c.png")
     assert ("matplotlib.pyplot" in sys.modules) == before

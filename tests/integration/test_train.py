@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,16 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "trained"
     assert train.main([*QUICK, "--run_dir", str(folder)]) == 0
     return folder
+
+
+SUMMARY_KEYS = {
+    "test_accuracy", "history", "images_per_sec", "num_steps", "num_traces", "peak_memory_bytes",
+    "exit_reason", "weights_sha256",
+}  # fmt: skip
+
+
+def contents(folder):
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
 
 
 def read(folder, name="summary.json"):
@@ -86,33 +97,57 @@ def test_same_seed_gives_the_same_weights_and_another_one_others(trained, tmp_pa
 
 
 def test_a_run_folder_is_never_overwritten(trained, capsys):
-    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    before = contents(trained)
     assert train.main([*QUICK, "--run_dir", str(trained)]) == 2
     assert "--resume" in capsys.readouterr().err
-    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+    assert contents(trained) == before
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--resume",  # its epochs are done
+        "--resume --epochs 2 --model lstm",
+        "--resume --mode compare",
+        "--resume --checkpoint {trained}/checkpoints",
+    ],
+)
+def test_a_refused_resume_changes_nothing(trained, flags):
+    before = contents(trained)
+    arguments = flags.format(trained=trained).split()
+    assert train.main([*arguments, "--run_dir", str(trained)]) == 2
+    assert contents(trained) == before
 
 
 def test_evaluate_gives_the_accuracy_of_the_run(trained, tmp_path):
     flags = [*QUICK, "--mode", "evaluate", "--checkpoint", str(trained / "checkpoints")]
     assert train.main([*flags, "--run_dir", str(tmp_path / "eval")]) == 0
-    assert read(tmp_path / "eval")["test_accuracy"] == read(trained)["test_accuracy"]
+    summary = read(tmp_path / "eval")
+    assert summary["test_accuracy"] == read(trained)["test_accuracy"]
+    assert summary["weights_sha256"] == read(trained)["weights_sha256"]
+    assert summary.keys() >= SUMMARY_KEYS
+    assert (summary["exit_reason"], summary["num_traces"]) == ("completed", 1)
+
+
+def test_evaluate_takes_the_newest_checkpoint_of_a_run_and_its_config(trained, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    assert train.main(["--mode", "evaluate", "--run_dir", str(folder), "--resume"]) == 0
+    assert read(folder)["test_accuracy"] == read(trained)["test_accuracy"]
+    assert read(folder, "config.json")["model"] == "dense"
 
 
 def test_predict_writes_tables_and_pictures(trained, tmp_path):
     folder = tmp_path / "predict"
-    flags = [
-        *SMALL,
-        "--mode",
-        "predict",
-        "--checkpoint",
-        str(trained / "checkpoints" / "ckpt-8.npz"),
-    ]
+    checkpoint = str(trained / "checkpoints" / "ckpt-8.npz")
+    flags = [*SMALL, "--mode", "predict", "--checkpoint", checkpoint]
     assert train.main([*flags, "--run_dir", str(folder)]) == 0
     arrays = np.load(folder / "predictions.npz")
     assert arrays["probabilities"].shape == (10_000, 10)
     np.testing.assert_allclose(arrays["probabilities"].sum(axis=1), 1, rtol=1e-5)
     accuracy = (arrays["probabilities"].argmax(axis=1) == arrays["labels"]).mean()
     assert read(folder)["test_accuracy"] == accuracy
+    assert read(folder).keys() >= SUMMARY_KEYS
     with (folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10_000
@@ -125,6 +160,10 @@ def test_compare_exits_with_0_if_all_bits_are_equal(tmp_path, capsys):
     flags = [*QUICK, "--mode", "compare", "--run_dir", str(tmp_path / "compare")]
     assert train.main(flags) == 0
     assert "equal: all bits of" in capsys.readouterr().out
+    summary = read(tmp_path / "compare")
+    assert summary.keys() >= SUMMARY_KEYS
+    assert (summary["is_equal"], summary["has_moved"], summary["num_steps"]) == (True, True, 8)
+    assert summary["history"] == summary["engine_history"] == summary["fit_history"]
 
 
 def test_compare_exits_with_1_and_names_the_step_if_not(tmp_path, capsys, monkeypatch):
@@ -151,16 +190,35 @@ def test_divergence_exits_with_1(tmp_path):
     assert read(tmp_path / "nan")["exit_reason"].startswith("divergence: loss is")
 
 
-def test_resume_goes_on_where_the_run_stopped(tmp_path):
+def test_resume_ends_with_the_bits_of_a_run_without_a_stop(tmp_path):
     flags = [*SMALL, "--limit_train_batches", "5", "--validation_steps", "2"]
     once, twice = tmp_path / "once", tmp_path / "twice"
     assert train.main([*flags, "--epochs", "2", "--run_dir", str(once)]) == 0
-    for more in (["--epochs", "1"], ["--epochs", "2", "--resume"]):
-        keras.utils.clear_session(free_memory=False)
-        assert train.main([*flags, *more, "--run_dir", str(twice)]) == 0
-    assert read(twice)["num_steps"] == 10
+    keras.utils.clear_session(free_memory=False)
+    assert train.main([*flags, "--epochs", "1", "--run_dir", str(twice)]) == 0
+    keras.utils.clear_session(free_memory=False)
+    assert train.main(["--epochs", "2", "--resume", "--run_dir", str(twice)]) == 0
+    summary, expected = read(twice), read(once)
+    assert summary["num_steps"] == 10
+    assert summary["weights_sha256"] == expected["weights_sha256"]
+    assert summary["history"] == expected["history"] == read(twice, "history.json")
+    assert len(summary["history"]["loss"]) == 2
     assert (twice / "config.1.json").exists()
-    assert train.main([*flags, "--epochs", "2", "--resume", "--run_dir", str(twice)]) == 2
+
+
+def test_a_limit_above_the_number_of_batches_means_all(tmp_path):
+    flags = [*SMALL, "--batch_size", "20000", "--limit_train_batches", "9", "--epochs", "2"]
+    assert train.main([*flags, "--validation_steps", "9", "--run_dir", str(tmp_path / "all")]) == 0
+    assert read(tmp_path / "all")["num_steps"] == 6
+
+
+def test_rare_validations_count_at_their_epochs(tmp_path, capsys):
+    flags = [*SMALL, "--batch_size", "6000", "--epochs", "3", "--validation_freq", "2"]
+    assert train.main([*flags, "--run_dir", str(tmp_path / "rare")]) == 0
+    summary = read(tmp_path / "rare")
+    assert len(summary["history"]["loss"]) == 3
+    (accuracy,) = summary["history"]["val_accuracy"]
+    assert f"val_accuracy {accuracy:.4f} in epoch 2" in capsys.readouterr().out
 
 
 def test_print_config_merges_defaults_recipe_file_and_flags(tmp_path, capsys):
@@ -194,7 +252,11 @@ WRONG_USAGE = {
     "--config {tmp}/unknown_key.json": "Did you mean 'epochs'?",
     "--config {tmp}/wrong_type.json": "epochs=three must be of type int",
     "--config {tmp}/nowhere.json": "cannot be read",
+    "--config {tmp}/wrong_model.json": "unknown model 3",
     "--run_dir {tmp}/r1 --checkpoint {tmp}/nowhere.npz": "there is no checkpoint",
+    "--run_dir {tmp}/r1 --resume": "there is no checkpoint",
+    "--run_dir {tmp}/r1 --resume --checkpoint c.npz": "choose one",
+    "--mode compare --checkpoint c.npz": "leave resume and checkpoint out",
 }
 
 
@@ -203,8 +265,10 @@ def test_wrong_usage_is_one_line_and_exit_code_2(flags, tmp_path, capsys, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "unknown_key.json").write_text('{"epochz": 3}')
     (tmp_path / "wrong_type.json").write_text('{"epochs": "three"}')
+    (tmp_path / "wrong_model.json").write_text('{"model": 3}')
+    before = contents(tmp_path)
     arguments = flags.format(tmp=tmp_path).split()
-    if "--model" not in flags and "--dataset" not in flags:
+    if "model" not in flags and "--dataset" not in flags:
         arguments += SMALL
     try:
         code = train.main(arguments)
@@ -215,36 +279,78 @@ def test_wrong_usage_is_one_line_and_exit_code_2(flags, tmp_path, capsys, monkey
     assert error.count("\n") == 1, error
     assert error.startswith("train.py: error: ")
     assert WRONG_USAGE[flags] in error
+    assert contents(tmp_path) == before
+
+
+def test_a_process_with_wrong_usage_writes_one_line(tmp_path):
+    """TensorFlow's own log would stand before it."""
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "--model", "cn"],
+        capture_output=True, text=True, cwd=tmp_path, check=False, env=environment,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("train.py: error: unknown model 'cn'")
+
+
+LOG = b"""\
+WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
+I0000 00:00:1795306043.699742   13988 port.cc:153] oneDNN custom operations are on.
+"""
+
+
+def test_only_the_cpp_log_is_hidden_and_after_an_error_nothing(capfd):
+    with train.without_cpp_log():
+        os.write(2, LOG + b"a warning of Python's\n")
+    assert capfd.readouterr().err == "a warning of Python's\n"
+    with pytest.raises(ImportError), train.without_cpp_log():
+        os.write(2, LOG)
+        raise ImportError
+    assert capfd.readouterr().err == LOG.decode()
 
 
 def test_checkpoint_of_another_model_names_the_first_difference(trained, tmp_path, capsys):
-    flags = [
-        "--model",
-        "lstm",
-        "--dataset",
-        "synthetic",
-        "--checkpoint",
-        str(trained / "checkpoints"),
-    ]
+    flags = ["--model", "lstm", "--dataset", "synthetic"]
+    flags += ["--checkpoint", str(trained / "checkpoints")]
     assert train.main([*flags, "--run_dir", str(tmp_path / "other")]) == 2
     error = capsys.readouterr().err
     assert "belongs to another model" in error
     assert "model/hidden/kernel" in error
+    assert not (tmp_path / "other").exists()
 
 
-def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
+def test_a_bug_leaves_its_traceback_and_a_summary(tmp_path, monkeypatch, capsys):
     def broken(*args, **kwargs):
         raise ValueError("a bug")
 
     monkeypatch.setattr(train.engine, "fit", broken)
-    with pytest.raises(ValueError, match="a bug"):
-        train.main([*QUICK, "--run_dir", str(tmp_path / "bug")])
+    folder = tmp_path / "bug"
+    assert train.main([*QUICK, "--run_dir", str(folder)]) == 1
+    assert read(folder).keys() >= SUMMARY_KEYS
+    assert read(folder)["exit_reason"] == "failed: ValueError: a bug"
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback") and error.rstrip().endswith("ValueError: a bug")
+    assert error in (folder / "train.log").read_text()
+
+
+def test_an_interrupt_after_the_training_keeps_what_it_gave(tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.engine, "evaluate", interrupted)
+    assert train.main([*QUICK, "--run_dir", str(tmp_path / "late")]) == 130
+    summary = read(tmp_path / "late")
+    assert (summary["exit_reason"], summary["num_steps"]) == ("interrupted", 8)
+    assert summary["images_per_sec"] > 0
+    assert len(summary["history"]["val_loss"]) == 1
 
 
 def test_interrupt_saves_what_was_done_and_resumes(tmp_path):
     """A process of its own: Ctrl-C goes to its main thread, between two executions."""
     folder = tmp_path / "interrupted"
-    command = [sys.executable, str(ROOT / "train.py"), *SMALL, "--run_dir", str(folder)]
+    flags = [*SMALL, "--batch_size", "2048"]
+    command = [sys.executable, str(ROOT / "train.py"), *flags, "--run_dir", str(folder)]
     with subprocess.Popen(
         [*command, "--epochs", "1000"],
         stdout=subprocess.DEVNULL,
@@ -271,5 +377,34 @@ def test_interrupt_saves_what_was_done_and_resumes(tmp_path):
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    steps_per_epoch = -(-60_000 // 128)
-    assert read(folder)["num_steps"] == steps_per_epoch * (num_done + 1)
+    straight = tmp_path / "straight"
+    epochs = ["--epochs", str(num_done + 1)]
+    assert train.main([*flags, *epochs, "--run_dir", str(straight)]) == 0
+    summary, expected = read(folder), read(straight)
+    assert summary["num_steps"] == expected["num_steps"] == -(-60_000 // 2048) * (num_done + 1)
+    assert summary["weights_sha256"] == expected["weights_sha256"]
+    assert summary["history"] == expected["history"]
+
+
+@pytest.mark.slow
+def test_the_tutorials_net_reaches_its_accuracy_in_one_epoch(tmp_path):
+    assert train.main(["--run_dir", str(tmp_path / "cnn")]) == 0
+    assert read(tmp_path / "cnn")["test_accuracy"] >= 0.97
+    assert read(tmp_path / "cnn")["num_traces"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--model cnn --limit_train_batches 20",
+        "--model lstm --limit_train_batches 20",
+        *(
+            f"--model {model} --limit_train_batches 10 --strategy mirrored --num_replicas 2"
+            for model in ("dense", "cnn", "lstm")
+        ),
+    ],
+)
+def test_the_models_are_equal_to_fit(flags, tmp_path):
+    arguments = [*flags.split(), "--mode", "compare", "--epochs", "1", "--validation_steps", "3"]
+    assert train.main([*arguments, "--run_dir", str(tmp_path / "compare")]) == 0

@@ -164,6 +164,38 @@ def test_reshuffled_pipeline(strategy):
     assert_same_bits(compare(nets.small_net, make_dataset, strategy=strategy))
 
 
+def test_reshuffled_data_set(strategy):
+    """`shuffle` draws a new order for each iterator: the engine makes as many of them as fit."""
+
+    def make_dataset():
+        return nets.small_data().unbatch().shuffle(100, seed=3).batch(16)
+
+    known = tf.data.experimental.assert_cardinality(7)
+    assert_same_bits(
+        compare(nets.small_net, lambda: make_dataset().apply(known), strategy=strategy)
+    )
+
+
+def test_sparse_gradients(strategy):
+    """An embedding's gradient has as many rows as the batch has examples."""
+
+    def make_dataset():
+        return nets.batches(nets.labels(9), nets.labels())
+
+    def make_state():
+        model = keras.Sequential(
+            [
+                keras.Input((), dtype="int64"),
+                keras.layers.Embedding(9, 6, name="kernels"),
+                keras.layers.Dense(nets.NUM_CLASSES, activation="softmax"),
+            ]
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy()
+        return engine.TrainState(model, keras.optimizers.SGD(0.1, momentum=0.9), loss=loss)
+
+    assert_same_bits(compare(make_state, make_dataset, strategy=strategy))
+
+
 class TestFaults:
     """The suite fails when the engine is wrong: each planted fault must be found and named."""
 
