@@ -41,7 +41,7 @@ train: $(has_train) ## train the convolutional net on MNIST; flags of train.py i
 	@$(python) train.py $(ARGS)
 
 test: lint ## all checks: ruff, mypy, pytest; more of pytest's arguments in PYTEST_ARGS="..."
-	@$(python) -m pytest $(PYTEST_ARGS)
+	@$(python) -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
 lint: $(has_dev) ## ruff (lint and format) and mypy
 	@$(python) -m ruff check .

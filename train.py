@@ -51,7 +51,7 @@ from data import pipeline
 from engine import report
 from engine.files import json_text
 from engine.flags import make_config, read_choices
-from engine.hooks import DIVERGENCE, INTERRUPTED, HookInfo
+from engine.hooks import DIVERGENCE, INTERRUPTED
 from engine.run import Log, RunFolder
 from engine.state import Progress
 from models import registry
@@ -110,9 +110,11 @@ class Run:
             state = self.state = self.make_state()
         state.build(self.make_dataset().element_spec)
         if config.resume:
-            self.restored = engine.restore(RunFolder(Path(config.run_dir or "")).checkpoints, state)
+            self.restored = engine.restore_checkpoint(
+                RunFolder(Path(config.run_dir or "")).checkpoints, state
+            )
         elif config.checkpoint is not None:
-            self.restored = engine.restore(config.checkpoint, state)
+            self.restored = engine.restore_checkpoint(config.checkpoint, state)
             state.progress = Progress()
         num_done = state.progress.num_epochs_completed
         if config.mode == "train" and num_done >= config.epochs:
@@ -218,7 +220,7 @@ def predict(run: Run, folder: RunFolder, log: Log) -> None:
 def compare(run: Run, folder: RunFolder, log: Log) -> None:
     """Trains with the engine and with fit, and shows whether all bits are equal."""
 
-    def keep_state(info: HookInfo) -> None:
+    def keep_state(info: engine.HookInfo) -> None:
         run.state = info.state
 
     comparison = engine.compare_with_fit(

@@ -1,6 +1,9 @@
 """gradloop's engine: a training loop for Keras models that gives the numbers of `fit`."""
 
-from engine.checkpoint import CheckpointError, latest, restore, save
+from engine.checkpoint import CheckpointError
+from engine.checkpoint import latest as latest_checkpoint
+from engine.checkpoint import restore as restore_checkpoint
+from engine.checkpoint import save as save_checkpoint
 from engine.compare import Comparison, compare_with_fit
 from engine.config import ConfigError, TrainConfig
 from engine.function import make_eval_function, make_predict_function, make_train_function
@@ -8,6 +11,7 @@ from engine.history import History
 from engine.hooks import (
     EarlyStopping,
     Hook,
+    HookInfo,
     LambdaHook,
     ProgressBar,
     SaveCheckpoint,
@@ -28,6 +32,7 @@ __all__ = [
     "EarlyStopping",
     "History",
     "Hook",
+    "HookInfo",
     "LambdaHook",
     "ProgressBar",
     "SaveCheckpoint",
@@ -41,14 +46,14 @@ __all__ = [
     "eval_step",
     "evaluate",
     "fit",
-    "latest",
+    "latest_checkpoint",
     "make_eval_function",
     "make_predict_function",
     "make_strategy",
     "make_train_function",
     "predict",
     "predict_step",
-    "restore",
-    "save",
+    "restore_checkpoint",
+    "save_checkpoint",
     "train_step",
 ]

@@ -239,7 +239,7 @@ def test_gan_trains_both_models_and_logs_both_losses(num_replicas):
     assert 0.3 < names["history"].history["generator_loss"][0] < 1.6
     assert 0.6 < names["history"].history["discriminator_loss"][0] < 2.6
     owners = {name.split("/")[0] for name, _ in names["state"].named_variables()}
-    assert owners == {"model", "optimizer", "discriminator", "discriminator_optimizer"}
+    assert owners == {"model", "optimizer", "metrics", "discriminator", "discriminator_optimizer"}
 
 
 def test_discriminator_wins_against_a_generator_that_stands_still():
