@@ -20,16 +20,24 @@ class EpochDataset(tf.data.Dataset):  # type: ignore[misc]
     Attributes:
       num_examples: Of the arrays, so with those that `drop_remainder` leaves out.
       num_batches: Of an epoch, which is also its cardinality.
+      resident: The same batches for a loop that makes them itself.
     """
 
     def __init__(
-        self, dataset: tf.data.Dataset, position: Position, *, num_examples: int, num_batches: int
+        self,
+        dataset: tf.data.Dataset,
+        position: Position,
+        *,
+        num_examples: int,
+        num_batches: int,
+        resident: ResidentBatches,
     ) -> None:
         """Wraps a data set that reads and advances the position; see `make_dataset`."""
         self._dataset = dataset
         self._position = position
         self.num_examples = num_examples
         self.num_batches = num_batches
+        self.resident = resident
         super().__init__(dataset._variant_tensor)
 
     def seek(self, epoch: int, step: int = 0) -> None:
@@ -85,6 +93,63 @@ class Position:
         following = tf.stack([value[0] + 1, tf.constant(0, tf.int64)])
         tf.raw_ops.AssignVariableOp(resource=self._handle, value=following)
         return value[0], value[1]
+
+
+class ResidentBatches:
+    """The batches of an `EpochDataset`, made in the graph that trains on them.
+
+    Without tf.data's threads and hand-overs, which cost more than a batch of a small net. The same
+    operations on the same arrays: the same bits. Context: one device, the CPU; outside any
+    strategy's scope.
+    """
+
+    def __init__(
+        self,
+        make_batch: Callable[..., Any],
+        epoch_order: Callable[[tf.Tensor], tf.Tensor],
+        num_batches: int,
+        element_spec: Any,
+    ) -> None:
+        """Takes the parts of the pipeline.
+
+        Args:
+          make_batch: `(step, (epoch, order))` to a batch; graph mode.
+          epoch_order: Epoch to the order of its examples, int64 of shape `[num_examples]`.
+          num_batches: Of an epoch.
+          element_spec: Of a batch.
+        """
+        self._make_batch = make_batch
+        self._epoch_order = epoch_order
+        self._num_batches = num_batches
+        self._variables: tuple[Any, ...] | None = None
+        self.element_spec = element_spec
+
+    def seek(self, epoch: int, step: int = 0) -> None:
+        """Goes to a step of an epoch; on the host."""
+        number = tf.constant(epoch, tf.int64)
+        values = (number, tf.constant(step, tf.int64), self._epoch_order(number))
+        if self._variables is None:
+            self._variables = tuple(tf.Variable(v, trainable=False) for v in values)
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.assign(value)
+
+    def get(self, offset: tf.Tensor) -> Any:
+        """Returns the batch `offset` steps on, the epoch's last one at the most; graph mode."""
+        epoch, start, order = self._read()
+        step = tf.minimum(start + tf.cast(offset, tf.int64), self._num_batches - 1)
+        batch = self._make_batch(step, (epoch, order))
+        return tf.nest.map_structure(
+            lambda value, spec: tf.ensure_shape(value, spec.shape), batch, self.element_spec
+        )
+
+    def advance(self, num_steps: tf.Tensor) -> None:
+        """Goes `num_steps` steps on; graph mode."""
+        assert self._variables is not None, "seek() comes first"
+        self._variables[1].assign_add(tf.cast(num_steps, tf.int64))
+
+    def _read(self) -> tuple[tf.Tensor, ...]:
+        assert self._variables is not None, "seek() comes first"
+        return tuple(variable.read_value() for variable in self._variables)
 
 
 class InlineMap(tf.data.Dataset):  # type: ignore[misc]

@@ -23,7 +23,15 @@ import numpy as np
 import tensorflow as tf
 
 from data.arrays import Examples, Tree, prepare, train_validation_split
-from data.epochs import ORDERS, EpochDataset, InlineMap, Position, epoch_order, steps_dataset
+from data.epochs import (
+    ORDERS,
+    EpochDataset,
+    InlineMap,
+    Position,
+    ResidentBatches,
+    epoch_order,
+    steps_dataset,
+)
 
 __all__ = ["ORDERS", "Augment", "EpochDataset", "make_dataset", "train_validation_split"]
 
@@ -108,7 +116,10 @@ def make_dataset(  # noqa: PLR0913 - one word for each of fit's, all but two by 
 
         batches = InlineMap(steps, make_batch)
         dataset = batches.prefetch(_NUM_PREFETCHED).with_options(_options())
-    return EpochDataset(dataset, position, num_examples=n, num_batches=num_batches)
+    resident = ResidentBatches(make_batch, order_of, num_batches, dataset.element_spec)
+    return EpochDataset(
+        dataset, position, num_examples=n, num_batches=num_batches, resident=resident
+    )
 
 
 def _slicer(
@@ -137,12 +148,16 @@ def _gatherer(
     x = resident(examples.x, channel_axis)
     y, weights = (None if t is None else resident(t) for t in (examples.y, examples.sample_weight))
 
+    # No constant: TensorFlow's graph optimiser would multiply by 1 / 255, which rounds twice and
+    # gives other bits than NumPy's `x / 255`.
+    white = tf.constant(255.0) if rescale else None
+
     def gather(indices: tf.Tensor) -> tuple[Tree, Tree, Tree]:
         batch_x, batch_y, batch_weights = (
             None if t is None else keras.tree.map_structure(lambda a: tf.gather(a, indices), t)
             for t in (x, y, weights)
         )
-        batch_x = keras.tree.map_structure(lambda a: _scale(a, rescale), batch_x)
+        batch_x = keras.tree.map_structure(lambda a: _scale(a, white), batch_x)
         if examples.num_classes is not None:
             batch_y = keras.tree.map_structure_up_to(
                 batch_y, _one_hot, batch_y, examples.num_classes
@@ -156,12 +171,11 @@ def _is_grey(array: np.ndarray) -> bool:
     return array.dtype == np.uint8 and array.ndim == 3
 
 
-def _scale(batch: tf.Tensor, rescale: bool) -> tf.Tensor:
+def _scale(batch: tf.Tensor, white: tf.Tensor | None) -> tf.Tensor:
     if batch.dtype != tf.uint8:
         return batch
     pixels = tf.cast(batch, tf.float32)
-    # Not times 1 / 255: that rounds twice, and gives other bits than NumPy's `x / 255`.
-    return pixels / 255.0 if rescale else pixels
+    return pixels if white is None else pixels / white
 
 
 def _one_hot(labels: tf.Tensor, num_classes: int | None) -> tf.Tensor:

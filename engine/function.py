@@ -50,7 +50,8 @@ class StepFunction:
         Context: cross-replica, on the host.
 
         Args:
-          iterator: `tf.data.Iterator` or `tf.distribute.DistributedIterator`.
+          iterator: `tf.data.Iterator` or `tf.distribute.DistributedIterator`, or what makes its
+            batches in the graph (the pipeline's `resident`).
           num_steps: Scalar int32 tensor, 1 or more.
 
         Returns:
@@ -100,7 +101,8 @@ class StepFunction:
             experimental_attributes={"_noinline": True} if stays_whole else None,
         )
         outputs = compiled_step.get_concrete_function(iterator.element_spec).structured_outputs
-        num_done, step_logs = _loop(compiled_step, iterator, num_steps, _zeros_like_spec(outputs))
+        loop = _loop_over_resident if hasattr(iterator, "advance") else _loop
+        num_done, step_logs = loop(compiled_step, iterator, num_steps, _zeros_like_spec(outputs))
         # Results are computed here, once an execution and not once a step.
         results = self._state.metrics_result()
         return num_done, {n: results[n] if n in results else step_logs[n] for n in log_names}
@@ -197,6 +199,26 @@ def _loop(
     first = iterator.get_next_as_optional()
     num_done, _, logs = tf.while_loop(cond, body, (tf.constant(0), first, logs))
     return num_done, logs
+
+
+def _loop_over_resident(
+    one_step: Callable[[Batch], Logs], batches: Any, num_steps: tf.Tensor, logs: Logs
+) -> tuple[tf.Tensor, Logs]:
+    """Does what `_loop` does, over batches that the graph makes itself and that do not end."""
+
+    def body(step: tf.Tensor, batch: Batch, logs: Logs) -> tuple[tf.Tensor, Batch, Logs]:
+        following = batches.get(step + 1)  # does not depend on this step: made meanwhile
+        return step + 1, following, one_step(batch)
+
+    shapes = tf.nest.map_structure(lambda spec: spec.shape, batches.element_spec)
+    _, _, logs = tf.while_loop(
+        lambda step, batch, logs: step < num_steps,
+        body,
+        (tf.constant(0), batches.get(tf.constant(0)), logs),
+        shape_invariants=(tf.TensorShape([]), shapes, {name: tf.TensorShape([]) for name in logs}),
+    )
+    batches.advance(num_steps)
+    return num_steps, logs
 
 
 def _resolve_jit_compile(

@@ -81,6 +81,10 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
         config.steps_per_epoch,
         class_weight=class_weight,
         first_epoch=config.initial_epoch,
+        # A strategy splits batches, a GPU wants them early, class weights are mapped: tf.data's.
+        resident=not state.has_scope
+        and class_weight is None
+        and not tf.config.list_logical_devices("GPU"),
     )
     state.build(source.element_spec)
     state.progress.steps_per_epoch = source.steps_per_epoch

@@ -75,6 +75,7 @@ class Source:
         *,
         class_weight: Mapping[int, float] | None = None,
         first_epoch: int = 0,
+        resident: bool = False,
     ) -> None:
         """Distributes a data set over the replicas.
 
@@ -84,6 +85,8 @@ class Source:
           steps_per_epoch: As in `fit`; None: the whole data set.
           class_weight: As in `fit`.
           first_epoch: Index of the epoch with which the first pass over the data begins.
+          resident: Whether the compiled function may make the batches itself, if the data set knows
+            how; on one device.
 
         Raises:
           ValueError: If it is no data set, or one without end and without `steps_per_epoch`.
@@ -94,6 +97,7 @@ class Source:
                 "the engine distributes it."
             )
         self._seek = getattr(dataset, "seek", None)
+        self._resident = getattr(dataset, "resident", None) if resident else None
         if class_weight is not None:
             dataset = dataset.map(tf_dataset_adapter.make_class_weight_map_fn(class_weight))
         self._asked = steps_per_epoch
@@ -133,6 +137,10 @@ class Source:
                 "resume from a checkpoint of the end of an epoch."
             )
         first_epoch, self._num_seen = self._find_position(epoch, step)
+        if self._resident is not None:
+            self._resident.seek(first_epoch, self._num_seen)
+            self.iterator = self._resident
+            return
         if self._seek is not None and self._num_seen != self._cardinality:
             self._seek(first_epoch, self._num_seen)
         self.iterator = iter(self.distributed)

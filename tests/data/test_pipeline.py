@@ -376,3 +376,42 @@ def test_wrong_input_is_a_one_line_error(words, options):
     with pytest.raises(ValueError, match=words) as caught:
         make(**options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("order", pipeline.ORDERS)
+def test_resident_batches_are_those_of_the_data_set_in_all_bits(order):
+    x = np.random.default_rng(0).integers(0, 256, (23, 5, 4), dtype=np.uint8)
+    y = np.arange(23) % 3
+    weight = np.linspace(0, 1, 23, dtype="float32")
+
+    def augment(batch, seed):
+        return batch + tf.random.stateless_uniform(tf.shape(batch), seed)
+
+    dataset = pipeline.make_dataset(
+        x,
+        y,
+        global_batch_size=4,
+        num_classes=3,
+        shuffle=True,
+        order=order,
+        sample_weight=weight,
+        augment=augment,
+    )
+    dataset.seek(1)
+    expected = list(dataset)
+
+    @tf.function
+    def batch_at(offset):
+        return dataset.resident.get(offset)
+
+    for start in (0, 3):
+        dataset.resident.seek(1, start)
+        for step in range(start, 6):
+            actual = batch_at(tf.constant(step - start))
+            for a, b in zip(actual, expected[step], strict=True):
+                np.testing.assert_array_equal(a.numpy(), b.numpy())
+    dataset.resident.seek(1, 3)
+    dataset.resident.advance(tf.constant(2))
+    np.testing.assert_array_equal(batch_at(tf.constant(0))[0].numpy(), expected[5][0].numpy())
+    # Beyond the end there is the last batch: the loop prepares one that nobody takes.
+    np.testing.assert_array_equal(batch_at(tf.constant(9))[0].numpy(), expected[5][0].numpy())
