@@ -4,7 +4,8 @@ from engine.checkpoint import CheckpointError
 from engine.checkpoint import latest as latest_checkpoint
 from engine.checkpoint import restore as restore_checkpoint
 from engine.checkpoint import save as save_checkpoint
-from engine.compare import Comparison, compare_with_fit
+from engine.compare import compare_with_fit
+from engine.comparison import Comparison
 from engine.config import ConfigError, TrainConfig
 from engine.function import make_eval_function, make_predict_function, make_train_function
 from engine.history import History

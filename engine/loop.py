@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,8 +19,8 @@ from engine.function import (
     make_predict_function,
     make_train_function,
 )
-from engine.history import History
-from engine.hooks import Hook, HookInfo
+from engine.history import History, Run, to_host
+from engine.hooks import Hook
 from engine.source import Planner, Source
 from engine.state import Logs, TrainState
 
@@ -72,7 +71,7 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     _check_hooks(hooks)
     _check_model_step(state.model, "train_step", train_step is step_lib.train_step)
     _check_model_step(state.model, "test_step", eval_step is step_lib.eval_step)
-    run = _Run(state, hooks)
+    run = Run(state, hooks)
     run.begin(config, resume=resume)
     run.info.has_validation = validation_data is not None
     source = Source(
@@ -147,7 +146,7 @@ def evaluate(
     Returns:
       Name to number, with Keras's names in Keras's order.
     """
-    run = _Run(state, hooks)
+    run = Run(state, hooks)
     return _Evaluation(state, dataset, config, eval_step).run(run)
 
 
@@ -183,54 +182,6 @@ def predict(state: TrainState, dataset: tf.data.Dataset, config: TrainConfig) ->
     return tf.nest.map_structure(lambda *parts: np.concatenate(parts, axis=0), *outputs)
 
 
-class _Run:
-    """One call of `fit` or `evaluate`: the hooks, what they are told, and the history."""
-
-    def __init__(self, state: TrainState, hooks: Sequence[Hook]) -> None:
-        self.state = state
-        self.info = HookInfo(state, state.progress)
-        self.history = History()
-        self.step_logs: Logs | None = None
-        self._hooks = hooks
-
-    def call(self, moment: str) -> None:
-        for hook in self._hooks:
-            getattr(hook, moment)(self.info)
-
-    def end(self) -> None:
-        # Each hook closes what it opened, even if the one before it fails.
-        with contextlib.ExitStack() as stack:
-            for hook in reversed(self._hooks):
-                stack.callback(hook.on_train_end, self.info)
-
-    def begin(self, config: TrainConfig, *, resume: bool) -> None:
-        progress = self.state.progress
-        if not resume:
-            progress.epoch = progress.num_epochs_completed = config.initial_epoch
-            progress.step = 0
-        elif progress.epoch < progress.num_epochs_completed:  # saved at the end of an epoch
-            progress.epoch, progress.step = progress.num_epochs_completed, 0
-        progress.num_epochs = config.epochs
-
-    def set_logs(self, logs: Logs, step: int, execution_steps: int = 0) -> None:
-        self.info.logs, self.info.logs_step = logs, step
-        self.info.execution_steps = execution_steps
-
-    def epoch_logs(self) -> Logs:
-        """Returns the metrics' results and what else the last step returned."""
-        # A run that is resumed at the end of an epoch has done no step yet.
-        step_logs = self.state.metrics_result() if self.step_logs is None else self.step_logs
-        return _to_host(_merge_results(step_logs, self.state))
-
-    def end_epoch(self, logs: Logs) -> None:
-        progress = self.state.progress
-        progress.num_epochs_completed = progress.epoch + 1
-        logs = dict(sorted(logs.items()))  # the order of Keras's history
-        self.set_logs(logs, progress.num_steps_completed)
-        self.history.add_epoch(progress, logs)
-        self.call("on_epoch_end")
-
-
 class _Evaluation:
     """A data set and the compiled function that evaluates it; made once for a run."""
 
@@ -247,7 +198,7 @@ class _Evaluation:
     def num_traces(self) -> int:
         return self.function.num_traces - self._num_traces_before
 
-    def run(self, run: _Run) -> Logs:
+    def run(self, run: Run) -> Logs:
         run.call("on_eval_begin")
         run.state.reset_metrics()
         self._source.restart()
@@ -258,14 +209,14 @@ class _Evaluation:
         executions = self._source.executions(self.function, planner, lambda: run.info.stops_now)
         for _, step_logs in executions:
             logs = step_logs
-        logs = _to_host(_merge_results(logs, run.state))
+        logs = run.results(logs)
         run.set_logs(logs, run.state.progress.num_steps_completed)
         run.call("on_eval_end")
         return logs
 
 
 def _train_epoch(
-    run: _Run, epoch: int, source: Source, function: StepFunction, planner: Planner
+    run: Run, epoch: int, source: Source, function: StepFunction, planner: Planner
 ) -> None:
     """Trains until the epoch or the data end or a hook asks to stop."""
     progress = run.state.progress
@@ -291,7 +242,7 @@ def _train_epoch(
         run.history.num_steps += num_done
         if pending is not None:
             # One execution late: these values are computed, so that nothing waits for the device.
-            run.set_logs(_to_host(pending[0]), pending[1])
+            run.set_logs(to_host(pending[0]), pending[1])
         run.info.execution_steps = num_done
         pending = (logs, progress.num_steps_completed)
         run.step_logs = logs
@@ -335,17 +286,6 @@ def _finalize(state: TrainState) -> None:
     state.optimizer.finalize_variable_values(state.model.trainable_variables)
     for optimizer in state.optimizers[1:]:
         optimizer.finalize_variable_values(optimizer._trainable_variables)
-
-
-def _merge_results(step_logs: Logs, state: TrainState) -> Logs:
-    results = state.metrics_result()
-    return {name: results.get(name, value) for name, value in step_logs.items()}
-
-
-def _to_host(logs: Logs) -> Logs:
-    """Returns floats, and arrays where a result is no scalar, sorted by name as in Keras."""
-    values = {name: np.asarray(keras.ops.convert_to_tensor(v)) for name, v in logs.items()}
-    return {name: float(v) if v.ndim == 0 else v for name, v in sorted(values.items())}
 
 
 def _wait_for_device(logs: Logs) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine import plots
-from engine.compare import Comparison
+from engine.comparison import Comparison
 from engine.config import TrainConfig
 from engine.history import History
 from engine.hooks import (

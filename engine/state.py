@@ -90,12 +90,8 @@ class TrainState:
         """
         self.strategy = tf.distribute.get_strategy()
         self.has_scope = tf.distribute.has_strategy()
-        scope = self.strategy if self.has_scope else None
-        if model._distribute_strategy is not scope:
-            raise ValueError(
-                "The model and its TrainState must be made in the same strategy.scope(): the "
-                "variables of the one could not be used with those of the other."
-            )
+        _check_scope(model, self.strategy if self.has_scope else None)
+        _check_extras(extras or {})
         self.model = model
         self.progress = Progress()
         self.is_built = False
@@ -115,22 +111,6 @@ class TrainState:
         self._loss_tracker = model._loss_tracker
         self._call_takes_training = "training" in inspect.signature(model.call).parameters
         self._loss_takes_training = "training" in inspect.signature(model.compute_loss).parameters
-        for name, extra in self.extras.items():
-            if name in ("model", "optimizer", "metrics"):
-                raise ValueError(
-                    f"extras[{name!r}]: the name is taken by state.{name}; take another."
-                )
-            if not isinstance(extra, _KINDS_OF_EXTRAS):
-                kinds = ", ".join(f"keras.{kind.__name__}" for kind in _KINDS_OF_EXTRAS)
-                raise ValueError(
-                    f"extras[{name!r}] is a {type(extra).__name__}, which cannot be saved: "
-                    f"pass one of {kinds}."
-                )
-            if isinstance(extra, keras.optimizers.Optimizer) and not extra.built:
-                raise ValueError(
-                    f"extras[{name!r}] is an optimizer that is not built: call "
-                    f"{name}.build(model.trainable_variables) inside strategy.scope() first."
-                )
 
     def build(self, element_spec: Any) -> None:
         """Makes every variable that is still missing: layers, optimizer slots, metrics.
@@ -290,6 +270,31 @@ class TrainState:
             digest.update(f"{variable.path} {variable.dtype} {tuple(array.shape)}\n".encode())
             digest.update(array.tobytes())
         return digest.hexdigest()
+
+
+def _check_scope(model: keras.Model, strategy: tf.distribute.Strategy | None) -> None:
+    if model._distribute_strategy is not strategy:
+        raise ValueError(
+            "The model and its TrainState must be made in the same strategy.scope(): the "
+            "variables of the one could not be used with those of the other."
+        )
+
+
+def _check_extras(extras: Mapping[str, Any]) -> None:
+    for name, extra in extras.items():
+        if name in ("model", "optimizer", "metrics"):
+            raise ValueError(f"extras[{name!r}]: the name is taken by state.{name}; take another.")
+        if not isinstance(extra, _KINDS_OF_EXTRAS):
+            kinds = ", ".join(f"keras.{kind.__name__}" for kind in _KINDS_OF_EXTRAS)
+            raise ValueError(
+                f"extras[{name!r}] is a {type(extra).__name__}, which cannot be saved: "
+                f"pass one of {kinds}."
+            )
+        if isinstance(extra, keras.optimizers.Optimizer) and not extra.built:
+            raise ValueError(
+                f"extras[{name!r}] is an optimizer that is not built: call "
+                f"{name}.build(model.trainable_variables) inside strategy.scope() first."
+            )
 
 
 def _spec_or_none(spec: Any) -> Any:

@@ -35,7 +35,7 @@ LAYERS = (
     {"step", "writers", "strategy", "runtime", "run", "flags"},
     {"state"},
     {"gradients"},
-    {"config", "files"},
+    {"config", "files", "comparison"},
 )
 SIDEWAYS = {("hooks", "checkpoint")}
 

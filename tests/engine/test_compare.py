@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import engine
-from engine.compare import Comparison, VariableDifference, count_ulps
+from engine.comparison import Comparison, VariableDifference, count_ulps
 from tests.parity import nets
 
 

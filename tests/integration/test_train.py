@@ -346,6 +346,7 @@ def test_an_interrupt_after_the_training_keeps_what_it_gave(tmp_path, monkeypatc
     assert len(summary["history"]["val_loss"]) == 1
 
 
+@pytest.mark.slow
 def test_interrupt_saves_what_was_done_and_resumes(tmp_path):
     """A process of its own: Ctrl-C goes to its main thread, between two executions."""
     folder = tmp_path / "interrupted"
