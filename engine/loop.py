@@ -74,17 +74,7 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     run = Run(state, hooks)
     run.begin(config, resume=resume)
     run.info.has_validation = validation_data is not None
-    source = Source(
-        dataset,
-        state.strategy,
-        config.steps_per_epoch,
-        class_weight=class_weight,
-        first_epoch=config.initial_epoch,
-        # A strategy splits batches, a GPU wants them early, class weights are mapped: tf.data's.
-        resident=not state.has_scope
-        and class_weight is None
-        and not tf.config.list_logical_devices("GPU"),
-    )
+    source = _make_source(state, dataset, config, class_weight)
     state.build(source.element_spec)
     state.progress.steps_per_epoch = source.steps_per_epoch
     function = _function(make_train_function, train_step, state, config)
@@ -100,14 +90,7 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
         run.call("on_train_begin")
         for epoch in range(state.progress.epoch, config.epochs):
             _train_epoch(run, epoch, source, function, planner)
-            epoch_logs = run.epoch_logs()
-            is_due = (epoch + 1) % config.validation_freq == 0 and not run.info.stops_now
-            if evaluation is not None and is_due:
-                val_logs = evaluation.run(run)
-                epoch_logs |= {f"val_{name}": value for name, value in val_logs.items()}
-            if run.info.stops_now:
-                break
-            run.end_epoch(epoch_logs)
+            _end_epoch(run, config, evaluation)
             if run.info.stop_reason is not None:
                 break
         if not run.info.stops_now:
@@ -251,6 +234,33 @@ def _train_epoch(
     if run.step_logs:
         _wait_for_device(run.step_logs)
     run.history.train_secs += time.perf_counter() - started_at
+
+
+def _end_epoch(run: Run, config: TrainConfig, evaluation: _Evaluation | None) -> None:
+    """Validates if it is time to, and ends the epoch; not if the run stops immediately."""
+    logs = run.epoch_logs()
+    is_due = (run.state.progress.epoch + 1) % config.validation_freq == 0
+    if evaluation is not None and is_due and not run.info.stops_now:
+        val_logs = evaluation.run(run)
+        logs |= {f"val_{name}": value for name, value in val_logs.items()}
+    if not run.info.stops_now:
+        run.end_epoch(logs)
+
+
+def _make_source(
+    state: TrainState, dataset: Any, config: TrainConfig, class_weight: Mapping[int, float] | None
+) -> Source:
+    return Source(
+        dataset,
+        state.strategy,
+        config.steps_per_epoch,
+        class_weight=class_weight,
+        first_epoch=config.initial_epoch,
+        # A strategy splits batches, a GPU wants them early, class weights are mapped: tf.data's.
+        resident=not state.has_scope
+        and class_weight is None
+        and not tf.config.list_logical_devices("GPU"),
+    )
 
 
 def _function(

@@ -95,8 +95,7 @@ class TrainState:
         self.model = model
         self.progress = Progress()
         self.is_built = False
-        # Whether executions may be longer than a step; known once the first step is traced.
-        self.may_loop = self.strategy.num_replicas_in_sync == 1
+        self._has_sparse_gradients: bool | None = None  # known once a step is traced
         self.functions: dict[Any, Any] = {}  # compiled functions over this state; the loop's cache
         self.extras = dict(extras or {})
         model.compile(
@@ -180,10 +179,9 @@ class TrainState:
           optimizer: Default: `state.optimizer`.
         """
         gradients = list(gradients)
-        # Replicas gather the rows of sparse gradients, whose number changes from batch to batch:
-        # in a loop, TensorFlow takes that for a fault of the collective and aborts.
+        # Once sparse, always sparse: a step may update several times, each with its own optimizer.
         is_sparse = any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)
-        self.may_loop = self.strategy.num_replicas_in_sync == 1 or not is_sparse
+        self._has_sparse_gradients = bool(self._has_sparse_gradients) or is_sparse
         gradients_lib.apply_gradients(
             optimizer or self.optimizer,
             gradients,
@@ -216,6 +214,15 @@ class TrainState:
             self._loss_tracker.update_state(loss, sample_weight=tf.shape(first_input)[0])
         logs: Logs = self.model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         return logs
+
+    @property
+    def may_loop(self) -> bool:
+        """Whether an execution may be longer than a step; under replicas, not before one is traced.
+
+        Replicas gather the rows of sparse gradients, whose number changes from batch to batch: in a
+        loop, TensorFlow takes that for a fault of the collective and aborts.
+        """
+        return self.strategy.num_replicas_in_sync == 1 or self._has_sparse_gradients is False
 
     def reset_metrics(self) -> None:
         """Resets the model's metrics and those among the extras. Context: cross-replica."""

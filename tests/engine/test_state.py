@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 
 from engine.config import TrainConfig
+from engine.hooks import LambdaHook
+from engine.loop import fit
 from engine.state import TrainState
 from engine.strategy import make_strategy
 
@@ -168,3 +170,30 @@ def test_metrics_and_seed_generators_among_the_extras_are_saved_reset_and_report
     assert float(state.metrics_result()["extra_mean"]) == 4.0
     state.reset_metrics()
     assert float(state.metrics_result()["extra_mean"]) == 0.0
+
+
+def test_a_sparse_gradient_forbids_loops_under_replicas_whatever_is_updated_after_it():
+    strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
+    with strategy.scope():
+        table = keras.Sequential([keras.Input((), dtype="int64"), keras.layers.Embedding(9, 4)])
+        dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        optimizer = keras.optimizers.SGD(0.1)
+        optimizer.build(dense.trainable_variables)
+        extras = {"dense": dense, "dense_optimizer": optimizer}
+        state = TrainState(table, keras.optimizers.SGD(0.1), extras=extras)
+
+    def step(state, batch):
+        with tf.GradientTape(persistent=True) as tape:
+            loss = tf.reduce_mean(dense(table(batch)))
+        state.apply_gradients(tape.gradient(loss, table.trainable_variables))
+        gradients = tape.gradient(loss, dense.trainable_variables)
+        state.apply_gradients(gradients, dense.trainable_variables, optimizer=optimizer)
+        return {"my_loss": loss}
+
+    assert not state.may_loop
+    sizes = []
+    hook = LambdaHook(on_execution_end=lambda info: sizes.append(info.execution_steps))
+    data = tf.data.Dataset.range(9).batch(4)  # a partial last batch: other rows
+    fit(state, data, TrainConfig(steps_per_execution=3), train_step=step, hooks=[hook])
+    assert not state.may_loop
+    assert sizes == [1, 1, 1]
