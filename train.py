@@ -54,6 +54,8 @@ from engine.flags import make_config, read_choices
 from engine.hooks import DIVERGENCE, INTERRUPTED
 from engine.run import Log, RunFolder
 from engine.state import Progress
+from engine.tune import tune as tune_engine
+from engine.tuning import apply_choice
 from models import registry
 from models.recipe import Recipe
 
@@ -74,8 +76,11 @@ class Run:
     state: engine.TrainState = dataclasses.field(init=False)
     restored: Path | None = None
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    choice: Path | None = None
 
-    def make_dataset(self, *, training: bool = False) -> pipeline.EpochDataset:
+    def make_dataset(
+        self, *, training: bool = False, prefetch: int | None = None
+    ) -> pipeline.EpochDataset:
         """Returns the training set, in another order each epoch, or the test set as it is."""
         x, y = self.arrays[:2] if training else self.arrays[2:4]
         return pipeline.make_dataset(
@@ -86,6 +91,7 @@ class Run:
             rescale=self.config.rescale,
             shuffle=training,
             seed=self.config.seed or 0,
+            prefetch=prefetch or self.config.prefetch,
         )
 
     def make_state(self) -> engine.TrainState:
@@ -134,8 +140,12 @@ class Run:
         return dataclasses.replace(self.config, **changes)
 
 
-def read_config(argv: Sequence[str]) -> engine.TrainConfig:
-    """Merges defaults < recipe < what a person chose; prints the result if that is asked for."""
+def read_config(argv: Sequence[str]) -> tuple[engine.TrainConfig, Path | None]:
+    """Merges defaults < recipe < what --tune chose < what a person chose; prints it if asked for.
+
+    Returns:
+      The config, and the file with the choice of --tune, if it changed something.
+    """
     chosen = read_choices(argv, prog="train.py", description=DESCRIPTION)
     prints = chosen.pop("print_config", False)
     try:
@@ -143,13 +153,16 @@ def read_config(argv: Sequence[str]) -> engine.TrainConfig:
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
     config = make_config(recipe.defaults, chosen)
+    choice = None
+    if config.mode == "train":
+        config, choice = apply_choice(config, chosen)
     if prints:
         print(json_text(config, indent=2))
         sys.exit(0)
-    return config
+    return config, choice
 
 
-def set_up(config: engine.TrainConfig) -> tuple[Run, RunFolder]:
+def set_up(config: engine.TrainConfig, choice: Path | None) -> tuple[Run, RunFolder]:
     """Gets devices, data, state and, once all of these are right, the folder.
 
     What goes wrong here is the wrong usage of a person, and leaves nothing behind.
@@ -160,7 +173,7 @@ def set_up(config: engine.TrainConfig) -> tuple[Run, RunFolder]:
         arrays = data.load(config.dataset, config.data_dir)
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
-    run = Run(config, registry.get(config.model), arrays, strategy)
+    run = Run(config, registry.get(config.model), arrays, strategy, choice=choice)
     run.start()
     try:
         if config.run_dir is not None:
@@ -178,6 +191,8 @@ def begin(run: Run, folder: RunFolder, log: Log) -> None:
     lines = {"data": f"{run.config.dataset}, {num_train:,} training and {num_test:,} test examples"}
     if run.restored is not None:
         lines["restored"] = str(run.restored)
+    if run.choice is not None:
+        lines["tuned"] = str(run.choice)
     log.line(report.format_banner(run.config, run.state, **lines))
 
 
@@ -235,6 +250,20 @@ def compare(run: Run, folder: RunFolder, log: Log) -> None:
     run.facts |= report.describe_comparison(comparison)
 
 
+def tune(run: Run, folder: RunFolder, log: Log) -> None:
+    """Measures what is fastest here, and keeps the choice for later runs."""
+    tuning = tune_engine(
+        lambda config: run.make_state(),
+        lambda config: run.make_dataset(training=True, prefetch=config.prefetch),
+        run.config,
+        script=Path(__file__),
+    )
+    path = tuning.save(run.config)
+    log.line(tuning.to_table())
+    log.line(f"kept for later runs in {path}")
+    run.facts["tuning"] = dataclasses.asdict(tuning)
+
+
 def exit_code(run: Run) -> int:
     """Returns the process's exit code; see `main`."""
     return EXIT_CODES.get(run.facts["exit_reason"].split(":")[0], 0)
@@ -247,10 +276,10 @@ def main(argv: Sequence[str] | None = None) -> int:
       0; 1: the training diverged, the comparison differs, or a bug, which leaves its traceback;
       2: wrong usage; 130: interrupted, with what was done saved.
     """
-    modes = {"train": train, "evaluate": evaluate, "predict": predict, "compare": compare}
+    modes = {mode.__name__: mode for mode in (train, evaluate, predict, compare, tune)}
     try:
-        config = read_config(sys.argv[1:] if argv is None else argv)
-        run, folder = set_up(config)
+        config, choice = read_config(sys.argv[1:] if argv is None else argv)
+        run, folder = set_up(config, choice)
     except (engine.ConfigError, engine.CheckpointError) as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         return EXIT_USAGE

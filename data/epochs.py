@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 import warnings
 from collections.abc import Callable
@@ -95,6 +96,23 @@ class Position:
         return value[0], value[1]
 
 
+@dataclasses.dataclass(frozen=True)
+class Stacks:
+    """How many full batches are made at once, in graph mode.
+
+    Attributes:
+      take: `(order, step, number)` to the raw examples of so many batches, `[number, batch, ...]`.
+      finish: One raw batch of them to a batch.
+      num_full_batches: Of an epoch: all, or all but the last.
+      batch_bytes: Of one raw batch.
+    """
+
+    take: Callable[[tf.Tensor, tf.Tensor, int], Any]
+    finish: Callable[[Any], Any]
+    num_full_batches: int
+    batch_bytes: int
+
+
 class ResidentBatches:
     """The batches of an `EpochDataset`, made in the graph that trains on them.
 
@@ -109,6 +127,7 @@ class ResidentBatches:
         epoch_order: Callable[[tf.Tensor], tf.Tensor],
         num_batches: int,
         element_spec: Any,
+        stacks: Stacks | None = None,
     ) -> None:
         """Takes the parts of the pipeline.
 
@@ -117,10 +136,12 @@ class ResidentBatches:
           epoch_order: Epoch to the order of its examples, int64 of shape `[num_examples]`.
           num_batches: Of an epoch.
           element_spec: Of a batch.
+          stacks: Takes many full batches at once; None if they cannot be made together.
         """
         self._make_batch = make_batch
         self._epoch_order = epoch_order
-        self._num_batches = num_batches
+        self.num_batches = num_batches
+        self.stacks = stacks
         self._variables: tuple[Any, ...] | None = None
         self.element_spec = element_spec
 
@@ -136,11 +157,26 @@ class ResidentBatches:
     def get(self, offset: tf.Tensor) -> Any:
         """Returns the batch `offset` steps on, the epoch's last one at the most; graph mode."""
         epoch, start, order = self._read()
-        step = tf.minimum(start + tf.cast(offset, tf.int64), self._num_batches - 1)
+        step = tf.minimum(start + tf.cast(offset, tf.int64), self.num_batches - 1)
         batch = self._make_batch(step, (epoch, order))
         return tf.nest.map_structure(
             lambda value, spec: tf.ensure_shape(value, spec.shape), batch, self.element_spec
         )
+
+    @property
+    def step(self) -> tf.Tensor:
+        """The next step of the epoch, int64 scalar."""
+        return self._read()[1]
+
+    def get_stack(self, step: tf.Tensor, number: int) -> Any:
+        """Returns the raw batches `step` to `step + number - 1` of the epoch in one; graph mode.
+
+        Args:
+          step: int64 scalar; all of these batches must be full.
+          number: Leading dimension of what is returned, before that of the batch.
+        """
+        assert self.stacks is not None, "these batches cannot be stacked"
+        return self.stacks.take(self._read()[2], step, number)
 
     def advance(self, num_steps: tf.Tensor) -> None:
         """Goes `num_steps` steps on; graph mode."""

@@ -29,6 +29,7 @@ from data.epochs import (
     InlineMap,
     Position,
     ResidentBatches,
+    Stacks,
     epoch_order,
     steps_dataset,
 )
@@ -37,8 +38,8 @@ __all__ = ["ORDERS", "Augment", "EpochDataset", "make_dataset", "train_validatio
 
 # (batch of x, seed pair of int64) -> batch of x, in graph mode.
 Augment = Callable[[Tree, tf.Tensor], Tree]
-
-_NUM_PREFETCHED = 4
+# x, y, sample_weight; None for what there is not.
+Raw = tuple[Tree, Tree | None, Tree | None]
 
 
 def make_dataset(  # noqa: PLR0913 - one word for each of fit's, all but two by keyword
@@ -56,6 +57,7 @@ def make_dataset(  # noqa: PLR0913 - one word for each of fit's, all but two by 
     rescale: bool = True,
     channel_axis: bool = True,
     augment: Augment | None = None,
+    prefetch: int = 4,
 ) -> EpochDataset:
     """Makes a data set of batches out of arrays in memory.
 
@@ -82,6 +84,7 @@ def make_dataset(  # noqa: PLR0913 - one word for each of fit's, all but two by 
       channel_axis: Gives uint8 images of `(n, height, width)` a last axis of size 1.
       augment: Called with a batch of x after scaling, and a seed that depends on
         `(seed, epoch, step)` alone, for `tf.random.stateless_*` and `tf.image.stateless_*`.
+      prefetch: Batches that are held ready, where tf.data makes them.
 
     Raises:
       ValueError: If an argument is illegal, in a line that says which are legal.
@@ -104,19 +107,25 @@ def make_dataset(  # noqa: PLR0913 - one word for each of fit's, all but two by 
         order_of = epoch_order(order if shuffle else None, n, batch_size, seed)
         steps = steps_dataset(position, order_of, num_batches)
         slice_indices = _slicer(n, batch_size, num_batches, drop_remainder)
-        gather = _gatherer(examples, rescale, channel_axis)
+        take, transform = _taker(examples, channel_axis), _transformer(examples, rescale)
 
         def make_batch(step: tf.Tensor, of_epoch: tuple[tf.Tensor, tf.Tensor]) -> Tree:
             epoch, indices = of_epoch
             step %= num_batches
-            batch_x, *rest = gather(slice_indices(indices, step))
+            batch_x, *rest = transform(take(slice_indices(indices, step)))
             if augment is not None:
                 batch_x = augment(batch_x, _augment_seed(seed, epoch, step))
             return keras.utils.pack_x_y_sample_weight(batch_x, *rest)
 
         batches = InlineMap(steps, make_batch)
-        dataset = batches.prefetch(_NUM_PREFETCHED).with_options(_options())
-    resident = ResidentBatches(make_batch, order_of, num_batches, dataset.element_spec)
+        dataset = batches.prefetch(_positive("prefetch", prefetch)).with_options(_options())
+    resident = ResidentBatches(
+        make_batch,
+        order_of,
+        num_batches,
+        dataset.element_spec,
+        stacks=None if augment is not None else _stacks(take, transform, n, batch_size),
+    )
     return EpochDataset(
         dataset, position, num_examples=n, num_batches=num_batches, resident=resident
     )
@@ -127,16 +136,16 @@ def _slicer(
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     def slice_indices(order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         start = step * batch_size
-        size = batch_size if drop_remainder else tf.minimum(n - start, batch_size)
+        # Without a partial batch, every batch has the same size, and the graph knows it.
+        is_static = drop_remainder or n % batch_size == 0
+        size = batch_size if is_static else tf.minimum(n - start, batch_size)
         return tf.slice(order, [start], [size])
 
     return slice_indices
 
 
-def _gatherer(
-    examples: Examples, rescale: bool, channel_axis: bool
-) -> Callable[[tf.Tensor], tuple[Tree, Tree, Tree]]:
-    """Returns indices -> the transformed `(x, y, sample_weight)` of those examples."""
+def _taker(examples: Examples, channel_axis: bool) -> Callable[[tf.Tensor], Raw]:
+    """Returns indices -> the raw `(x, y, sample_weight)` of those examples."""
 
     # Tensors made here are captured by the batch function: one copy in memory and none in the
     # graph, which could hold no more than 2 GB.
@@ -148,15 +157,24 @@ def _gatherer(
     x = resident(examples.x, channel_axis)
     y, weights = (None if t is None else resident(t) for t in (examples.y, examples.sample_weight))
 
-    # No constant: TensorFlow's graph optimiser would multiply by 1 / 255, which rounds twice and
-    # gives other bits than NumPy's `x / 255`.
-    white = tf.constant(255.0) if rescale else None
-
-    def gather(indices: tf.Tensor) -> tuple[Tree, Tree, Tree]:
+    def take(indices: tf.Tensor) -> Raw:
         batch_x, batch_y, batch_weights = (
             None if t is None else keras.tree.map_structure(lambda a: tf.gather(a, indices), t)
             for t in (x, y, weights)
         )
+        return batch_x, batch_y, batch_weights
+
+    return take
+
+
+def _transformer(examples: Examples, rescale: bool) -> Callable[[Raw], Raw]:
+    """Returns raw `(x, y, sample_weight)` -> what the model gets."""
+    # No constant: TensorFlow's graph optimiser would multiply by 1 / 255, which rounds twice and
+    # gives other bits than NumPy's `x / 255`.
+    white = tf.constant(255.0) if rescale else None
+
+    def transform(raw: Raw) -> Raw:
+        batch_x, batch_y, batch_weights = raw
         batch_x = keras.tree.map_structure(lambda a: _scale(a, white), batch_x)
         if examples.num_classes is not None:
             batch_y = keras.tree.map_structure_up_to(
@@ -164,7 +182,30 @@ def _gatherer(
             )
         return batch_x, batch_y, batch_weights
 
-    return gather
+    return transform
+
+
+def _stacks(
+    take: Callable[[tf.Tensor], Raw], transform: Callable[[Raw], Raw], n: int, batch_size: int
+) -> Stacks | None:
+    if n < batch_size:
+        return None
+
+    def take_stack(order: tf.Tensor, step: tf.Tensor, number: int) -> Tree:
+        raw = take(tf.slice(order, [step * batch_size], [number * batch_size]))
+        # Packed: a loop cannot carry None.
+        return tf.nest.map_structure(
+            lambda t: tf.reshape(t, [number, batch_size, *t.shape[1:]]),
+            keras.utils.pack_x_y_sample_weight(*raw),
+        )
+
+    def finish(raw: Tree) -> Tree:
+        raw = keras.utils.unpack_x_y_sample_weight(raw)
+        return keras.utils.pack_x_y_sample_weight(*transform(raw))
+
+    one = take_stack(tf.range(batch_size, dtype=tf.int64), tf.constant(0, tf.int64), 1)
+    batch_bytes = sum(int(tf.size(t)) * t.dtype.size for t in tf.nest.flatten(one))
+    return Stacks(take_stack, finish, n // batch_size, batch_bytes)
 
 
 def _is_grey(array: np.ndarray) -> bool:

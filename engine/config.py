@@ -11,9 +11,11 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-MODES = ("train", "evaluate", "predict", "compare")
+MODES = ("train", "evaluate", "predict", "compare", "tune")
 STRATEGIES = ("default", "one_device", "mirrored")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+NUMERICS = ("exact", "fast")
+INPUTS = ("auto", "resident", "streamed")
 
 # On a machine with no GPU, `mirrored` without num_replicas shows the mechanism with the fewest.
 DEFAULT_NUM_CPU_REPLICAS = 2
@@ -38,7 +40,13 @@ class TrainConfig:
       ConfigError: If a value is not of its field's type or not legal.
     """
 
-    mode: str = _option("train", "what", "what to do", choices=MODES)
+    mode: str = _option(
+        "train",
+        "what",
+        "what to do",
+        choices=MODES,
+        shortcuts={"tune": "measure what is fastest here"},
+    )
     model: str = _option("cnn", "what", "name in the model registry")
     dataset: str = _option("mnist", "what", "name of the data set")
 
@@ -75,12 +83,16 @@ class TrainConfig:
         None, "execution", "for mirrored; none: all GPUs, or 2 logical CPU devices", minimum=1
     )
     precision: str = _option("float32", "execution", "dtype policy", choices=PRECISIONS)
+    numerics: str = _option(
+        "exact", "execution", "exact: fit's bits; fast: also what changes bits but not learning",
+        choices=NUMERICS,
+    )  # fmt: skip
     jit_compile: bool | str = _option(
-        "auto",
-        "execution",
-        "XLA: auto (Keras's rule), true or false",
-        choices=("auto", True, False),
-    )
+        "auto", "execution",
+        "XLA: false, true (the step), loop (many steps at once), parts (the optimizer's update); "
+        "auto: as fit does, and with numerics=fast what --tune measured to be fastest",
+        choices=("auto", True, False, "parts", "loop"),
+    )  # fmt: skip
     steps_per_execution: int | str = _option(
         "auto", "execution", "steps in one host call; auto: about a tenth of a second", minimum=1
     )
@@ -92,6 +104,13 @@ class TrainConfig:
         None, "execution", "operations at a time; none: TensorFlow's choice", minimum=1
     )
 
+    input: str = _option(
+        "auto", "data",
+        "resident: the training graph makes the batches itself; streamed: tf.data does; auto: "
+        "resident where it can be",
+        choices=INPUTS,
+    )  # fmt: skip
+    prefetch: int = _option(4, "data", "batches that a streamed input holds ready", minimum=1)
     rescale: bool = _option(True, "data", "pixels to [0, 1]; no_rescale: raw 0..255")
     data_dir: str | None = _option(None, "data", "folder of the data set; none: the user's cache")
 
@@ -144,10 +163,16 @@ def _check_replicas(config: TrainConfig) -> None:
             f"global_batch_size={config.global_batch_size} is less than "
             f"num_replicas={config.num_replicas}: give each replica one example or more."
         )
-    if config.strategy == "mirrored" and config.jit_compile is True and config.num_replicas != 1:
+    uses_xla = config.jit_compile not in ("auto", False)
+    if config.strategy == "mirrored" and uses_xla and config.num_replicas != 1:
         raise ConfigError(
-            "jit_compile=true with strategy='mirrored': XLA cannot compile the exchange "
-            "between replicas. Use jit_compile='auto', or one replica."
+            f"jit_compile={show(config.jit_compile)} with strategy='mirrored': XLA cannot compile "
+            "the exchange between replicas. Use jit_compile='auto', or one replica."
+        )
+    if config.strategy == "mirrored" and config.numerics == "fast" and config.num_replicas != 1:
+        raise ConfigError(
+            "numerics='fast' with strategy='mirrored': its updates are for one replica. Use "
+            "numerics='exact', or one replica."
         )
 
 

@@ -151,6 +151,9 @@ def _add_flag(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> 
         group.add_argument(f"--no_{field.name}", action="store_const", const=False,
                            help=argparse.SUPPRESS, **options)  # fmt: skip
         return
+    for value, shortcut_help in field.metadata.get("shortcuts", {}).items():
+        group.add_argument(f"--{value}", action="store_const", const=value,
+                           help=f"{shortcut_help}: --{field.name} {value}", **options)  # fmt: skip
     choices = field.metadata.get("choices")
     metavar = "{" + ",".join(map(show, choices)) + "}" if choices else field.name.upper()
     group.add_argument(*flags, metavar=metavar, type=_flag_type(field), help=help_text, **options)

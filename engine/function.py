@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from engine import fused
+from engine.compiled_loop import loop_compiled
 from engine.config import ConfigError, TrainConfig
 from engine.state import Batch, Logs, TrainState
 from engine.step import predict_step as default_predict_step
@@ -33,13 +35,15 @@ class StepFunction:
         state: TrainState,
         strategy: tf.distribute.Strategy,
         *,
-        jit_compile: bool,
+        jit_compile: bool | str,
+        update: str = "keras",
     ) -> None:
         """Use `make_train_function` or `make_eval_function`."""
         self._step = step
         self._state = state
         self._strategy = strategy
         self._jit_compile = jit_compile
+        self._update = update
         self._run = tf.function(self._trace, autograph=False, reduce_retracing=True)
         self.num_traces = 0
         self.num_steps_done: tf.Tensor = tf.constant(0)
@@ -80,8 +84,8 @@ class StepFunction:
         metric_names = set(self._state.metrics_result())
 
         def one_replica(batch: Batch) -> Logs:
-            logs = self._step(self._state, _none_for_optionals(batch))
-            logs = _check_logs(logs)
+            with fused.updates_by(self._state.optimizers, self._update):
+                logs = _check_logs(self._step(self._state, _none_for_optionals(batch)))
             log_names[:] = logs
             return {k: _as_float(v) for k, v in logs.items() if k not in metric_names}
 
@@ -97,15 +101,22 @@ class StepFunction:
         compiled_step = tf.function(
             one_step,
             autograph=False,
-            jit_compile=self._jit_compile or None,
+            jit_compile=self._jit_compile in (True, "loop") or None,
             experimental_attributes={"_noinline": True} if stays_whole else None,
         )
         outputs = compiled_step.get_concrete_function(iterator.element_spec).structured_outputs
-        loop = _loop_over_resident if hasattr(iterator, "advance") else _loop
+        loop = self._choose_loop(iterator)
         num_done, step_logs = loop(compiled_step, iterator, num_steps, _zeros_like_spec(outputs))
         # Results are computed here, once an execution and not once a step.
         results = self._state.metrics_result()
         return num_done, {n: results[n] if n in results else step_logs[n] for n in log_names}
+
+    def _choose_loop(self, iterator: Any) -> Callable[..., tuple[tf.Tensor, Logs]]:
+        if not hasattr(iterator, "advance"):
+            return _loop
+        if self._jit_compile == "loop" and iterator.stacks is not None:
+            return loop_compiled
+        return _loop_over_resident
 
     def _mean_over_replicas(self, value: Any) -> tf.Tensor:
         values = self._strategy.experimental_local_results(value)
@@ -131,7 +142,12 @@ def make_train_function(
       ConfigError: If `jit_compile` is asked for under several replicas.
     """
     jit_compile = _resolve_jit_compile(state, strategy, config)
-    return StepFunction(train_step, state, strategy, jit_compile=jit_compile)
+    is_compiled = jit_compile in (True, "loop")  # XLA has made one operation of the update already
+    is_fast = config.numerics == "fast" and strategy.num_replicas_in_sync == 1
+    update = (
+        "xla" if jit_compile == "parts" else "fused" if is_fast and not is_compiled else "keras"
+    )
+    return StepFunction(train_step, state, strategy, jit_compile=jit_compile, update=update)
 
 
 def make_eval_function(
@@ -172,7 +188,10 @@ def make_predict_function(
         )
 
     compiled: Any = tf.function(
-        run, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None
+        run,
+        autograph=False,
+        reduce_retracing=True,
+        jit_compile=jit_compile in (True, "loop") or None,
     )
     if element_spec is not None:
         compiled.get_concrete_function(element_spec)
@@ -223,15 +242,15 @@ def _loop_over_resident(
 
 def _resolve_jit_compile(
     state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig
-) -> bool:
+) -> bool | str:
     if config.jit_compile == "auto":
         return bool(state.model.jit_compile)  # Keras's rule, for the same bits as fit
     if config.jit_compile and strategy.num_replicas_in_sync > 1:
         raise ConfigError(
-            f"jit_compile=True with {strategy.num_replicas_in_sync} replicas: XLA cannot compile "
+            f"jit_compile={config.jit_compile!r} with {strategy.num_replicas_in_sync} replicas: XLA cannot compile "
             "the exchange between replicas. Use jit_compile='auto' or false, or one replica."
         )
-    return bool(config.jit_compile)
+    return config.jit_compile
 
 
 def _none_for_optionals(batch: Batch) -> Batch:

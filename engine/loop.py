@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine import step as step_lib
-from engine.config import TrainConfig
+from engine.config import ConfigError, TrainConfig
 from engine.function import (
     StepFn,
     StepFunction,
@@ -250,16 +250,25 @@ def _end_epoch(run: Run, config: TrainConfig, evaluation: _Evaluation | None) ->
 def _make_source(
     state: TrainState, dataset: Any, config: TrainConfig, class_weight: Mapping[int, float] | None
 ) -> Source:
+    # A strategy splits batches, a GPU wants them early, class weights are mapped: tf.data's.
+    may_be_resident = (
+        hasattr(dataset, "resident")
+        and not state.has_scope
+        and class_weight is None
+        and not tf.config.list_logical_devices("GPU")
+    )
+    if config.input == "resident" and not may_be_resident:
+        raise ConfigError(
+            "input='resident' is for the pipeline's data sets, on one CPU, without a strategy and "
+            "without class weights: use input='auto'."
+        )
     return Source(
         dataset,
         state.strategy,
         config.steps_per_epoch,
         class_weight=class_weight,
         first_epoch=config.initial_epoch,
-        # A strategy splits batches, a GPU wants them early, class weights are mapped: tf.data's.
-        resident=not state.has_scope
-        and class_weight is None
-        and not tf.config.list_logical_devices("GPU"),
+        resident=may_be_resident and config.input != "streamed",
     )
 
 
@@ -267,7 +276,7 @@ def _function(
     make: Callable[..., StepFunction], step: StepFn, state: TrainState, config: TrainConfig
 ) -> StepFunction:
     # As in Keras, a second call of fit or evaluate on the same state does not trace again.
-    key = (make.__name__, step, config.jit_compile)
+    key = (make.__name__, step, config.jit_compile, config.numerics)
     if key not in state.functions:
         state.functions[key] = make(step, state, state.strategy, config)
     function: StepFunction = state.functions[key]

@@ -222,8 +222,8 @@ def describe_environment() -> dict[str, Any]:
         "keras": keras.__version__,
         "numpy": np.__version__,
         "platform": platform.platform(),
-        "processor": _processor_name(),
-        "num_cores": _num_cores(),
+        "processor": processor_name(),
+        "num_cores": num_cores(),
         "physical_devices": [_describe_device(d) for d in tf.config.list_physical_devices()],
         "logical_devices": [device.name for device in tf.config.list_logical_devices()],
         # 0 means that TensorFlow chooses: one for each core.
@@ -242,7 +242,8 @@ def _describe_device(device: Any) -> dict[str, Any]:
     return {"name": device.name, "model": details.get("device_name")}
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
+    """Returns the processor's name as the machine tells it."""
     try:
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("model name"):
@@ -252,7 +253,8 @@ def _processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
+    """Returns how many cores this process may use."""
     # The cores that this process may use: in a container fewer than the machine has.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

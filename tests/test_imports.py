@@ -28,13 +28,14 @@ LAZY = {"matplotlib", "tensorboard"}
 # From the top: a module imports modules of lower layers only. A new module needs a place here.
 LAYERS = (
     {"report"},
-    {"compare"},
+    {"compare", "tune"},
     {"loop"},
     {"source", "history"},
-    {"function", "hooks", "checkpoint", "plots"},
+    {"function", "hooks", "tuning", "checkpoint", "plots"},
     {"step", "writers", "strategy", "runtime", "run", "flags"},
+    {"compiled_loop"},
     {"state"},
-    {"gradients"},
+    {"gradients", "fused"},
     {"config", "files", "comparison"},
 )
 SIDEWAYS = {("hooks", "checkpoint")}
