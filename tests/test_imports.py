@@ -31,11 +31,13 @@ LAYERS = (
     {"compare"},
     {"loop"},
     {"source", "history"},
-    {"function", "hooks", "checkpoint", "plots"},
+    {"function", "hooks", "checkpoint"},
+    {"profile_plot"},
+    {"plots"},
     {"step", "writers", "strategy", "runtime", "run", "flags"},
     {"state"},
-    {"gradients"},
-    {"config", "files", "comparison"},
+    {"gradients", "profile_summary"},
+    {"config", "files", "comparison", "trace"},
 )
 SIDEWAYS = {("hooks", "checkpoint")}
 
