@@ -49,6 +49,7 @@ import data
 import engine
 from data import pipeline
 from engine import report
+from engine.config import parse_profile
 from engine.files import json_text
 from engine.flags import make_config, read_choices
 from engine.hooks import DIVERGENCE, INTERRUPTED
@@ -109,7 +110,7 @@ class Run:
 
         Raises:
           CheckpointError: If it cannot be restored.
-          ConfigError: If nothing is left to train.
+          ConfigError: If nothing is left to train, or not the steps to profile.
         """
         config = self.config
         with self.strategy.scope():
@@ -127,6 +128,17 @@ class Run:
             raise engine.ConfigError(
                 f"epochs={config.epochs}, but {num_done} are done: to go on, ask for more."
             )
+        if config.profile is not None:
+            parse_profile(config.profile, self.num_steps_left())
+
+    def num_steps_left(self) -> int:
+        """Returns how many steps of training this run has."""
+        config, progress = self.config, self.state.progress
+        per_epoch = -(-len(self.arrays.x_train) // config.global_batch_size)
+        per_epoch = min(config.steps_per_epoch or per_epoch, per_epoch)
+        first = max(config.initial_epoch, progress.num_epochs_completed)
+        num_done = progress.step if progress.epoch == first else 0
+        return (config.epochs - first) * per_epoch - num_done
 
     def fit_config(self) -> engine.TrainConfig:
         """Returns the config for the loop, where more steps than there are mean all of them."""
@@ -204,7 +216,7 @@ def train(run: Run, folder: RunFolder, log: Log) -> None:
         dataset,
         config,
         validation_data=test_ds,
-        hooks=report.make_hooks(folder, log),
+        hooks=report.make_hooks(folder, log, config.profile),
         resume=config.resume,
     )
     run.facts |= report.describe_training(

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -41,12 +42,9 @@ class TrainConfig:
     """
 
     mode: str = _option(
-        "train",
-        "what",
-        "what to do",
-        choices=MODES,
-        shortcuts={"tune": "measure what is fastest here"},
-    )
+        "train", "what", "what to do", choices=MODES,
+        shortcuts={"tune": "measure what is fastest on this machine, for later runs"},
+    )  # fmt: skip
     model: str = _option("cnn", "what", "name in the model registry")
     dataset: str = _option("mnist", "what", "name of the data set")
 
@@ -119,11 +117,15 @@ class TrainConfig:
         None, "output", "file to start from, to evaluate or predict with"
     )
     resume: bool = _option(False, "output", "go on with the run in --run_dir")
+    profile: str | None = _option(
+        None, "output",
+        "A,B: trace steps A to B and sum up where time goes; from 1, B included",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             check_field(field, getattr(self, field.name))
-        for check in (_check_epochs, _check_replicas, _check_start):
+        for check in (_check_epochs, _check_replicas, _check_start, _check_profile):
             check(self)
 
 
@@ -194,6 +196,41 @@ def _check_start(config: TrainConfig) -> None:
             f"mode={config.mode!r} needs a checkpoint: pass --checkpoint FILE, or --run_dir DIR "
             "--resume for the newest one of a run."
         )
+
+
+def _check_profile(config: TrainConfig) -> None:
+    if config.profile is None:
+        return
+    parse_profile(config.profile)
+    if config.mode != "train":
+        raise ConfigError(
+            f"profile={config.profile} with mode={config.mode!r}: only steps of training are "
+            "profiled. Use mode='train', or leave profile out."
+        )
+
+
+def parse_profile(text: str, num_steps: int | None = None) -> tuple[int, int]:
+    """Returns the first and the last step to profile, counted from 1 as Keras's TensorBoard does.
+
+    Args:
+      text: "A,B".
+      num_steps: Of the run; None: not known.
+
+    Raises:
+      ConfigError: If it is no such pair, or not within the run.
+    """
+    found = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ConfigError(
+            f"profile={text} must be A,B: the first step, 1 or more, and the last one, not below "
+            "the first, as in 20,40."
+        )
+    first, last = int(found[1]), int(found[2])
+    if num_steps is not None and last > num_steps:
+        raise ConfigError(
+            f"profile={text}, but this run has {num_steps} steps: name steps from 1 to {num_steps}."
+        )
+    return first, last
 
 
 def check_field(field: dataclasses.Field[Any], value: Any) -> None:

@@ -12,6 +12,7 @@ from engine.compiled_loop import loop_compiled
 from engine.config import ConfigError, TrainConfig
 from engine.state import Batch, Logs, TrainState
 from engine.step import predict_step as default_predict_step
+from engine.trace import NEXT_SCOPE
 
 StepFn = Callable[[TrainState, Batch], Logs | None]
 
@@ -212,10 +213,12 @@ def _loop(
         # The next batch does not depend on this step, so that the runtime fetches it meanwhile.
         # None is taken beyond the last step: it would be lost.
         more = step + 1 < num_steps
-        batch = tf.cond(more, iterator.get_next_as_optional, lambda: batch)
+        with tf.name_scope(NEXT_SCOPE):
+            batch = tf.cond(more, iterator.get_next_as_optional, lambda: batch)
         return step + 1, batch, logs
 
-    first = iterator.get_next_as_optional()
+    with tf.name_scope(NEXT_SCOPE):
+        first = iterator.get_next_as_optional()
     num_done, _, logs = tf.while_loop(cond, body, (tf.constant(0), first, logs))
     return num_done, logs
 
@@ -226,14 +229,17 @@ def _loop_over_resident(
     """Does what `_loop` does, over batches that the graph makes itself and that do not end."""
 
     def body(step: tf.Tensor, batch: Batch, logs: Logs) -> tuple[tf.Tensor, Batch, Logs]:
-        following = batches.get(step + 1)  # does not depend on this step: made meanwhile
+        with tf.name_scope(NEXT_SCOPE):
+            following = batches.get(step + 1)  # does not depend on this step: made meanwhile
         return step + 1, following, one_step(batch)
 
     shapes = tf.nest.map_structure(lambda spec: spec.shape, batches.element_spec)
+    with tf.name_scope(NEXT_SCOPE):
+        first = batches.get(tf.constant(0))
     _, _, logs = tf.while_loop(
         lambda step, batch, logs: step < num_steps,
         body,
-        (tf.constant(0), batches.get(tf.constant(0)), logs),
+        (tf.constant(0), first, logs),
         shape_invariants=(tf.TensorShape([]), shapes, {name: tf.TensorShape([]) for name in logs}),
     )
     batches.advance(num_steps)
@@ -247,8 +253,8 @@ def _resolve_jit_compile(
         return bool(state.model.jit_compile)  # Keras's rule, for the same bits as fit
     if config.jit_compile and strategy.num_replicas_in_sync > 1:
         raise ConfigError(
-            f"jit_compile={config.jit_compile!r} with {strategy.num_replicas_in_sync} replicas: XLA cannot compile "
-            "the exchange between replicas. Use jit_compile='auto' or false, or one replica."
+            f"jit_compile={config.jit_compile!r} with {strategy.num_replicas_in_sync} replicas: "
+            "XLA cannot compile the exchange between replicas. Use jit_compile='auto' or false, or one replica."
         )
     return config.jit_compile
 

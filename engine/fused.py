@@ -1,9 +1,9 @@
 """Optimizer updates with fewer operations: the same formulas, other bits.
 
-A Keras optimizer writes its update as a dozen elementwise operations a variable, each of which reads
-and writes all of it. TensorFlow has single operations for the common formulas, and XLA makes one of
-the whole update. Both round differently: they are for `numerics="fast"`. Everything around the
-formula (clipping, decay, averages, loss scale, constraints) stays Keras's.
+A Keras optimizer writes its update as a dozen elementwise operations a variable, each of which
+reads and writes all of it. TensorFlow has single operations for the common formulas, and XLA makes
+one of the whole update. Both round differently: they are for `numerics="fast"`. Everything around
+the formula (clipping, decay, averages, loss scale, constraints) stays Keras's.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def updates_by(optimizers: list[keras.optimizers.Optimizer], update: str) -> Ite
     """
     assert update in UPDATES, update
     with contextlib.ExitStack() as stack:
-        for optimizer in optimizers if update != "keras" else ():
-            optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of LossScaleOptimizer
+        for outer in optimizers if update != "keras" else ():
+            optimizer = getattr(outer, "inner_optimizer", outer)  # of LossScaleOptimizer
             original = optimizer.update_step
             make = _fused if update == "fused" else _compiled
             # Past __setattr__: Keras would take the function for something to save.

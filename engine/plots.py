@@ -51,7 +51,7 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
     names = sorted(names, key=lambda name: name != "loss")[:_MAX_PANELS]
     # Where a step occurs twice, the later record counts.
     steps = sorted({r["step"]: r for r in records if r["kind"] == "execution"}.items())
-    figure = _new_figure(5.0 * len(names), 3.6)
+    figure = new_figure(5.0 * len(names), 3.6)
     for index, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), index + 1)
         if len(epochs) == 1 and steps:
@@ -62,7 +62,7 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _is_curve(name: str) -> bool:
@@ -121,7 +121,7 @@ def plot_confusion_matrix(
     counts = np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = max(4.0, 0.55 * min(num_classes, _MAX_LABELLED_CLASSES) + 1.5)
-    figure = _new_figure(size, size)
+    figure = new_figure(size, size)
     axes = figure.add_subplot()
     # The square root makes rare mistakes visible beside a full diagonal.
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
@@ -130,7 +130,7 @@ def plot_confusion_matrix(
     accuracy = np.trace(counts) / max(counts.sum(), 1)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(f"{counts.sum():,} examples, {accuracy:.2%} right", loc="left")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _label_cells(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
@@ -180,7 +180,7 @@ def plot_worst_mistakes(
     worst = wrong[np.argsort(-confidences[wrong], kind="stable")][:num_images]
     num_columns = max(1, int(np.ceil(np.sqrt(max(len(worst), 4)))))
     num_rows = max(1, -(-len(worst) // num_columns))
-    figure = _new_figure(1.5 * num_columns + 0.5, 1.8 * num_rows + 0.6)
+    figure = new_figure(1.5 * num_columns + 0.5, 1.8 * num_rows + 0.6)
     for position, index in enumerate(worst):
         axes = figure.add_subplot(num_rows, num_columns, position + 1)
         image = images[index].squeeze(-1) if images.shape[-1] == 1 else images[index]
@@ -190,17 +190,23 @@ def plot_worst_mistakes(
         axes.set_axis_off()
     noun = "mistake" if len(wrong) == 1 else "mistakes"
     figure.suptitle(f"{len(wrong):,} {noun} in {len(labels):,} images")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure, in inches.
+
+    Raises:
+      MissingExtra: If matplotlib is not installed.
+    """
     require_extra("matplotlib", "plots")
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Writes a figure, makes its directory, and returns the path."""
     path = make_directory(Path(path).parent) / Path(path).name
     figure.savefig(path, dpi=120)  # Figure's own canvas is Agg.
     return path

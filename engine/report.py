@@ -15,10 +15,11 @@ import tensorflow as tf
 
 from engine import plots
 from engine.comparison import Comparison
-from engine.config import TrainConfig
+from engine.config import TrainConfig, parse_profile
 from engine.history import History
 from engine.hooks import (
     Hook,
+    Profile,
     ProgressBar,
     SaveCheckpoint,
     StopOnNaN,
@@ -177,14 +178,25 @@ def device_peak_memory_bytes() -> dict[str, int]:
     }
 
 
-def make_hooks(folder: RunFolder, log: Log) -> list[Hook]:
-    """Returns what every run of train.py does beside training: watch, record, save, show."""
+def make_hooks(folder: RunFolder, log: Log, profile: str | None = None) -> list[Hook]:
+    """Returns what every run of train.py does beside training: watch, record, save, show.
+
+    Args:
+      folder: Takes what is written.
+      log: Takes lines.
+      profile: The config's; None: nothing is profiled.
+    """
     writers: list[Writer] = [CSVWriter(folder.metrics_csv), JSONLinesWriter(folder.metrics_jsonl)]
     try:
         writers.append(TensorBoardWriter(folder.tensorboard))
     except MissingExtra as error:
         log.line(f"no TensorBoard files: {error}")
+    # First, so that the work of the others is no part of a profile's last step.
+    profiles: list[Hook] = []
+    if profile is not None:
+        profiles.append(Profile(folder.new_profile(), *parse_profile(profile), line=log.line))
     return [
+        *profiles,
         StopOnSignal(),
         StopOnNaN(),
         WriteMetrics(MultiWriter(*writers)),

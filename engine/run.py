@@ -46,7 +46,8 @@ class RunFolder:
 
     `config.json`, `environment.json`, `command.txt`, `metrics.csv`, `metrics.jsonl`,
     `history.json`, `summary.json`, `train.log`, and the directories `checkpoints/`, `tensorboard/`,
-    `plots/`, which come into being when something is put there. Make one with `create` or `at`.
+    `plots/`, `profile/`, which come into being when something is put there. Make one with `create`
+    or `at`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -116,6 +117,11 @@ class RunFolder:
     def plots(self) -> Path:
         """Directory for pictures."""
         return self.path / "plots"
+
+    def new_profile(self) -> Path:
+        """Returns a directory for a profile that no earlier one has: `profile`, `profile-2`, ..."""
+        names = itertools.chain(["profile"], (f"profile-{n}" for n in itertools.count(2)))
+        return next(path for name in names if not (path := self.path / name).exists())
 
     @property
     def metrics_csv(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
@@ -32,13 +33,16 @@ class Planner:
 
         Args:
           config: `steps_per_execution`.
-          hooks: Those that have `every_steps` find an execution's end at each multiple of it.
+          hooks: Those that have `every_steps`, `max_steps` or `around_execution` are heeded: see
+            `engine.hooks.Hook`.
           state: Tells whether its step may run in a loop at all; None: it may.
         """
         self._state = state
         self._fixed = config.steps_per_execution
         periods = (getattr(hook, "every_steps", None) for hook in hooks)
         self._periods: list[int] = [period for period in periods if period]
+        self._max_steps = [hook.max_steps for hook in hooks if hasattr(hook, "max_steps")]
+        self._around = [h.around_execution for h in hooks if hasattr(h, "around_execution")]
         self._size = 1
         self._started_at: float | None = None
 
@@ -47,8 +51,16 @@ class Planner:
         size = self._size if isinstance(self._fixed, str) else int(self._fixed)
         limits = [period - num_steps_completed % period for period in self._periods]
         limits += [] if num_left is None else [num_left]
+        limits += [n for limit in self._max_steps if (n := limit(num_steps_completed))]
         limits += [1] if self._state is not None and not self._state.may_loop else []
         return min([size, *limits])
+
+    def around_execution(self, num_steps_completed: int) -> contextlib.ExitStack:
+        """Returns the context in which hooks want the next execution to run."""
+        with contextlib.ExitStack() as stack:
+            for around in self._around:
+                stack.enter_context(around(num_steps_completed))
+            return stack.pop_all()
 
     def measure(self, num_steps: int) -> None:
         """Takes the time since the last call as that of the last `num_steps` steps."""
@@ -180,7 +192,8 @@ class Source:
         """
         while (num_left := self._num_left(step)) != 0:
             size = planner.next_size(num_left, num_steps_completed)
-            logs = function(self.iterator, tf.constant(size))
+            with planner.around_execution(num_steps_completed):
+                logs = function(self.iterator, tf.constant(size))
             # The device is waited for only where nobody can know how many batches there are.
             num_done = int(function.num_steps_done) if self._may_end_early else size
             step += num_done

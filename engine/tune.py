@@ -31,8 +31,12 @@ PROCESS_SECS = 60.0
 # Each group is measured by turns against the best so far, which goes on with what it gained.
 EXACT_GROUPS: tuple[tuple[dict[str, Any], ...], ...] = (
     ({"steps_per_execution": 1}, {"steps_per_execution": 32}, {"steps_per_execution": 256}),
-    ({"input": "streamed", "prefetch": 1}, {"input": "streamed"}, {"input": "streamed", "prefetch": 16}),
-)  # fmt: skip
+    (
+        {"input": "streamed", "prefetch": 1},
+        {"input": "streamed"},
+        {"input": "streamed", "prefetch": 16},
+    ),
+)
 XLA = ({}, {"jit_compile": "parts"}, {"jit_compile": True}, {"jit_compile": "loop"})
 EXACT_THREADS = ({"inter_op_threads": 1},)
 # The threads within an operation decide how sums are split.
@@ -71,7 +75,8 @@ def tune(
         )
     tried = ("numerics", "steps_per_execution", "jit_compile", "input", "prefetch", "precision")
     defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.name in tried}
-    base = dataclasses.replace(config, **(defaults | {"precision": config.precision}))
+    changes: dict[str, Any] = defaults | {"precision": config.precision}
+    base = dataclasses.replace(config, **changes)
     bench = _Bench(make_state, make_dataset, base, deadline=time.monotonic() + max_secs)
     result = Tuning()
     for group in EXACT_GROUPS:
@@ -110,35 +115,23 @@ class _Bench:
         """Measures changes of the best so far against `over`, itself if that is None."""
         reference = self._contender(best if over is None else over)
         reference.warm_up()
-        trials = {}
+        contenders, trials = {}, []
         for changes in group:
             contender = self._contender(best | changes)
             note = self._prepare(contender, reference)
             if note:
-                trial = Trial(
-                    _named(best, changes), None, None, _changes_bits(best | changes), note
-                )
-                result.trials.append(trial)
+                trials.append(_trial(best, changes, note=note))
             else:
-                trials[contender] = changes
-        measured = _measure_by_turns([reference, *trials])
-        if not result.trials or not any(not t.changes for t in result.trials):
-            usecs = 1e6 * statistics.median(measured[reference])
+                contenders[contender] = changes
+        secs = _measure_by_turns([reference, *contenders])
+        if not result.trials:
+            usecs = 1e6 * statistics.median(secs[reference])
             result.trials.append(Trial({}, 1.0, usecs, changes_bits=False))
-        found = []
-        for contender, changes in trials.items():
-            secs = measured[contender]
-            ratios = [a / b for a, b in zip(measured[reference], secs, strict=True)]
-            found.append(
-                Trial(
-                    _named(best, changes),
-                    statistics.median(ratios),
-                    1e6 * statistics.median(secs),
-                    _changes_bits(best | changes),
-                )
-            )
-        result.trials += found
-        return {k: v for k, v in best_of(found).items() if k != "numerics"}
+        for contender, changes in contenders.items():
+            ratios = [a / b for a, b in zip(secs[reference], secs[contender], strict=True)]
+            trials.append(_trial(best, changes, statistics.median(ratios), contender.secs_per_step))
+        result.trials += trials
+        return {name: value for name, value in best_of(trials).items() if name != "numerics"}
 
     def try_threads(
         self,
@@ -148,25 +141,23 @@ class _Bench:
         group: Sequence[dict[str, Any]],
     ) -> dict[str, Any]:
         """Measures numbers of threads, each trial and what it is compared with in a new process."""
-        found = []
+        trials = []
         for changes in group:
-            bits = _changes_bits(best | changes) or "intra_op_threads" in changes
             if time.monotonic() > self._deadline:
-                result.trials.append(Trial(changes, None, None, bits, "no time was left"))
+                trials.append(_trial(best, changes, note="no time was left"))
                 continue
-            secs = self._contender(best).secs_per_step
-            num_steps = max(2, min(self._contender(best).max_steps, int(4 * SLICE_SECS / secs)))
-            pair = [
-                _secs_in_process(script, dataclasses.replace(self._base, **both), num_steps)
+            contender = self._contender(best)
+            num_steps = min(contender.max_steps, int(4 * SLICE_SECS / contender.secs_per_step))
+            before, after = (
+                _secs_in_process(script, dataclasses.replace(self._base, **both), max(2, num_steps))
                 for both in (best, best | changes)
-            ]
-            if None in pair:
-                result.trials.append(Trial(changes, None, None, bits, "its process failed"))
+            )
+            if before is None or after is None:
+                trials.append(_trial(best, changes, note="its process failed"))
             else:
-                before, after = pair
-                found.append(Trial(changes, before / after, 1e6 * after, bits))
-        result.trials += found
-        return best_of(found)
+                trials.append(_trial(best, changes, before / after, after))
+        result.trials += trials
+        return {name: value for name, value in best_of(trials).items() if name != "numerics"}
 
     def _contender(self, changes: dict[str, Any]) -> _Contender:
         key = json.dumps(changes, sort_keys=True)
@@ -207,9 +198,10 @@ class _Contender:
             return
         with runtime.dtype_policy(self._config.precision):
             self.train(2)
-        for num_steps in (2, 16, 128):
+        # What a call of fit costs besides its steps must not count as theirs.
+        for num_steps in (2, 32, 256):
             self.secs_per_step = self.train(num_steps)
-            if self.secs_per_step * num_steps > SLICE_SECS / 4:
+            if self.secs_per_step * num_steps > SLICE_SECS:
                 break
 
     def train(self, num_steps: int) -> float:
@@ -254,10 +246,13 @@ def _secs_in_process(script: Path, config: TrainConfig, num_steps: int) -> float
             return None
 
 
-def _named(best: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _trial(
+    best: dict[str, Any],
+    changes: dict[str, Any],
+    gain: float | None = None,
+    secs: float | None = None,
+    note: str = "",
+) -> Trial:
     numerics = {"numerics": best["numerics"]} if "numerics" in best else {}
-    return numerics | changes
-
-
-def _changes_bits(changes: dict[str, Any]) -> bool:
-    return changes.get("numerics") == "fast" or "intra_op_threads" in changes
+    bits = bool(numerics) or "intra_op_threads" in changes
+    return Trial(numerics | changes, gain, None if secs is None else 1e6 * secs, bits, note)

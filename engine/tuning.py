@@ -1,4 +1,4 @@
-"""What is fastest on this machine, measured: how a training is best executed, and what that changes.
+"""What is fastest on this machine: how a training is best executed, and what that changes.
 
 A choice is nothing but some fields of a config. It is kept in the user's cache, under a key made of
 what it depends on, and taken by later runs for the fields that nobody set: what keeps fit's bits

@@ -31,12 +31,14 @@ LAYERS = (
     {"compare", "tune"},
     {"loop"},
     {"source", "history"},
-    {"function", "hooks", "tuning", "checkpoint", "plots"},
+    {"function", "hooks", "tuning", "checkpoint"},
+    {"profile_plot"},
+    {"plots"},
     {"step", "writers", "strategy", "runtime", "run", "flags"},
     {"compiled_loop"},
     {"state"},
-    {"gradients", "fused"},
-    {"config", "files", "comparison"},
+    {"gradients", "fused", "profile_summary"},
+    {"config", "files", "comparison", "trace"},
 )
 SIDEWAYS = {("hooks", "checkpoint")}
 

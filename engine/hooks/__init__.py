@@ -5,6 +5,7 @@ The order in the list is the order of the calls. Put `StopOnNaN` before `SaveChe
 """
 
 from engine.hooks.base import DIVERGENCE, INTERRUPTED, Hook, HookInfo, LambdaHook
+from engine.hooks.profiling import Profile
 from engine.hooks.progress_bar import ProgressBar
 from engine.hooks.recording import SaveCheckpoint, WriteMetrics
 from engine.hooks.stopping import EarlyStopping, StopOnNaN, StopOnSignal
@@ -16,6 +17,7 @@ __all__ = [
     "Hook",
     "HookInfo",
     "LambdaHook",
+    "Profile",
     "ProgressBar",
     "SaveCheckpoint",
     "StopOnNaN",

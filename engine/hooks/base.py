@@ -73,8 +73,13 @@ class HookInfo:
 class Hook:
     """Does nothing at any moment; override the methods that you need.
 
-    Context: cross-replica, on the host, outside compiled functions. A hook with an attribute
-    `every_steps` that is not None makes the loop end an execution at each multiple of it.
+    Context: cross-replica, on the host, outside compiled functions. A hook may also have:
+
+    - an attribute `every_steps`: if it is not None, an execution ends at each multiple of it;
+    - a method `max_steps(num_steps_completed)`: the most steps that the next execution of training
+      may do, or None;
+    - a method `around_execution(num_steps_completed)`: a context manager in which the next
+      execution of training is called.
     """
 
     def on_train_begin(self, info: HookInfo) -> None:

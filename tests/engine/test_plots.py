@@ -26,9 +26,9 @@ def _validated(records):
 def figures(monkeypatch):
     """The figures that were saved, to be looked at piece by piece."""
     saved = []
-    save = plots._save
+    save = plots.save_figure
     monkeypatch.setattr(
-        plots, "_save", lambda figure, path: saved.append(figure) or save(figure, path)
+        plots, "save_figure", lambda figure, path: saved.append(figure) or save(figure, path)
     )
     return saved
 

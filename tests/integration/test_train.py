@@ -156,6 +156,34 @@ def test_predict_writes_tables_and_pictures(trained, tmp_path):
         assert (folder / "plots" / name).stat().st_size > 1000
 
 
+def test_profile_is_in_the_folder_and_changes_no_bit(trained, tmp_path, capsys):
+    keras.utils.clear_session(free_memory=False)
+    folder = tmp_path / "profiled"
+    assert train.main([*QUICK, "--profile", "3,5", "--run_dir", str(folder)]) == 0
+    assert read(folder)["weights_sha256"] == read(trained)["weights_sha256"]
+    names = {path.name for path in (folder / "profile").iterdir()}
+    assert names == {"summary.txt", "profile.json", "profile.png", "plugins"}
+    summary = read(folder / "profile", "profile.json")
+    assert [summary[key] for key in ("first_step", "last_step", "num_steps")] == [3, 5, 3]
+    assert "profile    steps 3 to 5" in (folder / "train.log").read_text()
+    assert not (trained / "profile").exists()
+
+
+def test_a_resumed_run_counts_its_own_steps_and_profiles_only_if_it_is_told_to(tmp_path):
+    folder = tmp_path / "resumed"
+    flags = [*SMALL, "--limit_train_batches", "3", "--validation_steps", "1"]
+    profile = ["--profile", "2,3"]
+    assert train.main([*flags, *profile, "--epochs", "1", "--run_dir", str(folder)]) == 0
+    for epochs, more in ((2, []), (3, profile)):
+        keras.utils.clear_session(free_memory=False)
+        resumed = ["--resume", "--run_dir", str(folder), "--epochs", str(epochs)]
+        assert train.main([*resumed, *more]) == 0
+    assert sorted(p.name for p in folder.glob("profile*")) == ["profile", "profile-2"]
+    assert (
+        train.main(["--resume", "--run_dir", str(folder), "--epochs", "4", "--profile", "4,4"]) == 2
+    )
+
+
 def test_compare_exits_with_0_if_all_bits_are_equal(tmp_path, capsys):
     flags = [*QUICK, "--mode", "compare", "--run_dir", str(tmp_path / "compare")]
     assert train.main(flags) == 0
@@ -257,6 +285,10 @@ WRONG_USAGE = {
     "--run_dir {tmp}/r1 --resume": "there is no checkpoint",
     "--run_dir {tmp}/r1 --resume --checkpoint c.npz": "choose one",
     "--mode compare --checkpoint c.npz": "leave resume and checkpoint out",
+    "--profile x,3": "profile=x,3 must be A,B",
+    "--profile 5,2": "profile=5,2 must be A,B",
+    "--profile 3,9 --limit_train_batches 4 --epochs 2": "this run has 8 steps",
+    "--profile 3,5 --mode compare": "only steps of training are profiled",
 }
 
 

@@ -1,0 +1,117 @@
+"""Profile: a trace of some steps by TensorFlow's profiler, and what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+from engine import profile_plot, profile_summary
+from engine.files import json_text, make_directory, write_atomically
+from engine.hooks.base import Hook, HookInfo, check_period
+from engine.trace import MARKER, read_trace
+from engine.writers import MissingExtra
+
+
+class Profile(Hook):
+    """Traces some steps, each in an execution and with a marker of its own, and sums them up.
+
+    Steps count from the start of this `fit`, the first one is 1, as in `profile_batch` of Keras's
+    TensorBoard callback. The directory gets `summary.txt`, `profile.json`, `profile.png` and the
+    trace itself, below `plugins/profile/`, where TensorBoard looks for it. The numbers of the
+    training stay the same. Put it before other hooks: their work is then outside the trace's end.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        first_step: int,
+        last_step: int,
+        *,
+        line: Callable[[str], object] = print,
+    ) -> None:
+        """Makes the directory.
+
+        Args:
+          directory: Of all files.
+          first_step: The first step that is traced, from 1.
+          last_step: The last one; a run that ends before it leaves what there is.
+          line: Called with the summary in short.
+
+        Raises:
+          ValueError: If a step is not an integer above 0, the last is before the first, or the
+            directory cannot be written.
+        """
+        check_period("first_step", first_step)
+        check_period("last_step", last_step, minimum=first_step)
+        self.directory = make_directory(directory)
+        self.first_step = first_step
+        self.last_step = last_step
+        self._line = line
+        self._num_before = 0
+        self._is_running = self._has_run = self._has_steps = False
+
+    def on_train_begin(self, info: HookInfo) -> None:
+        """Counts steps from here."""
+        self._num_before = info.progress.num_steps_completed
+        self._is_running = self._has_run = self._has_steps = False
+
+    def max_steps(self, num_steps_completed: int) -> int | None:
+        """Lets executions end before the first step, and gives each traced step its own."""
+        num_done = num_steps_completed - self._num_before
+        if num_done < self.first_step - 1:
+            return self.first_step - 1 - num_done
+        return 1 if num_done < self.last_step else None
+
+    @contextlib.contextmanager
+    def around_execution(self, num_steps_completed: int) -> Iterator[None]:
+        """Marks the step, if it is one to trace; starts the profiler before the first."""
+        step = num_steps_completed - self._num_before + 1
+        if step == self.first_step and not self._has_run:
+            _wait_for_devices()
+            tf.profiler.experimental.start(str(self.directory))
+            self._is_running = self._has_run = True
+        if not self._is_running:
+            yield
+            return
+        with tf.profiler.experimental.Trace(MARKER, step_num=step, _r=1):
+            self._has_steps = True
+            yield
+
+    def on_execution_end(self, info: HookInfo) -> None:
+        """Stops the profiler after the last step."""
+        if info.progress.num_steps_completed - self._num_before >= self.last_step:
+            self._stop()
+
+    def on_train_end(self, info: HookInfo) -> None:
+        """Stops the profiler if it still runs, and writes what it saw."""
+        self._stop()
+        if not self._has_steps:
+            self._line(f"no profile: the run ended before step {self.first_step}")
+            return
+        trace = read_trace(self.directory)
+        num_replicas = info.state.strategy.num_replicas_in_sync
+        summary = profile_summary.summarize(trace, num_replicas=num_replicas)
+        text = profile_summary.format_text(summary)
+        write_atomically(self.directory / "summary.txt", lambda file: file.write(text))
+        json = json_text(summary, indent=2) + "\n"
+        write_atomically(self.directory / "profile.json", lambda file: file.write(json))
+        self._line(profile_summary.format_short(summary))
+        try:
+            profile_plot.plot_profile(trace, summary, self.directory / "profile.png")
+        except MissingExtra as error:
+            self._line(f"no picture: {error}")
+
+    def _stop(self) -> None:
+        if self._is_running:
+            self._is_running = False
+            _wait_for_devices()
+            tf.profiler.experimental.stop()
+
+
+def _wait_for_devices() -> None:
+    # A GPU works on when the call has returned: into the trace, or beyond its end.
+    if tf.config.list_logical_devices("GPU"):
+        tf.test.experimental.sync_devices()
