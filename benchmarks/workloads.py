@@ -14,7 +14,9 @@ one folder (`Task.directory`), so that each trains from the same weights on the 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,18 @@ class Task:
     jit_compile: bool | None = False
     num_devices: int = 1
     seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what `from_dict` takes, for JSON."""
+        return dataclasses.asdict(self) | {"directory": str(self.directory)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Task:
+        """Returns the task that `to_dict` described."""
+        workload = dict(values["workload"])
+        workload["input_shape"] = tuple(workload["input_shape"])
+        directory = Path(values["directory"])
+        return cls(**(dict(values) | {"workload": Workload(**workload), "directory": directory}))
 
 
 def _mnist(name: str, model: str, **values: object) -> Workload:
