@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import data
-from benchmarks import keras_models
+from benchmarks import keras_models, weights
 from benchmarks.workloads import Workload
 from data import pipeline, synthetic
 
@@ -39,18 +39,7 @@ def prepare(workload: Workload, directory: Path, *, seed: int = 0) -> None:
         np.save(directory / f"{name}.npy", array)
     np.save(directory / "order.npy", examples_order(workload, seed))
     keras.utils.set_random_seed(seed)
-    save_weights(directory / "initial.npz", keras_models.build(workload).get_weights())
-
-
-def save_weights(path: Path, weights: list[Array]) -> None:
-    """Writes arrays as w000, w001, ..."""
-    np.savez(path, **{f"w{index:03d}": array for index, array in enumerate(weights)})
-
-
-def load_weights(path: Path) -> list[Array]:
-    """Returns the arrays that `save_weights` wrote."""
-    with np.load(path) as arrays:
-        return [arrays[name] for name in sorted(arrays.files)]
+    weights.save(directory / "initial.npz", keras_models.build(workload).get_weights())
 
 
 def examples_order(workload: Workload, seed: int) -> npt.NDArray[np.int64]:

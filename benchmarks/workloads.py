@@ -32,8 +32,8 @@ class Workload:
       num_examples: Of an epoch; a multiple of the batch size, so that there is no partial batch,
         which some frameworks cannot compile.
       global_batch_size: Examples a step.
-      optimizer: "rmsprop" (rho 0.9, epsilon 1e-7 inside the root) or "adam" (0.9, 0.999, 1e-7), with
-        Keras's formula.
+      optimizer: "rmsprop" (rho 0.9, epsilon 1e-7 inside the root) or "adam" (0.9, 0.999, 1e-7),
+        with Keras's formula.
       learning_rate: Constant.
       loss: "categorical_crossentropy", or "binary_crossentropy" over all outputs, as the tutorial's
         convolutional net has it.
