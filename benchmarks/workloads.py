@@ -36,7 +36,8 @@ class Workload:
         with Keras's formula.
       learning_rate: Constant.
       loss: "categorical_crossentropy", or "binary_crossentropy" over all outputs, as the tutorial's
-        convolutional net has it.
+        convolutional net has it. Keras with TensorFlow takes the logits in front of the softmax for
+        the latter: it is the mean of the sigmoid cross-entropies of all logits, 0.69 at the start.
       units: Size of the hidden layer.
     """
 

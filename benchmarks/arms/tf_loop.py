@@ -79,11 +79,9 @@ def mean_loss(workload: Workload, logits: tf.Tensor, labels: tf.Tensor) -> tf.Te
         return tf.reduce_mean(
             tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         )
-    # Binary cross-entropy of a softmax's outputs: each is a yes-or-no question.
-    log_yes = tf.nn.log_softmax(logits)
-    yes = tf.clip_by_value(tf.exp(log_yes), _EPSILON, 1 - _EPSILON)
+    # What Keras computes for a softmax's outputs: the sigmoid of their logits; see Workload.loss.
     targets = tf.one_hot(labels, workload.num_classes)
-    return -tf.reduce_mean(targets * tf.math.log(yes) + (1 - targets) * tf.math.log1p(-yes))
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits))
 
 
 class RMSprop:

@@ -1,0 +1,96 @@
+"""The command: what it takes, and one real run."""
+
+import json
+
+import pytest
+
+from benchmarks import preparation, throughput
+from benchmarks.workloads import WORKLOADS
+
+
+def arguments(*flags):
+    return throughput.make_parser().parse_args(flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--workload", "tinny"], ["'tinny'", "legal: tiny, dense, cnn"]),
+        (["--arms", "torch"], ["'torch'", "torch_eager"]),
+        (["--num_repeats", "0"], ["num_repeats=0", "1 or more"]),
+        (["--num_warmups", "-1"], ["num_warmups=-1", "0 or more"]),
+        (["--num_examples", "20"], ["num_examples=20", "batch of 32"]),
+        (["--workload", "tiny", "cnn", "--output", "x.json"], ["--record"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(flags, words, capsys):
+    assert throughput.main(flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert all(word in error for word in words)
+
+
+def test_without_a_gpu_it_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(throughput, "find_gpus", list)
+    assert throughput.main(["--device", "gpu"]) == 0
+    assert "No GPU" in capsys.readouterr().out
+
+
+def test_fit_is_always_among_the_arms():
+    (_, arms), *_ = throughput.expand(arguments("--arms", "tf_loop", "engine", "some.other_arm"))
+    assert arms == ["engine", "keras_fit", "tf_loop", "some.other_arm"]
+
+
+def test_input_compares_the_pipeline_with_a_resident_batch():
+    found = [(w.name, arms) for w, arms in throughput.expand(arguments("--workload", "input"))]
+    assert [name for name, _ in found] == ["input-tiny", "input-dense", "input-cnn", "input-lstm"]
+    assert found[0][1] == ["engine", "engine_resident", "keras_fit"]
+
+
+def test_a_lower_precision_is_also_compared_with_fit_in_float32():
+    (_, arms), *_ = throughput.expand(arguments("--precision", "mixed_bfloat16"))
+    assert "keras_fit_float32" in arms
+    (_, arms), *_ = throughput.expand(arguments())
+    assert "keras_fit_float32" not in arms
+
+
+def test_examples_are_whole_batches():
+    workload = throughput.resize(WORKLOADS["tiny"], arguments("--num_examples", "100"))
+    assert workload.num_examples == 96
+
+
+def test_peers_have_an_interpreter_of_their_own(tmp_path):
+    python = tmp_path / "python"
+    python.touch()
+    found = throughput.pythons_of(["engine", "jax_scan"], str(python))
+    assert found["jax_scan"] == str(python) != found["engine"]
+    found = throughput.pythons_of(["engine", "jax_scan"], str(tmp_path / "none"))
+    assert found["jax_scan"] == found["engine"]
+
+
+def test_a_partial_batch_is_an_error(tmp_path):
+    workload = throughput.resize(WORKLOADS["tiny"], arguments())
+    object.__setattr__(workload, "num_examples", 33)
+    with pytest.raises(ValueError, match="the last batch would be partial"):
+        preparation.prepare(workload, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workload", ["tiny", "cnn", "lstm"])
+def test_a_real_run(workload, tmp_path, capsys):
+    output = tmp_path / "record.json"
+    num = str(6 * WORKLOADS[workload].global_batch_size)
+    arms = ["engine", "engine_resident", "keras_fit", "tf_loop"]
+    flags = ["--workload", workload, "--arms", *arms, "--num_repeats", "2", "--num_examples", num]
+    assert throughput.main([*flags, "--output", str(output)]) == 0
+    record = json.loads(output.read_text("utf-8"))
+    found = {name: (arm["status"], arm["reason"]) for name, arm in record["arms"].items()}
+    assert found == dict.fromkeys(arms, ("ok", None))
+    # Not only are the weights equal: so is what is made of them.
+    engine, fit = record["arms"]["engine"], record["arms"]["keras_fit"]
+    assert engine["claims_bits"] and fit["claims_bits"]
+    assert engine["test_accuracies"] == fit["test_accuracies"]
+    assert engine["losses"] == fit["losses"]
+    assert record["flops_per_step"] > 0
+    assert "engine over keras_fit" in capsys.readouterr().out
