@@ -168,15 +168,15 @@ class Arm:
         num_steps = self._workload.steps_per_epoch
         start = self._num_steps_done.read_value()
 
-        def body(step: tf.Tensor, batch: Any, loss: tf.Tensor, num_right: tf.Tensor) -> Any:
-            following = self._make_batch(tf.minimum(step + 1, num_steps - 1))
-            step_loss, step_right = self._train_step(*batch, start + step)
-            return step + 1, following, loss + step_loss, num_right + step_right
+        # The runtime gathers the next batches meanwhile: they do not depend on this step.
+        def body(step: tf.Tensor, loss: tf.Tensor, num_right: tf.Tensor) -> Any:
+            step_loss, step_right = self._train_step(*self._make_batch(step), start + step)
+            return step + 1, loss + step_loss, num_right + step_right
 
-        _, _, loss, num_right = tf.while_loop(
+        _, loss, num_right = tf.while_loop(
             lambda step, *_: step < num_steps,
             body,
-            (tf.constant(0), self._make_batch(tf.constant(0)), tf.constant(0.0), tf.constant(0)),
+            (tf.constant(0), tf.constant(0.0), tf.constant(0)),
         )
         self._num_steps_done.assign_add(num_steps)
         return loss / num_steps, num_right / self._workload.num_examples
