@@ -90,7 +90,7 @@ def _draw_bars(axes: Any, shown: list[dict[str, Any]]) -> None:
         axes.barh(position, median, xerr=error, color=color, ecolor="#333333", capsize=3)
         axes.text(high + 0.015 * end, position, f"{median:,.0f}", va="center", fontsize=9)
     axes.set_yticks(range(len(shown)), [bar["name"] for bar in shown], fontsize=9)
-    axes.invert_yaxis()
+    axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlim(0, 1.15 * end)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(axis="x", alpha=0.3)

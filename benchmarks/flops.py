@@ -98,7 +98,15 @@ def count_train_step(
 
     with _without_cudnn(model):
         function = tf.function(step, autograph=False).get_concrete_function(*batch_spec)
-    graph = function.graph
+    return count_graph(function.graph)
+
+
+def count_graph(graph: Any) -> Flops:
+    """Counts what the outputs of a function's graph need, and what changes variables.
+
+    Raises:
+      ValueError: If a shape or the number of a loop's iterations is not known.
+    """
     return _Counter(graph).count(range(len(graph.outputs)))
 
 

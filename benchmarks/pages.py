@@ -61,8 +61,8 @@ def make_readme_part(records: Sequence[Record]) -> str:
     parts = [] if records else [_NO_RECORDS]
     for raced in _by_hardware(records).values():
         first = next(iter(raced.values()))
-        parts += [_machine(first), tables.speeds_table(raced), _speed_targets(raced)]
-        parts += [_count_targets(raced)]
+        parts += [_machine(first), tables.speeds_table(raced)]
+        parts += [_speed_targets(raced, only_measured=True), _count_targets(raced)]
     parts.append(
         "How it was measured, all figures and charts: [docs/benchmarks.md](docs/benchmarks.md)."
     )
@@ -92,8 +92,11 @@ def _targets_part(records: Mapping[str, Record]) -> str:
     )
 
 
-def _speed_targets(records: Mapping[str, Record]) -> str:
-    return tables.speed_targets_table(targets.evaluate(target, records) for target in targets.SPEED)
+def _speed_targets(records: Mapping[str, Record], *, only_measured: bool = False) -> str:
+    outcomes = [targets.evaluate(target, records) for target in targets.SPEED]
+    return tables.speed_targets_table(
+        outcome for outcome in outcomes if outcome.measured is not None or not only_measured
+    )
 
 
 def _count_targets(records: Mapping[str, Record]) -> str:
@@ -127,11 +130,7 @@ def _record_parts(record: Record, picture: str | None) -> list[str]:
 
 
 def _other_parts(record: Record) -> list[str]:
-    if record["workload"] == "scaling":
-        return [tables.scaling_tables(record)]
-    if record["workload"] == "gpu":
-        return [tables.gpu_tables(record)]
-    return []
+    return [tables.gpu_tables(record) if "cells" in record else tables.scaling_tables(record)]
 
 
 def _machine(record: Record) -> str:

@@ -36,6 +36,8 @@ def percent(share: float | None) -> str:
 
 def status(arm: Mapping[str, Any]) -> str:
     """Returns an arm's status in words."""
+    if arm["status"] == "ok" and arm.get("is_ceiling"):
+        return "ok, a bound"
     return _STATUS.get(arm["status"], arm["status"])
 
 

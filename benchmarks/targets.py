@@ -15,6 +15,8 @@ BEST_PYTORCH = "best PyTorch"
 PYTORCH_ARMS = ("torch_eager", "torch_compile", "lightning")
 # An arm of a bfloat16 run, or fit in the same machine's float32 record.
 FIT_FLOAT32 = "keras_fit_float32"
+# The engine on one batch that stays in memory.
+RESIDENT = "engine_resident"
 
 NOT_MEASURED = "not measured"
 REACHED = "reached"
@@ -89,7 +91,7 @@ SPEED = (
 )
 WORKLOADS = ("tiny", "dense", "cnn", "cnn-bf16", "lstm", "resnet50", "transformer")
 # Training on the pipeline's batches over training on batches that lie ready.
-INPUT = tuple(Target(name, "engine", "engine_resident", 0.97) for name in WORKLOADS)
+INPUT = tuple(Target(name, "engine", RESIDENT, 0.97) for name in WORKLOADS)
 STARTUP = tuple(Target(name, "engine", "keras_fit", 1.0, "startup_secs") for name in WORKLOADS)
 MEMORY = tuple(Target(name, "engine", "keras_fit", 1.0, "peak_memory_bytes") for name in WORKLOADS)
 # The dearest size over the cheapest one, less one; see benchmarks/scaling.py.
@@ -99,10 +101,16 @@ _SUFFIXES = {"mixed_bfloat16": "-bf16", "mixed_float16": "-fp16", "tf32": "-tf32
 
 
 def name_of(record: Record) -> str:
-    """Returns a record's workload, with its precision unless that is float32."""
-    suffix = _SUFFIXES.get(record.get("task", {}).get("precision", "float32"), "")
-    name: str = record["workload"]
-    return name if name.endswith(suffix) else name + suffix
+    """Returns a record's workload and what is pinned otherwise than by default, as its file has it.
+
+    "cnn", "cnn-bf16", "cnn-noxla", "cnn-bf16-xla-x2".
+    """
+    task = record.get("task", {})
+    name = record["workload"] + _SUFFIXES.get(task.get("precision", "float32"), "")
+    if task.get("jit_compile") is not None:
+        name += "-xla" if task["jit_compile"] else "-noxla"
+    num_devices = task.get("num_devices", 1)
+    return name if num_devices == 1 else f"{name}-x{num_devices}"
 
 
 def evaluate(target: Target, records: Mapping[str, Record]) -> Outcome:
@@ -113,6 +121,9 @@ def evaluate(target: Target, records: Mapping[str, Record]) -> Outcome:
       records: By `name_of`, all of the same hardware.
     """
     record = records.get(target.workload)
+    if target.over == RESIDENT:
+        # A run of the workload `input` has nothing else on its mind.
+        record = records.get(f"input-{target.workload}", record)
     if record is None:
         return Outcome(target, target.over, None, None, NOT_MEASURED)
     arm = record["arms"].get(target.arm)

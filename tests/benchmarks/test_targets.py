@@ -92,12 +92,26 @@ def test_bfloat16_is_held_against_fit_in_float32():
 
 
 @pytest.mark.parametrize(
-    ("workload", "precision", "name"),
-    [("cnn", "float32", "cnn"), ("cnn", "mixed_bfloat16", "cnn-bf16"),
-     ("cnn-bf16", "mixed_bfloat16", "cnn-bf16")],
-)  # fmt: skip
-def test_names_say_the_precision_once(workload, precision, name):
-    assert targets.name_of(record({}, workload=workload, precision=precision)) == name
+    ("task", "name"),
+    [
+        ({}, "cnn"),
+        ({"precision": "mixed_bfloat16"}, "cnn-bf16"),
+        ({"jit_compile": False}, "cnn-noxla"),
+        ({"precision": "tf32", "jit_compile": True, "num_devices": 2}, "cnn-tf32-xla-x2"),
+    ],
+)
+def test_what_is_pinned_is_in_the_name(task, name):
+    made = record({})
+    made["task"] |= task
+    assert targets.name_of(made) == name
+
+
+def test_a_run_of_input_alone_counts_for_the_input():
+    target = next(t for t in targets.INPUT if t.workload == "cnn")
+    whole = record({"engine": arm(90.0), "engine_resident": arm(100.0)})
+    assert evaluate(target, whole).measured == pytest.approx(0.9)
+    alone = record({"engine": arm(99.0), "engine_resident": arm(100.0)}, workload="input-cnn")
+    assert evaluate(target, whole, alone).measured == pytest.approx(0.99)
 
 
 def test_the_issue_s_table():
