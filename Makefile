@@ -55,8 +55,9 @@ format: $(has_dev) ## bring the code into shape
 parity: $(has_dev) ## the promise against fit: equal bits
 	@$(python) -m pytest tests/parity $(PYTEST_ARGS)
 
-bench: $(has_train) ## images a second against fit; flags in ARGS="..."
-	@$(python) -m benchmarks.throughput $(ARGS)
+bench: $(has_train) ## speed against fit and peers, in 25 minutes; flags in ARGS="..."
+	@$(python) -m benchmarks.throughput --workload tiny dense cnn --max_secs 300 --record $(ARGS)
+	@$(python) -m benchmarks.report
 
 clean: ## remove caches and build outputs; .venv and runs/ stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

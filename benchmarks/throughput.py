@@ -1,192 +1,276 @@
-"""Images a second, the engine over `keras.Model.fit`: same model, batches, process and bits.
+"""Images a second of the engine and its peers: same models, same data, by turns on one machine.
 
-    python -m benchmarks.throughput --workload tiny
+    python -m benchmarks.throughput --workload tiny dense --arms engine keras_fit --record
 
-Fit is measured as people call it, on NumPy arrays (`fit_arrays_<steps_per_execution>`), and fed by
-this project's own pipeline (`fit_pipeline_<steps_per_execution>`), which shows what the loop alone
-gives. All arms see the order that fit gives to arrays, and must end with the same bits.
-
-Every arm trains one epoch a round, in turn, and the first round is not counted. A ratio is the
-median over rounds of one arm's speed over another's in the same round, because the speed of a
-shared machine drifts.
+Prints a table and, with --record, writes benchmarks/results/<workload>_<hardware>_<date>.json. The
+workload `input` compares the engine on its pipeline with the engine on one batch in memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-import json
+import datetime
+import math
 import os
-import statistics
-import time
-from collections.abc import Callable, Sequence
+import re
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
-import numpy as np
+from benchmarks import process
+from benchmarks.workloads import WORKLOADS, Task, Workload
 
-import engine
-from data import pipeline, synthetic
-from engine.run import describe_environment
-
-STEPS_PER_EXECUTION = (1, 8, 32, 128)
-SEED = 0
-
-Arm = tuple[engine.TrainState, Callable[[], object]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Workload:
-    """A dense net on flat images of 784 pixels and 10 classes, with RMSprop."""
-
-    num_hidden: int
-    global_batch_size: int
-    num_examples: int = 60_000
+OWN_ARMS = (
+    "engine", "engine_fast", "engine_resident", "keras_fit", "keras_fit_float32",
+    "keras_fit_tuned", "tf_loop",
+)  # fmt: skip
+PEER_ARMS = ("keras_jax_fit", "torch_eager", "torch_compile", "lightning", "jax_step", "jax_scan")
+INPUT_WORKLOADS = ("tiny", "dense", "cnn", "lstm")
+INPUT_ARMS = ("engine", "engine_resident", "keras_fit")
+PRECISIONS = ("float32", "tf32", "mixed_bfloat16", "mixed_float16")
+_JIT_COMPILE = {"auto": None, "true": True, "false": False}
 
 
-WORKLOADS = {"tiny": Workload(32, 32), "dense": Workload(512, 128)}
+class UsageError(ValueError):
+    """A flag's value is not legal; one line."""
 
 
-def make_state(workload: Workload) -> engine.TrainState:
-    """Returns the same net with the same weights at every call."""
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((784,)),
-            keras.layers.Dense(workload.num_hidden, activation="relu"),
-            keras.layers.Dense(10, activation="softmax"),
-        ]
-    )
-    return engine.TrainState(
-        model,
-        keras.optimizers.RMSprop(),
-        loss=keras.losses.CategoricalCrossentropy(),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-    )
-
-
-def make_arms(workload: Workload) -> dict[str, Arm]:
-    """Returns name -> (state, function that trains one epoch)."""
-    (x, y), _ = synthetic.load_data(shape=(784,), num_train=workload.num_examples, num_test=10)
-    batch_size = workload.global_batch_size
-    dataset = pipeline.make_dataset(
-        x, y, global_batch_size=batch_size, num_classes=10, shuffle=True, seed=SEED, order="keras"
-    )
-    arrays = (x / np.float32(255), keras.utils.to_categorical(y, 10).astype("float32"))
-
-    def make_engine_arm() -> Arm:
-        state, config = make_state(workload), engine.TrainConfig()
-        return state, lambda: engine.fit(state, dataset, config)
-
-    def make_fit_arm(steps_per_execution: int, *, on_arrays: bool) -> Arm:
-        state = make_state(workload)
-        state.model.steps_per_execution = steps_per_execution
-        if on_arrays:
-            return state, lambda: state.model.fit(*arrays, batch_size=batch_size, verbose=0)
-        return state, lambda: state.model.fit(dataset, shuffle=False, verbose=0)
-
-    arms = {"engine": make_engine_arm()}
-    for kind, on_arrays in (("arrays", True), ("pipeline", False)):
-        for number in STEPS_PER_EXECUTION:
-            arms[f"fit_{kind}_{number}"] = make_fit_arm(number, on_arrays=on_arrays)
-    return arms
-
-
-def measure(workload: Workload, num_rounds: int) -> dict[str, list[float]]:
-    """Returns images a second of each arm in each counted round.
-
-    Raises:
-      RuntimeError: If an arm's weights differ in a bit from the engine's, or did not move.
-    """
-    arms = make_arms(workload)
-    before = arms["engine"][0].weights_sha256()
-    speeds: dict[str, list[float]] = {name: [] for name in arms}
-    for index in range(num_rounds + 1):
-        # Forwards and backwards in turn, so that no arm always runs after the same other one.
-        for name in list(arms)[:: 1 if index % 2 == 0 else -1]:
-            keras.utils.set_random_seed(SEED)  # fit takes the order of the arrays from it
-            started_at = time.perf_counter()
-            arms[name][1]()
-            secs = time.perf_counter() - started_at
-            if index > 0:
-                speeds[name].append(workload.num_examples / secs)
-    check_same_bits(arms)
-    if arms["engine"][0].weights_sha256() == before:
-        raise RuntimeError("void: nothing was trained")
-    return speeds
-
-
-def check_same_bits(arms: dict[str, Arm]) -> None:
-    """Raises RuntimeError if the weights of an arm are not those of the engine's."""
-    ours = [v.numpy() for v in arms["engine"][0].model.variables]
-    for name, (state, _) in arms.items():
-        theirs = [v.numpy() for v in state.model.variables]
-        if not all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True)):
-            raise RuntimeError(f"void: the weights of {name} differ from the engine's")
-
-
-def summarize(speeds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Returns for each arm its median, its quartiles, and the median ratio of the engine to it."""
-    return {
-        name: {
-            "median": statistics.median(values),
-            "quartile_1": float(np.quantile(values, 0.25)),
-            "quartile_3": float(np.quantile(values, 0.75)),
-            "engine_over_it": statistics.median(
-                a / b for a, b in zip(speeds["engine"], values, strict=True)
-            ),
-        }
-        for name, values in speeds.items()
-    }
-
-
-def to_table(summary: dict[str, dict[str, float]]) -> str:
-    """Returns the summary for people."""
-    lines = [f"{'arm':<18}{'images/s':>12}{'quartiles':>24}{'engine is x times as fast':>28}"]
-    for name, row in summary.items():
-        quartiles = f"{row['quartile_1']:,.0f} to {row['quartile_3']:,.0f}"
-        ratio = row["engine_over_it"]
-        lines.append(f"{name:<18}{row['median']:>12,.0f}{quartiles:>24}{ratio:>28.2f}")
-    lines.append("")
-    for kind in ("arrays", "pipeline"):
-        arms = [name for name in summary if name.startswith(f"fit_{kind}_")]
-        best = min(arms, key=lambda name: summary[name]["engine_over_it"])
-        lines += [
-            f"over fit on {kind}, defaults: {summary[arms[0]]['engine_over_it']:.2f}",
-            f"over fit on {kind}, best:     {summary[best]['engine_over_it']:.2f} ({best})",
-        ]
-    return "\n".join([*lines, "weights of all arms: equal in all bits"])
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measures one workload and prints, and if asked writes, what was found."""
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the flags."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python -m benchmarks.throughput",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--workload", choices=WORKLOADS, default="tiny")
-    parser.add_argument("--num_rounds", type=int, default=9, help="counted epochs of each arm")
-    parser.add_argument("--output", type=Path, help="JSON file for raw samples and environment")
-    arguments = parser.parse_args(argv)
-    workload = WORKLOADS[arguments.workload]
-    speeds = measure(workload, arguments.num_rounds)
-    summary = summarize(speeds)
-    print(
-        f"{arguments.workload}: {workload}, "
-        f"medians of {arguments.num_rounds} epochs after the first"
+    add = parser.add_argument
+    add("--workload", nargs="+", default=["tiny"], help=f"some of: {', '.join(_workloads())}")
+    add("--arms", nargs="+", help="some of those in benchmarks/arms; default: all")
+    add("--num_repeats", type=int, default=7, help="counted runs of each arm (default 7)")
+    add("--num_warmups", type=int, default=1, help="runs before them (default 1)")
+    add("--epochs_per_repeat", type=int, default=1, help="of each run (default 1)")
+    add("--max_secs", type=float, default=math.inf, help="begin no round after it, once 5 count")
+    add("--timeout_secs", type=float, default=900.0, help="an arm that is silent so long hangs")
+    add("--num_examples", type=int, help="of an epoch; default: the workload's")
+    add("--global_batch_size", type=int, help="default: the workload's")
+    add("--precision", choices=PRECISIONS, default="float32")
+    add("--jit_compile", choices=_JIT_COMPILE, default="auto", help="XLA, pinned for all, or auto")
+    add("--device", choices=("cpu", "gpu"), default="cpu")
+    add("--seed", type=int, default=0, help="of weights, order and dropout")
+    add("--peers_python", default=".venv-peers/bin/python", help="the environment of the peers")
+    add("--record", action="store_true", help="write the record into benchmarks/results")
+    add("--output", type=Path, help="write the record there; for one workload")
+    return parser
+
+
+def _workloads() -> tuple[str, ...]:
+    return (*WORKLOADS, "input")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures what the flags ask for; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    try:
+        check(arguments)
+        if arguments.device == "gpu" and not find_gpus():
+            print("No GPU here: nothing is measured.")
+            return 0
+        command = ["python", "-m", "benchmarks.throughput", *(argv or sys.argv[1:])]
+        for workload, arms in expand(arguments):
+            for task in make_tasks(arguments, workload):
+                run_task(task, arms, arguments, shlex.join(command))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _exit_on_signal(number: int, frame: FrameType | None) -> None:
+    # As an exception, so that the processes of the arms are ended on the way out.
+    raise SystemExit(128 + number)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raises UsageError for what is not legal."""
+    for name in arguments.workload:
+        if name not in _workloads():
+            raise UsageError(f"unknown workload {name!r}; legal: {', '.join(_workloads())}")
+    for name in arguments.arms or ():
+        if "." not in name and name not in OWN_ARMS + PEER_ARMS:
+            raise UsageError(f"unknown arm {name!r}; legal: {', '.join(OWN_ARMS + PEER_ARMS)}")
+    for name in ("num_repeats", "epochs_per_repeat", "num_examples", "global_batch_size"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UsageError(f"{name}={value} must be 1 or more")
+    if arguments.num_warmups < 0:
+        raise UsageError(f"num_warmups={arguments.num_warmups} must be 0 or more")
+    if arguments.output and (len(arguments.workload) > 1 or "input" in arguments.workload):
+        raise UsageError("output names one file, and there are several workloads: use --record")
+
+
+def expand(arguments: argparse.Namespace) -> Iterator[tuple[Workload, list[str]]]:
+    """Yields each workload, as the flags change it, with its arms."""
+    for name in arguments.workload:
+        if name == "input":
+            for part in INPUT_WORKLOADS:
+                workload = dataclasses.replace(WORKLOADS[part], name=f"input-{part}")
+                yield resize(workload, arguments), choose_arms(arguments, INPUT_ARMS)
+        else:
+            yield resize(WORKLOADS[name], arguments), choose_arms(arguments, ())
+
+
+def choose_arms(arguments: argparse.Namespace, default: Sequence[str]) -> list[str]:
+    """Returns the arms in their fixed order; always with fit, which the others are held to."""
+    known = [*OWN_ARMS, *PEER_ARMS]
+    if arguments.precision == "float32":
+        known.remove("keras_fit_float32")
+    asked = {*(arguments.arms or default or known), "keras_fit"}
+    return [name for name in known if name in asked] + sorted(asked - {*OWN_ARMS, *PEER_ARMS})
+
+
+def resize(workload: Workload, arguments: argparse.Namespace) -> Workload:
+    """Returns the workload with the batch size and the examples that were asked for."""
+    batch_size = arguments.global_batch_size or workload.global_batch_size
+    wanted = arguments.num_examples or workload.num_examples
+    if wanted < batch_size:
+        raise UsageError(f"num_examples={wanted} is less than a batch of {batch_size}")
+    num_examples = wanted - wanted % batch_size
+    return dataclasses.replace(workload, global_batch_size=batch_size, num_examples=num_examples)
+
+
+def make_tasks(arguments: argparse.Namespace, workload: Workload) -> list[Task]:
+    """Returns the tasks of a workload; the folder is filled in later."""
+    return [
+        Task(
+            workload=workload,
+            directory=Path(),
+            device=arguments.device,
+            precision=arguments.precision,
+            jit_compile=_JIT_COMPILE[arguments.jit_compile],
+            seed=arguments.seed,
+        )
+    ]
+
+
+def find_gpus() -> list[str]:
+    """Returns the names of the GPUs that TensorFlow sees; the harness itself leaves them alone."""
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(device) for device in devices]
+    with contextlib.suppress(RuntimeError):  # TensorFlow has started already.
+        tf.config.set_visible_devices([], "GPU")
+    return [str(detail.get("device_name", "gpu")) for detail in details]
+
+
+def hardware_name(device: str) -> str:
+    """Returns a short name of the machine: cpu2, nvidia-h100-80gb-hbm3."""
+    if device == "cpu":
+        return f"cpu{len(os.sched_getaffinity(0))}"
+    gpus = find_gpus()
+    return re.sub(r"[^a-z0-9]+", "-", gpus[0].lower()).strip("-") if gpus else "gpu"
+
+
+def pythons_of(arms: Sequence[str], peers_python: str) -> dict[str, str]:
+    """Returns arm to interpreter: peers live in an environment of their own, if there is one."""
+    peers = Path(peers_python)
+    # Not resolved: an environment's interpreter is a link, and finds its packages by its place.
+    python = os.path.abspath(peers) if peers.exists() else sys.executable
+    return {name: python if name in PEER_ARMS else sys.executable for name in arms}
+
+
+def run_task(
+    task: Task, arms: Sequence[str], arguments: argparse.Namespace, command: str
+) -> dict[str, Any]:
+    """Measures, prints and records one task; returns the record."""
+    from benchmarks import accuracy, correctness, harness, preparation, records, screen
+
+    plan = harness.Plan(
+        num_repeats=arguments.num_repeats,
+        num_warmups=arguments.num_warmups,
+        num_epochs=arguments.epochs_per_repeat,
+        max_secs=arguments.max_secs,
+        timeout_secs=arguments.timeout_secs,
+        keeps_all_weights=task.workload.dataset != "synthetic",
     )
-    print(to_table(summary))
-    if arguments.output:
-        record = {
-            "workload": arguments.workload,
-            **dataclasses.asdict(workload),
-            "environment": describe_environment(),
-            "images_per_sec": speeds,
-            "summary": summary,
-        }
-        arguments.output.write_text(json.dumps(record, indent=2) + "\n")
+    with tempfile.TemporaryDirectory(prefix="gradloop-bench-") as directory:
+        task = dataclasses.replace(task, directory=Path(directory))
+        preparation.prepare(task.workload, task.directory, seed=task.seed)
+        found = find_circumstances(task, command)
+        results = harness.race(
+            task, pythons_of(arms, arguments.peers_python), plan, screen.show_progress
+        )
+        correctness.void_wrong_arms(results, task.directory / "initial.npz")
+        files = [path for result in results if result.is_ok for path in result.weights]
+        is_measured = task.workload.dataset != "synthetic"
+        accuracies = accuracy.evaluate_files(task, files) if is_measured else {}
+        record = records.make_record(task, plan, results, accuracies, found)
+    screen.show_record(record)
+    if arguments.record or arguments.output:
+        path = arguments.output or records.default_path(task, found.hardware, found.date)
+        records.write(record, path)
+        print(f"Record: {path}")
+    return record
+
+
+def find_circumstances(task: Task, command: str) -> Any:
+    """Returns what the record says beside results; measures the machine's roof."""
+    from benchmarks import records
+    from engine.run import describe_environment
+
+    return records.Circumstances(
+        hardware=hardware_name(task.device),
+        date=datetime.date.today().isoformat(),
+        command=command,
+        environment=describe_environment(),
+        roof=measure_roof(task),
+        flops_per_step=count_flops(task.workload),
+    )
+
+
+def measure_roof(task: Task) -> Mapping[str, Any]:
+    """Measures the roof in a process of its own, with the devices that the arms will have."""
+    precisions = ["float32", "bfloat16"]
+    if task.device == "gpu":
+        precisions += ["float16", "tf32"]
+    code = (
+        "import json; from benchmarks import roof; "
+        f"print(json.dumps(roof.measure_roof({precisions})))"
+    )
+    return process.run_python(code, task)
+
+
+def count_flops(workload: Workload) -> int | None:
+    """Returns the floating-point operations of a step; None if the graph does not tell."""
+    import tensorflow as tf
+
+    from benchmarks import flops, keras_models
+
+    is_text = len(workload.input_shape) == 1
+    shape = (workload.global_batch_size, *workload.input_shape)
+    spec = (
+        tf.TensorSpec(shape, tf.int32 if is_text else tf.float32),
+        tf.TensorSpec((workload.global_batch_size, workload.num_classes), tf.float32),
+    )
+    model, loss = keras_models.build(workload), keras_models.make_loss(workload)
+    try:
+        return flops.count_train_step_flops(model, loss, spec)
+    except ValueError as error:
+        print(f"Operations of {workload.name} not counted: {error}", file=sys.stderr)
+        return None
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

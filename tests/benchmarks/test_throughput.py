@@ -1,42 +1,96 @@
-"""The benchmark measures what it says, and is void if the bits differ."""
+"""The command: what it takes, and one real run."""
 
-import dataclasses
+import json
 
 import pytest
 
-from benchmarks import throughput
-
-SMALL = dataclasses.replace(throughput.WORKLOADS["tiny"], num_hidden=4, num_examples=100)
-
-
-@pytest.fixture
-def few_arms(monkeypatch):
-    monkeypatch.setattr(throughput, "STEPS_PER_EXECUTION", (1,))
+from benchmarks import preparation, throughput
+from benchmarks.workloads import WORKLOADS
 
 
-def test_measures_every_arm_in_every_counted_round(few_arms):
-    speeds = throughput.measure(SMALL, num_rounds=2)
-    assert set(speeds) == {"engine", "fit_arrays_1", "fit_pipeline_1"}
-    assert all(len(values) == 2 and min(values) > 0 for values in speeds.values())
+def arguments(*flags):
+    return throughput.make_parser().parse_args(flags)
 
 
-def test_an_arm_with_other_bits_is_void(few_arms, monkeypatch):
-    right = throughput.make_arms
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--workload", "tinny"], ["'tinny'", "legal: tiny, dense, cnn"]),
+        (["--arms", "torch"], ["'torch'", "torch_eager"]),
+        (["--num_repeats", "0"], ["num_repeats=0", "1 or more"]),
+        (["--num_warmups", "-1"], ["num_warmups=-1", "0 or more"]),
+        (["--num_examples", "20"], ["num_examples=20", "batch of 32"]),
+        (["--workload", "tiny", "cnn", "--output", "x.json"], ["--record"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(flags, words, capsys):
+    assert throughput.main(flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert all(word in error for word in words)
 
-    def with_a_fault(workload):
-        arms = right(workload)
-        kernel = arms["fit_arrays_1"][0].model.variables[0]
-        kernel.assign(kernel + 1e-7)
-        return arms
 
-    monkeypatch.setattr(throughput, "make_arms", with_a_fault)
-    with pytest.raises(RuntimeError, match="void: the weights of fit_arrays_1 differ"):
-        throughput.measure(SMALL, num_rounds=1)
+def test_without_a_gpu_it_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(throughput, "find_gpus", list)
+    assert throughput.main(["--device", "gpu"]) == 0
+    assert "No GPU" in capsys.readouterr().out
 
 
-def test_ratios_are_medians_of_rounds_not_ratios_of_medians():
-    # The machine is ten times slower in the second round; the ratio is 2 in each.
-    speeds = {"engine": [20.0, 2.0, 40.0], "fit_arrays_1": [10.0, 1.0, 20.0]}
-    summary = throughput.summarize(speeds)
-    assert summary["fit_arrays_1"]["engine_over_it"] == 2
-    assert summary["engine"]["median"] == 20
+def test_fit_is_always_among_the_arms():
+    (_, arms), *_ = throughput.expand(arguments("--arms", "tf_loop", "engine", "some.other_arm"))
+    assert arms == ["engine", "keras_fit", "tf_loop", "some.other_arm"]
+
+
+def test_input_compares_the_pipeline_with_a_resident_batch():
+    found = [(w.name, arms) for w, arms in throughput.expand(arguments("--workload", "input"))]
+    assert [name for name, _ in found] == ["input-tiny", "input-dense", "input-cnn", "input-lstm"]
+    assert found[0][1] == ["engine", "engine_resident", "keras_fit"]
+
+
+def test_a_lower_precision_is_also_compared_with_fit_in_float32():
+    (_, arms), *_ = throughput.expand(arguments("--precision", "mixed_bfloat16"))
+    assert "keras_fit_float32" in arms
+    (_, arms), *_ = throughput.expand(arguments())
+    assert "keras_fit_float32" not in arms
+
+
+def test_examples_are_whole_batches():
+    workload = throughput.resize(WORKLOADS["tiny"], arguments("--num_examples", "100"))
+    assert workload.num_examples == 96
+
+
+def test_peers_have_an_interpreter_of_their_own(tmp_path):
+    python = tmp_path / "python"
+    python.touch()
+    found = throughput.pythons_of(["engine", "jax_scan"], str(python))
+    assert found["jax_scan"] == str(python) != found["engine"]
+    found = throughput.pythons_of(["engine", "jax_scan"], str(tmp_path / "none"))
+    assert found["jax_scan"] == found["engine"]
+
+
+def test_a_partial_batch_is_an_error(tmp_path):
+    workload = throughput.resize(WORKLOADS["tiny"], arguments())
+    object.__setattr__(workload, "num_examples", 33)
+    with pytest.raises(ValueError, match="the last batch would be partial"):
+        preparation.prepare(workload, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workload", ["tiny", "cnn", "lstm"])
+def test_a_real_run(workload, tmp_path, capsys):
+    output = tmp_path / "record.json"
+    num = str(6 * WORKLOADS[workload].global_batch_size)
+    arms = ["engine", "engine_resident", "keras_fit", "tf_loop"]
+    flags = ["--workload", workload, "--arms", *arms, "--num_repeats", "2", "--num_examples", num]
+    assert throughput.main([*flags, "--output", str(output)]) == 0
+    record = json.loads(output.read_text("utf-8"))
+    found = {name: (arm["status"], arm["reason"]) for name, arm in record["arms"].items()}
+    assert found == dict.fromkeys(arms, ("ok", None))
+    # Not only are the weights equal: so is what is made of them.
+    engine, fit = record["arms"]["engine"], record["arms"]["keras_fit"]
+    assert engine["claims_bits"] and fit["claims_bits"]
+    assert engine["test_accuracies"] == fit["test_accuracies"]
+    assert engine["losses"] == fit["losses"]
+    assert record["flops_per_step"] > 0
+    assert "engine over keras_fit" in capsys.readouterr().out

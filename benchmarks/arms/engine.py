@@ -1,0 +1,66 @@
+"""The engine with its default settings: fit's bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import engine
+from benchmarks import keras_models, tf_runtime
+from benchmarks.workloads import Task
+from data import pipeline
+
+
+class Arm:
+    """See `benchmarks.arms.ArmProtocol`."""
+
+    claims_bits = True
+
+    def __init__(self, task: Task) -> None:
+        """Builds the model and the pipeline."""
+        tf_runtime.configure(task)
+        self._task = task
+        workload = task.workload
+        with tf_runtime.scope(task):
+            self._state = engine.TrainState(
+                tf_runtime.build_model(task),
+                keras_models.make_optimizer(workload),
+                loss=keras_models.make_loss(workload),
+                metrics=keras_models.make_metrics(),
+            )
+        self._dataset = self._make_dataset(*tf_runtime.load_train_arrays(task))
+        self.settings: dict[str, Any] = dict(self._config_values())
+
+    def _make_dataset(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
+        return pipeline.make_dataset(
+            x,
+            y,
+            global_batch_size=self._task.workload.global_batch_size,
+            num_classes=self._task.workload.num_classes,
+            shuffle=True,
+            seed=self._task.seed,
+            order="keras",
+        )
+
+    def _config_values(self) -> dict[str, Any]:
+        """Returns what differs from `TrainConfig`'s defaults."""
+        task = self._task
+        values: dict[str, Any] = {"global_batch_size": task.workload.global_batch_size}
+        if task.precision != "tf32":
+            values["precision"] = task.precision
+        if task.jit_compile is not None:
+            values["jit_compile"] = task.jit_compile
+        return values
+
+    def run(self, num_epochs: int) -> float:
+        """Calls `engine.fit` once."""
+        config = engine.TrainConfig(epochs=num_epochs, **self._config_values())
+        history = engine.fit(self._state, self._dataset, config)
+        return float(np.mean(history.history["loss"]))
+
+    def weights(self) -> list[npt.NDArray[np.generic]]:
+        """Returns the model's weights."""
+        weights: list[npt.NDArray[np.generic]] = self._state.model.get_weights()
+        return weights

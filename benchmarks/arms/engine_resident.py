@@ -1,0 +1,25 @@
+"""The engine on one batch that lies in memory, again and again: no pipeline, so its ceiling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from benchmarks.arms import engine as engine_arm
+from benchmarks.constant_data import ConstantDataset
+
+
+class Arm(engine_arm.Arm):
+    """See `benchmarks.arms.ArmProtocol`."""
+
+    claims_bits = False
+    is_ceiling = True
+
+    def _make_dataset(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
+        size = self._task.workload.global_batch_size
+        return ConstantDataset(next(iter(super()._make_dataset(x[:size], y[:size]))))
+
+    def _config_values(self) -> dict[str, Any]:
+        # The data set has no end.
+        return super()._config_values() | {"steps_per_epoch": self._task.workload.steps_per_epoch}

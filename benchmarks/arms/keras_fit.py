@@ -1,0 +1,57 @@
+"""Keras's `Model.fit` on arrays in memory, with its defaults: what the others are measured by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks import keras_models, tf_runtime
+from benchmarks.workloads import Task
+
+
+def compile_model(
+    model: keras.Model, task: Task, *, steps_per_execution: int = 1, jit_compile: Any = "auto"
+) -> None:
+    """Compiles a model as the workload says. Context: inside the strategy's scope."""
+    model.compile(
+        optimizer=keras_models.make_optimizer(task.workload),
+        loss=keras_models.make_loss(task.workload),
+        metrics=keras_models.make_metrics(),
+        steps_per_execution=steps_per_execution,
+        jit_compile=jit_compile,
+    )
+
+
+class Arm:
+    """See `benchmarks.arms.ArmProtocol`."""
+
+    claims_bits = True
+
+    def __init__(self, task: Task) -> None:
+        """Builds and compiles the model."""
+        tf_runtime.configure(task)
+        self._task = task
+        self._x, self._y = tf_runtime.load_fit_arrays(task)
+        jit_compile = "auto" if task.jit_compile is None else task.jit_compile
+        with tf_runtime.scope(task):
+            self._model = tf_runtime.build_model(task)
+            compile_model(self._model, task, jit_compile=jit_compile)
+        self.settings: dict[str, Any] = {"steps_per_execution": 1, "jit_compile": jit_compile}
+
+    def run(self, num_epochs: int) -> float:
+        """Calls fit once."""
+        # Fit takes the order of the arrays from the global seed: the same at each call.
+        keras.utils.set_random_seed(self._task.seed)
+        batch_size = self._task.workload.global_batch_size
+        history = self._model.fit(
+            self._x, self._y, batch_size=batch_size, epochs=num_epochs, verbose=0
+        )
+        return float(np.mean(history.history["loss"]))
+
+    def weights(self) -> list[npt.NDArray[np.generic]]:
+        """Returns the model's weights."""
+        weights: list[npt.NDArray[np.generic]] = self._model.get_weights()
+        return weights

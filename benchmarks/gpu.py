@@ -1,0 +1,237 @@
+"""What a GPU makes of a workload: precisions, XLA, batch sizes, several GPUs, memory, copies.
+
+    python -m benchmarks.gpu --workload cnn
+
+The engine and `keras.Model.fit` by turns, each in a process of its own, in float32, TensorFloat-32,
+bfloat16 and float16, without and with XLA, which is pinned alike on both sides. Then, in one
+precision, 1, 2, 4, ... and all GPUs with the same batch for each. Writes
+benchmarks/results/gpu-<workload>_<hardware>_<date>.json, which `benchmarks.report` shows.
+
+Without a GPU it says so and exits with 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import hashlib
+import os
+import shlex
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from benchmarks import data_sheets, process, tables, throughput
+from benchmarks.utilisation import (
+    PRECISIONS,
+    Cell,
+    describe_cell,
+    efficiencies,
+    make_matrix,
+    make_scaling,
+)
+from benchmarks.workloads import WORKLOADS, Task, Workload
+
+EXIT_USAGE = 2
+RESULTS = Path(__file__).parent / "results"
+# Modules with the arms, by the names that the record gives them.
+ARMS = {"engine": "benchmarks.gpu_arms.engine", "keras_fit": "benchmarks.gpu_arms.keras_fit"}
+# Of a data set that has an end.
+_MAX_EXAMPLES = 60_000
+_COPY_CODE = """
+import json, statistics, time
+import tensorflow as tf
+with tf.device("CPU:0"):
+    host = tf.zeros([{num_bytes} // 4])
+secs = []
+for _ in range({num_calls}):
+    started_at = time.perf_counter()
+    with tf.device("GPU:0"):
+        there = tf.identity(host)
+    there[0].numpy()
+    secs.append(time.perf_counter() - started_at)
+print(json.dumps({num_bytes} / statistics.median(secs[1:])))
+"""
+
+# What was found for one cell: images a second by arm, bytes of device memory, faults by arm.
+Measured = tuple[dict[str, float], int | None, dict[str, str]]
+Measure = Callable[[Cell], Measured]
+
+
+def make_task(workload: Workload, cell: Cell, num_steps: int, directory: Path) -> Task:
+    """Returns what the arms are asked to do for a cell."""
+    batch_size = cell.global_batch_size
+    limit = num_steps if workload.dataset == "synthetic" else _MAX_EXAMPLES // batch_size
+    resized = dataclasses.replace(
+        workload, global_batch_size=batch_size, num_examples=batch_size * min(num_steps, limit)
+    )
+    return Task(
+        workload=resized,
+        directory=directory,
+        device="gpu",
+        precision=cell.precision,
+        jit_compile=cell.jit_compile,
+        num_devices=cell.num_devices,
+    )
+
+
+def measure_cell(workload: Workload, cell: Cell, num_steps: int, num_repeats: int) -> Measured:
+    """Races the engine and fit; an arm that fails or is void has no speed."""
+    from benchmarks import correctness, harness, preparation, screen
+
+    with tempfile.TemporaryDirectory(prefix="gradloop-gpu-") as directory:
+        task = make_task(workload, cell, num_steps, Path(directory))
+        preparation.prepare(task.workload, task.directory)
+        pythons = dict.fromkeys(ARMS.values(), sys.executable)
+        plan = harness.Plan(num_repeats=num_repeats, keeps_all_weights=False)
+        results = harness.race(task, pythons, plan, screen.show_progress)
+        initial = task.directory / "initial.npz"
+        correctness.void_wrong_arms(results, initial, reference_name=ARMS["keras_fit"])
+    names = {module: name for name, module in ARMS.items()}
+    num_images = task.workload.num_examples
+    speeds = {
+        names[result.name]: num_images / statistics.median(result.secs)
+        for result in results
+        if result.is_ok
+    }
+    faults = {names[r.name]: f"{r.status}: {r.reason}" for r in results if not r.is_ok}
+    engine = next(result for result in results if names[result.name] == "engine")
+    return speeds, engine.settings.get("device_memory_bytes"), faults
+
+
+def make_record(
+    arguments: argparse.Namespace, gpus: Sequence[str], measure: Measure, command: str
+) -> dict[str, Any]:
+    """Measures everything and returns the record.
+
+    Args:
+      arguments: The flags.
+      gpus: Their names, as the driver gives them.
+      measure: Measures one cell.
+      command: As a person types it.
+    """
+    from engine.run import describe_environment
+
+    workload = WORKLOADS[arguments.workload]
+    batch_sizes = arguments.batch_sizes or default_batch_sizes(workload)
+    roof = throughput.measure_roof(Task(workload=workload, directory=Path(), device="gpu"))
+    peaks = roof["matmul_flops_per_sec"]
+
+    def find(cell: Cell) -> dict[str, Any]:
+        print(f"{cell.precision}, XLA {'on' if cell.jit_compile else 'off'}, batch "
+              f"{cell.global_batch_size}, {cell.num_devices} GPU(s)", file=sys.stderr)  # fmt: skip
+        speeds, memory, faults = measure(cell)
+        resized = dataclasses.replace(workload, global_batch_size=cell.global_batch_size)
+        flops = throughput.count_flops(resized)
+        described = describe_cell(cell, speeds, flops, gpus[0], peaks)
+        return described | {"device_memory_bytes": memory, "faults": faults}
+
+    cells = [find(cell) for cell in make_matrix(arguments.precisions, batch_sizes)]
+    scaling = make_scaling(len(gpus), arguments.precisions[0], max(batch_sizes))
+    speeds = {cell.num_devices: find(cell)["images_per_sec"].get("engine") for cell in scaling}
+    environment = describe_environment()
+    sheet = data_sheets.find(gpus[0])
+    identity = repr([environment, arguments.precisions, batch_sizes, list(gpus)])
+    return {
+        "workload": f"gpu-{workload.name}",
+        "hardware": throughput.hardware_name("gpu"),
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+        "environment": environment,
+        "fingerprint": hashlib.sha256(identity.encode()).hexdigest(),
+        "gpus": list(gpus),
+        "data_sheet": None if sheet is None else dataclasses.asdict(sheet),
+        "roof": roof,
+        "host_to_device_bytes_per_sec": measure_copies(workload),
+        "cells": cells,
+        "scaling": efficiencies(speeds),
+    }
+
+
+def default_batch_sizes(workload: Workload) -> list[int]:
+    """Returns the workload's own batch size, 4 times and 16 times that."""
+    return [factor * workload.global_batch_size for factor in (1, 4, 16)]
+
+
+def measure_copies(workload: Workload, num_bytes: int = 256 * 2**20, num_calls: int = 8) -> float:
+    """Returns bytes a second from the host's memory to the first GPU's."""
+    code = _COPY_CODE.format(num_bytes=num_bytes, num_calls=num_calls)
+    task = Task(workload=workload, directory=Path(), device="gpu")
+    return float(process.run_python(code, task))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the flags."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.gpu",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--workload", default="cnn", choices=WORKLOADS)
+    parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
+    parser.add_argument(
+        "--batch_sizes", nargs="+", type=int, help="default: 1, 4, 16 times its own"
+    )
+    parser.add_argument("--num_steps", type=int, default=100, help="of each repeat")
+    parser.add_argument("--num_repeats", type=int, default=5, help="counted ones")
+    parser.add_argument("--output", type=Path, help="file; default: in benchmarks/results")
+    return parser
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raises ValueError if a flag is illegal."""
+    numbers = {"num_steps": [arguments.num_steps], "num_repeats": [arguments.num_repeats]}
+    numbers["batch_sizes"] = arguments.batch_sizes or []
+    for name, values in numbers.items():
+        for value in values:
+            if value < 1:
+                raise ValueError(f"--{name} {value}: must be 1 or more")
+    if WORKLOADS[arguments.workload].dataset != "synthetic":
+        for value in numbers["batch_sizes"]:
+            if value > _MAX_EXAMPLES:
+                raise ValueError(f"--batch_sizes {value}: there are {_MAX_EXAMPLES} examples")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints and writes a record; returns 0, or 2 for wrong usage."""
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = make_parser().parse_args(argv)
+    try:
+        check(arguments)
+        gpus = throughput.find_gpus()
+        if not gpus:
+            print("No GPU here: nothing is measured.")
+            return 0
+        workload = WORKLOADS[arguments.workload]
+        record = make_record(
+            arguments,
+            gpus,
+            lambda cell: measure_cell(workload, cell, arguments.num_steps, arguments.num_repeats),
+            shlex.join(["python", "-m", "benchmarks.gpu", *argv]),
+        )
+        name = f"{record['workload']}_{record['hardware']}_{record['date']}.json"
+        write(record, arguments.output or RESULTS / name)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"benchmarks.gpu: error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return 0
+
+
+def write(record: dict[str, Any], path: Path) -> None:
+    """Prints the tables of a record and writes it."""
+    from engine.files import json_text, make_directory
+
+    print(tables.gpu_tables(record))
+    make_directory(path.parent)
+    path.write_text(json_text(record, indent=1) + "\n", "utf-8")
+    print(f"Record: {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""What each part of a training step costs: from the forward pass alone to training on real data.
+
+    python -m benchmarks.ladder --model cnn
+
+Each rung does what the one before does, and one thing more:
+
+    forward      the model and its loss, on one batch that stays
+    + backward   the gradients
+    + optimizer  the update
+    + metrics    the default step, as `engine.fit` runs it
+    + hooks      `engine.fit`, with a progress bar and the stops on NaN and on signals
+    + logging    metrics written as CSV, as JSON lines and for TensorBoard, if that is installed
+    + real data  the batches of the pipeline instead of one that stays
+
+All run many steps in one call from the host, by turns, and a rung's figure is the median. What a
+rung adds is the difference to the one before: parts that run at the same time on several cores may
+add less than they cost alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+import data
+from benchmarks import rungs as rungs_lib
+from benchmarks import stats
+from engine.files import json_text
+from engine.run import describe_environment
+from engine.writers import MissingExtra, require_extra
+from models import registry
+
+EXIT_USAGE = 2
+_WARMUP_STEPS = 5
+_MIN_SECS = 0.1
+_REPEAT_SECS = 1.0
+_COLOR = "#1f6f8b"
+
+
+def choose_num_steps(rungs: Mapping[str, rungs_lib.Rung]) -> int:
+    """Returns as many steps as the default step does in about a second."""
+    rung = rungs["+ metrics"]
+    rung(_WARMUP_STEPS)  # traces
+    num_steps = _WARMUP_STEPS
+    while (secs := rung(num_steps)) < _MIN_SECS:
+        num_steps *= 2
+    return max(_WARMUP_STEPS, int(num_steps * _REPEAT_SECS / secs))
+
+
+def measure(
+    rungs: Mapping[str, rungs_lib.Rung], num_steps: int, num_repeats: int
+) -> dict[str, list[float]]:
+    """Returns microseconds a step of each rung in each counted round."""
+    for rung in rungs.values():
+        rung(min(num_steps, _WARMUP_STEPS))  # traces
+        rung(num_steps)
+    usecs: dict[str, list[float]] = {name: [] for name in rungs}
+    for index in range(num_repeats):
+        # Forwards and backwards by turns, so that no rung always runs after the same other one.
+        for name in list(rungs)[:: 1 if index % 2 == 0 else -1]:
+            usecs[name].append(rungs[name](num_steps) / num_steps * 1e6)
+    return usecs
+
+
+def summarize(usecs: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """Returns for each rung its median and quartiles, and what it adds to the one before."""
+    rows: list[dict[str, Any]] = []
+    for name, samples in usecs.items():
+        found = stats.summarize(samples)
+        before = rows[-1]["usecs"] if rows else 0.0
+        rows.append(
+            {
+                "rung": name,
+                "usecs": found.median,
+                "quartile_1": found.quartile_1,
+                "quartile_3": found.quartile_3,
+                "adds_usecs": found.median - before,
+            }
+        )
+    return rows
+
+
+def to_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the rungs for people, from below."""
+    whole = rows[-1]["usecs"]
+    lines = [f"{'':<14}{'us a step':>12}{'quartiles':>24}{'adds':>12}{'of all':>9}"]
+    for row in rows:
+        quartiles = f"{row['quartile_1']:,.1f} to {row['quartile_3']:,.1f}"
+        lines.append(
+            f"{row['rung']:<14}{row['usecs']:>12,.1f}{quartiles:>24}{row['adds_usecs']:>12,.1f}"
+            f"{row['adds_usecs'] / whole:>9.1%}"
+        )
+    return "\n".join(lines)
+
+
+def draw(record: Mapping[str, Any], path: Path) -> None:
+    """Draws what each rung adds to those below it.
+
+    Raises:
+      MissingExtra: If matplotlib is not installed.
+    """
+    require_extra("matplotlib", "plots")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for position, row in enumerate(record["rungs"]):
+        start = row["usecs"] - row["adds_usecs"]
+        axes.barh(position, row["adds_usecs"], left=start, color=_COLOR)
+        axes.text(row["usecs"], position, f"  {row['adds_usecs']:+,.0f}", va="center", fontsize=9)
+    axes.set_yticks(range(len(record["rungs"])), [row["rung"] for row in record["rungs"]])
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel("microseconds a step")
+    axes.set_title(f"{record['model']}, batch {record['global_batch_size']}", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the flags."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.ladder",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", default="cnn", choices=registry.names())
+    parser.add_argument("--dataset", default="mnist", choices=sorted(data.DATASETS))
+    parser.add_argument("--global_batch_size", type=int, help="default: the model's recipe's")
+    parser.add_argument("--num_steps", type=int, help="of each repeat; default: about a second")
+    parser.add_argument("--num_repeats", type=int, default=7, help="counted ones")
+    parser.add_argument("--output", type=Path, help="JSON file for samples and environment")
+    parser.add_argument("--chart", type=Path, help="picture; its ending names the format")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measures and returns the record.
+
+    Raises:
+      ValueError: If an argument is illegal, or the data cannot be had.
+    """
+    for name in ("global_batch_size", "num_steps", "num_repeats"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} {value}: must be 1 or more")
+    recipe = registry.get(arguments.model)
+    global_batch_size = arguments.global_batch_size or recipe.global_batch_size
+    arrays = data.load(arguments.dataset)
+    examples = (arrays.x_train, arrays.y_train, arrays.num_classes)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        rungs = rungs_lib.make_rungs(recipe, examples, global_batch_size, Path(folder), stack)
+        num_steps = arguments.num_steps or choose_num_steps(rungs)
+        usecs = measure(rungs, num_steps, arguments.num_repeats)
+    return {
+        "model": arguments.model,
+        "dataset": arguments.dataset,
+        "global_batch_size": global_batch_size,
+        "num_steps": num_steps,
+        "num_repeats": arguments.num_repeats,
+        "environment": describe_environment(),
+        "usecs": usecs,
+        "rungs": summarize(usecs),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints and, if asked, writes; returns 0, or 2 for wrong usage."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        record = run(arguments)
+        print(
+            f"{record['model']}, batch {record['global_batch_size']}: medians of "
+            f"{record['num_repeats']} repeats of {record['num_steps']} steps"
+        )
+        print(to_table(record["rungs"]))
+        if arguments.output:
+            arguments.output.write_text(json_text(record, indent=2) + "\n", "utf-8")
+        if arguments.chart:
+            draw(record, arguments.chart)
+    except (ValueError, OSError, MissingExtra) as error:
+        print(f"benchmarks.ladder: error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What is trained in a benchmark, told without any framework: each arm's process reads this.
+
+A workload is a model, its data and how it is optimised. The harness writes what all arms share into
+one folder (`Task.directory`), so that each trains from the same weights on the same batches:
+
+    x_train.npy     [num_examples, *input_shape], uint8 pixels 0..255 (token ids: int32)
+    y_train.npy     [num_examples], int64 labels
+    x_test.npy, y_test.npy
+    order.npy       [num_examples], int64: the order of the examples, the same in each epoch; it is
+                    the one that a seeded `keras.Model.fit` gives to arrays
+    initial.npz     w000, w001, ...: the model's weights in Keras's order and layout
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A model, its data and how it is optimised.
+
+    Attributes:
+      name: The workload's name.
+      model: Which model, by the name that the arms know it by.
+      dataset: "mnist", or "synthetic": learnable, made from a seed.
+      input_shape: One example's.
+      num_classes: Size of the output.
+      num_examples: Of an epoch; a multiple of the batch size, so that there is no partial batch,
+        which some frameworks cannot compile.
+      global_batch_size: Examples a step.
+      optimizer: "rmsprop" (rho 0.9, epsilon 1e-7 inside the root) or "adam" (0.9, 0.999, 1e-7),
+        with Keras's formula.
+      learning_rate: Constant.
+      loss: "categorical_crossentropy", or "binary_crossentropy" over all outputs, as the tutorial's
+        convolutional net has it. Keras with TensorFlow takes the logits in front of the softmax for
+        the latter: it is the mean of the sigmoid cross-entropies of all logits, 0.69 at the start.
+      units: Size of the hidden layer.
+    """
+
+    name: str
+    model: str
+    dataset: str
+    input_shape: tuple[int, ...]
+    num_classes: int
+    num_examples: int
+    global_batch_size: int
+    optimizer: str
+    learning_rate: float = 1e-3
+    loss: str = "categorical_crossentropy"
+    units: int = 128
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one pass over the examples."""
+        return self.num_examples // self.global_batch_size
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What one arm is asked to do.
+
+    Attributes:
+      workload: What is trained.
+      directory: Where the arrays are; see this module's docstring.
+      device: "cpu" or "gpu".
+      precision: "float32", "tf32" (float32 with TensorFloat-32 multiplications, on a GPU),
+        "mixed_bfloat16" or "mixed_float16".
+      jit_compile: XLA, pinned alike for all TensorFlow arms, or None where an arm may choose.
+      num_devices: GPUs to spread over.
+      seed: Of dropout, and of whatever else an arm draws.
+    """
+
+    workload: Workload
+    directory: Path
+    device: str = "cpu"
+    precision: str = "float32"
+    jit_compile: bool | None = False
+    num_devices: int = 1
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what `from_dict` takes, for JSON."""
+        return dataclasses.asdict(self) | {"directory": str(self.directory)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Task:
+        """Returns the task that `to_dict` described."""
+        workload = dict(values["workload"])
+        workload["input_shape"] = tuple(workload["input_shape"])
+        directory = Path(values["directory"])
+        return cls(**(dict(values) | {"workload": Workload(**workload), "directory": directory}))
+
+
+def _mnist(name: str, model: str, **values: object) -> Workload:
+    defaults: dict[str, object] = {
+        "dataset": "mnist", "input_shape": (28, 28, 1), "num_classes": 10, "optimizer": "rmsprop"
+    }  # fmt: skip
+    return Workload(name=name, model=model, **(defaults | values))  # type: ignore[arg-type]
+
+
+# 59,904 is the largest multiple of 128 in MNIST's 60,000.
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        _mnist("tiny", "dense", units=32, global_batch_size=32, num_examples=60_000),
+        _mnist("dense", "dense", units=512, global_batch_size=128, num_examples=59_904),
+        _mnist(
+            "cnn", "cnn", global_batch_size=64, num_examples=6_400, loss="binary_crossentropy"
+        ),
+        _mnist(
+            "lstm", "lstm", global_batch_size=128, num_examples=12_800,
+            optimizer="adam", learning_rate=2e-3,
+        ),
+        Workload(
+            name="resnet50", model="resnet50", dataset="synthetic", input_shape=(224, 224, 3),
+            num_classes=10, num_examples=32, global_batch_size=8, optimizer="rmsprop",
+        ),
+        Workload(
+            name="transformer", model="transformer", dataset="synthetic", input_shape=(128,),
+            num_classes=10, num_examples=320, global_batch_size=32, optimizer="adam", units=256,
+        ),
+    )
+}  # fmt: skip

@@ -1,0 +1,59 @@
+"""Records made up for the tests of what reads them."""
+
+
+def arm(speed, *, status="ok", spread=0.02, startup_secs=1.0, peak_memory_bytes=2**30, reason=None):
+    if status != "ok":
+        return {"status": status, "reason": reason, "settings": {}, "versions": {}, "secs": []}
+    quartiles = {"quartile_1": speed * (1 - spread), "quartile_3": speed * (1 + spread)}
+    return {
+        "status": "ok",
+        "reason": None,
+        "settings": {},
+        "versions": {},
+        "claims_bits": False,
+        "secs": [6400 / speed] * 5,
+        "images_per_sec": {"median": speed, **quartiles},
+        "usecs_per_step": {"median": 64e6 / speed, "quartile_1": 1.0, "quartile_3": 2.0},
+        "share_of_roof": 0.25,
+        "startup_secs": startup_secs,
+        "secs_to_accuracy": {"0.97": 12.5, "0.99": None},
+        "peak_memory_bytes": peak_memory_bytes,
+        "joules_per_image": None,
+    }
+
+
+def record(arms, *, workload="cnn", precision="float32", ratios=(), **values):
+    return {
+        "workload": workload,
+        "task": {"precision": precision, "device": "cpu"},
+        "num_repeats": 5,
+        "hardware": "cpu2",
+        "date": "2026-11-22",
+        "command": f"python -m benchmarks.throughput --workload {workload}",
+        "environment": {
+            "processor": "Some CPU",
+            "num_cores": 2,
+            "tensorflow": "2.21.0",
+            "keras": "3.15.1",
+            "python": "3.11.7",
+            "git_commit": "0123456789abcdef",
+            "git_has_changes": False,
+            "physical_devices": [{"name": "CPU:0", "model": None}],
+        },
+        "roof": {"matmul_flops_per_sec": {"float32": 5e11}, "copy_bytes_per_sec": 2e10},
+        "flops_per_step": 4_580_179_968,
+        "arms": arms,
+        "ratios": list(ratios),
+        **values,
+    }
+
+
+def ratio(name, over, median, low=None, high=None, verdict="faster"):
+    return {
+        "arm": name,
+        "over": over,
+        "median": median,
+        "low": median * 0.95 if low is None else low,
+        "high": median * 1.05 if high is None else high,
+        "verdict": verdict,
+    }
