@@ -254,7 +254,8 @@ def _resolve_jit_compile(
     if config.jit_compile and strategy.num_replicas_in_sync > 1:
         raise ConfigError(
             f"jit_compile={config.jit_compile!r} with {strategy.num_replicas_in_sync} replicas: "
-            "XLA cannot compile the exchange between replicas. Use jit_compile='auto' or false, or one replica."
+            "XLA cannot compile the exchange between replicas. Use jit_compile='auto' or false, "
+            "or one replica."
         )
     return config.jit_compile
 

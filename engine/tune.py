@@ -37,7 +37,12 @@ EXACT_GROUPS: tuple[tuple[dict[str, Any], ...], ...] = (
         {"input": "streamed", "prefetch": 16},
     ),
 )
-XLA = ({}, {"jit_compile": "parts"}, {"jit_compile": True}, {"jit_compile": "loop"})
+XLA: tuple[dict[str, Any], ...] = (
+    {},
+    {"jit_compile": "parts"},
+    {"jit_compile": True},
+    {"jit_compile": "loop"},
+)
 EXACT_THREADS = ({"inter_op_threads": 1},)
 # The threads within an operation decide how sums are split.
 FAST_THREADS = ({"intra_op_threads": 1},)
