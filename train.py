@@ -49,6 +49,7 @@ import data
 import engine
 from data import pipeline
 from engine import report
+from engine.diagnosis import diagnose_input
 from engine.files import json_text
 from engine.flags import make_config, read_choices
 from engine.hooks import DIVERGENCE, INTERRUPTED
@@ -60,7 +61,7 @@ from models.recipe import Recipe
 DESCRIPTION = "Trains a model on a data set and gives the numbers of keras.Model.fit."
 EXIT_USAGE = 2
 # By the first word of the exit reason; all other reasons are as good as having gone to the end.
-EXIT_CODES = {DIVERGENCE: 1, report.FAILED: 1, INTERRUPTED: 130}
+EXIT_CODES = {DIVERGENCE: 1, report.FAILED: 1, report.REFUSED: EXIT_USAGE, INTERRUPTED: 130}
 
 
 @dataclasses.dataclass
@@ -235,6 +236,18 @@ def compare(run: Run, folder: RunFolder, log: Log) -> None:
     run.facts |= report.describe_comparison(comparison)
 
 
+def diagnose(run: Run, folder: RunFolder, log: Log) -> None:
+    """Measures whether the input holds the training up; the run's own state is left as it is."""
+    diagnosis = diagnose_input(
+        run.make_state,
+        lambda: run.make_dataset(training=True),
+        run.fit_config(),
+        strategy=run.strategy if run.state.has_scope else None,
+    )
+    log.line(diagnosis.to_text())
+    run.facts["input"] = diagnosis.to_dict()
+
+
 def exit_code(run: Run) -> int:
     """Returns the process's exit code; see `main`."""
     return EXIT_CODES.get(run.facts["exit_reason"].split(":")[0], 0)
@@ -261,9 +274,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             run.facts["exit_reason"] = report.COMPLETED
             begin(run, folder, log)
-            modes[config.mode](run, folder, log)
+            (diagnose if config.diagnose_input else modes[config.mode])(run, folder, log)
         except KeyboardInterrupt:
             run.facts["exit_reason"] = INTERRUPTED
+        except engine.ConfigError as error:
+            run.facts["exit_reason"] = f"{report.REFUSED}: {error}"
+            log.line(f"train.py: error: {error}", stream=sys.stderr)
         except Exception as error:
             run.facts["exit_reason"] = f"{report.FAILED}: {type(error).__name__}: {error}"
             log.line(traceback.format_exc().rstrip(), stream=sys.stderr)

@@ -41,6 +41,9 @@ class TrainConfig:
     mode: str = _option("train", "what", "what to do", choices=MODES)
     model: str = _option("cnn", "what", "name in the model registry")
     dataset: str = _option("mnist", "what", "name of the data set")
+    diagnose_input: bool = _option(
+        False, "what", "instead of training, measure whether its input holds it up"
+    )
 
     epochs: int = _option(
         1, "training", "index of the last epoch, plus one; a model's recipe has its own", minimum=1
@@ -84,6 +87,10 @@ class TrainConfig:
     steps_per_execution: int | str = _option(
         "auto", "execution", "steps in one host call; auto: about a tenth of a second", minimum=1
     )
+    max_retraces: int | None = _option(
+        None, "execution", "graphs of a step beyond its first before it is an error; none: any",
+        minimum=0,
+    )  # fmt: skip
     deterministic: bool = _option(False, "execution", "only operations with steady bits")
     intra_op_threads: int | None = _option(
         None, "execution", "threads inside an operation; none: TensorFlow's choice", minimum=1
@@ -163,6 +170,11 @@ def _check_start(config: TrainConfig) -> None:
     if config.mode == "compare" and has_start:
         raise ConfigError(
             "mode='compare' starts from new weights: leave resume and checkpoint out."
+        )
+    if config.diagnose_input and (has_start or config.mode != "train"):
+        raise ConfigError(
+            "diagnose_input measures the training of a new model: use mode='train', and leave "
+            "resume and checkpoint out."
         )
     if config.mode in ("evaluate", "predict") and not has_start:
         raise ConfigError(

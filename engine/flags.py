@@ -23,7 +23,7 @@ from engine.config import (
 
 # What a resumed run does not take over from its folder: what to do with it this time. Of
 # fast_dev_run, the epochs and steps that it stands for are taken over.
-_NOT_RESUMED = ("mode", "run_dir", "resume", "checkpoint", "fast_dev_run")
+_NOT_RESUMED = ("mode", "run_dir", "resume", "checkpoint", "fast_dev_run", "diagnose_input")
 
 
 def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:

@@ -28,14 +28,14 @@ LAZY = {"matplotlib", "tensorboard"}
 # From the top: a module imports modules of lower layers only. A new module needs a place here.
 LAYERS = (
     {"report"},
-    {"compare"},
-    {"loop"},
+    {"compare", "diagnosis"},
+    {"loop", "trial"},
     {"source", "history"},
     {"function", "hooks", "checkpoint", "plots"},
-    {"step", "writers", "strategy", "runtime", "run", "flags"},
+    {"step", "writers", "strategy", "runtime", "run", "flags", "traces"},
     {"state"},
     {"gradients"},
-    {"config", "files", "comparison"},
+    {"config", "files", "comparison", "timing", "memory"},
 )
 SIDEWAYS = {("hooks", "checkpoint")}
 
