@@ -48,6 +48,7 @@ with without_cpp_log():
 import data
 import engine
 from data import pipeline
+from engine import diagnosis as diagnosis_lib
 from engine import report
 from engine.config import parse_profile
 from engine.files import json_text
@@ -63,7 +64,7 @@ from models.recipe import Recipe
 DESCRIPTION = "Trains a model on a data set and gives the numbers of keras.Model.fit."
 EXIT_USAGE = 2
 # By the first word of the exit reason; all other reasons are as good as having gone to the end.
-EXIT_CODES = {DIVERGENCE: 1, report.FAILED: 1, INTERRUPTED: 130}
+EXIT_CODES = {DIVERGENCE: 1, report.FAILED: 1, report.REFUSED: EXIT_USAGE, INTERRUPTED: 130}
 
 
 @dataclasses.dataclass
@@ -276,6 +277,18 @@ def tune(run: Run, folder: RunFolder, log: Log) -> None:
     run.facts["tuning"] = dataclasses.asdict(tuning)
 
 
+def diagnose_input(run: Run, folder: RunFolder, log: Log) -> None:
+    """Measures whether the input holds the training up; the run's own state is left as it is."""
+    diagnosis = diagnosis_lib.diagnose_input(
+        run.make_state,
+        lambda: run.make_dataset(training=True),
+        run.fit_config(),
+        strategy=run.strategy if run.state.has_scope else None,
+    )
+    log.line(diagnosis.to_text())
+    run.facts["input"] = diagnosis.to_dict()
+
+
 def exit_code(run: Run) -> int:
     """Returns the process's exit code; see `main`."""
     return EXIT_CODES.get(run.facts["exit_reason"].split(":")[0], 0)
@@ -288,7 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       0; 1: the training diverged, the comparison differs, or a bug, which leaves its traceback;
       2: wrong usage; 130: interrupted, with what was done saved.
     """
-    modes = {mode.__name__: mode for mode in (train, evaluate, predict, compare, tune)}
+    modes = (train, evaluate, predict, compare, tune, diagnose_input)
     try:
         config, choice = read_config(sys.argv[1:] if argv is None else argv)
         run, folder = set_up(config, choice)
@@ -302,9 +315,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             run.facts["exit_reason"] = report.COMPLETED
             begin(run, folder, log)
-            modes[config.mode](run, folder, log)
+            {mode.__name__: mode for mode in modes}[config.mode](run, folder, log)
         except KeyboardInterrupt:
             run.facts["exit_reason"] = INTERRUPTED
+        except engine.ConfigError as error:
+            run.facts["exit_reason"] = f"{report.REFUSED}: {error}"
+            log.line(f"train.py: error: {error}", stream=sys.stderr)
         except Exception as error:
             run.facts["exit_reason"] = f"{report.FAILED}: {type(error).__name__}: {error}"
             log.line(traceback.format_exc().rstrip(), stream=sys.stderr)

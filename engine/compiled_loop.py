@@ -17,7 +17,7 @@ MAX_STACK_STEPS = 512
 
 def loop_compiled(
     one_step: Callable[[Batch], Logs], batches: Any, num_steps: tf.Tensor, logs: Logs
-) -> tuple[tf.Tensor, Logs]:
+) -> tuple[tf.Tensor, Logs, tf.Tensor]:
     """Runs `one_step` on the next `num_steps` batches, many of them in one XLA program.
 
     Context: one replica; graph mode.
@@ -29,7 +29,7 @@ def loop_compiled(
       logs: Zeros in place of the step's logs.
 
     Returns:
-      `num_steps`, and the logs of the last step.
+      `num_steps`, the logs of the last step, and no seconds of waiting for batches.
     """
     num_full = batches.stacks.num_full_batches
     stack_bytes = batches.stacks.batch_bytes
@@ -66,7 +66,7 @@ def loop_compiled(
             lambda: logs,
         )
     batches.advance(num_steps)
-    return num_steps, logs
+    return num_steps, logs, tf.zeros([], tf.float64)
 
 
 def _compile_stack(one_step: Callable[[Batch], Logs], finish: Callable[[Any], Batch]) -> Any:

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-MODES = ("train", "evaluate", "predict", "compare", "tune")
+MODES = ("train", "evaluate", "predict", "compare", "tune", "diagnose_input")
 STRATEGIES = ("default", "one_device", "mirrored")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 NUMERICS = ("exact", "fast")
@@ -43,7 +43,10 @@ class TrainConfig:
 
     mode: str = _option(
         "train", "what", "what to do", choices=MODES,
-        shortcuts={"tune": "measure what is fastest on this machine, for later runs"},
+        shortcuts={
+            "tune": "measure what is fastest on this machine, for later runs",
+            "diagnose_input": "measure whether the input holds the training up",
+        },
     )  # fmt: skip
     model: str = _option("cnn", "what", "name in the model registry")
     dataset: str = _option("mnist", "what", "name of the data set")
@@ -94,6 +97,10 @@ class TrainConfig:
     steps_per_execution: int | str = _option(
         "auto", "execution", "steps in one host call; auto: about a tenth of a second", minimum=1
     )
+    max_retraces: int | None = _option(
+        None, "execution", "graphs of a step beyond its first before it is an error; none: any",
+        minimum=0,
+    )  # fmt: skip
     deterministic: bool = _option(False, "execution", "only operations with steady bits")
     intra_op_threads: int | None = _option(
         None, "execution", "threads inside an operation; none: TensorFlow's choice", minimum=1
@@ -187,9 +194,9 @@ def _check_start(config: TrainConfig) -> None:
             f"resume goes on from the newest checkpoint in run_dir, and checkpoint="
             f"{config.checkpoint!r} names another start: choose one."
         )
-    if config.mode == "compare" and has_start:
+    if config.mode in ("compare", "tune", "diagnose_input") and has_start:
         raise ConfigError(
-            "mode='compare' starts from new weights: leave resume and checkpoint out."
+            f"mode={config.mode!r} starts from new weights: leave resume and checkpoint out."
         )
     if config.mode in ("evaluate", "predict") and not has_start:
         raise ConfigError(

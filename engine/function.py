@@ -12,7 +12,9 @@ from engine.compiled_loop import loop_compiled
 from engine.config import ConfigError, TrainConfig
 from engine.state import Batch, Logs, TrainState
 from engine.step import predict_step as default_predict_step
+from engine.timing import last_call, stamp
 from engine.trace import NEXT_SCOPE
+from engine.traces import Signature, Trace, check_count, explain, signature_of
 
 StepFn = Callable[[TrainState, Batch], Logs | None]
 
@@ -28,6 +30,11 @@ class StepFunction:
         their structure.
       num_steps_done: Scalar int32 tensor: steps done by the last call; fewer than asked if the
         iterator ran out of data.
+      graph_secs: Float64 tensor `[2]`: seconds that the last call spent in the graph, and those of
+        them in which nothing was done but wait for a batch. With a GPU, whose steps the host does
+        not wait for, only the wait for the first batch of the call is among the latter.
+      traces: Each trace of this function, with its cause.
+      max_retraces: How many more traces than one there may be; None: any number.
     """
 
     def __init__(
@@ -48,6 +55,12 @@ class StepFunction:
         self._run = tf.function(self._trace, autograph=False, reduce_retracing=True)
         self.num_traces = 0
         self.num_steps_done: tf.Tensor = tf.constant(0)
+        self.graph_secs: tf.Tensor = tf.zeros([2], tf.float64)
+        self.name = getattr(step, "__name__", type(step).__name__)
+        self.traces: list[Trace] = []
+        self.max_retraces: int | None = None
+        self._signatures: list[Signature] = []
+        self._arguments: tuple[Any, tf.Tensor] | None = None
 
     def __call__(self, iterator: Any, num_steps: tf.Tensor) -> Logs:
         """Runs `num_steps` steps, or as many as the iterator has batches for.
@@ -65,6 +78,7 @@ class StepFunction:
 
         Raises:
           TypeError: If `num_steps` is not a tensor: each new Python number would trace again.
+          RetraceError: If the graph would have to be traced more often than `max_retraces` allows.
         """
         if not tf.is_tensor(num_steps):
             raise TypeError(
@@ -72,10 +86,23 @@ class StepFunction:
                 f"trace the graph again. Pass tf.constant({num_steps!r})."
             )
         logs: Logs
-        self.num_steps_done, logs = self._run(iterator, num_steps)
+        self._arguments = iterator, num_steps
+        try:
+            self.num_steps_done, logs, self.graph_secs = self._run(iterator, num_steps)
+        finally:
+            self._arguments = None
         return logs
 
-    def _trace(self, iterator: Any, num_steps: tf.Tensor) -> tuple[tf.Tensor, Logs]:
+    def _note_trace(self, iterator: Any, num_steps: tf.Tensor) -> None:
+        # What the call was given: TensorFlow may trace for looser shapes, to cover several calls.
+        signature = signature_of(*(self._arguments or (iterator, num_steps)))
+        trace = Trace(self.name, explain(signature, self._signatures))
+        check_count(trace, len(self.traces), self.max_retraces)
+        self.traces.append(trace)
+        self._signatures.append(signature)
+
+    def _trace(self, iterator: Any, num_steps: tf.Tensor) -> tuple[tf.Tensor, Logs, tf.Tensor]:
+        self._note_trace(iterator, num_steps)
         if not self._state.is_built:
             raise ValueError(
                 "The state is not built: call state.build(dataset.element_spec) first, so that "
@@ -107,12 +134,17 @@ class StepFunction:
         )
         outputs = compiled_step.get_concrete_function(iterator.element_spec).structured_outputs
         loop = self._choose_loop(iterator)
-        num_done, step_logs = loop(compiled_step, iterator, num_steps, _zeros_like_spec(outputs))
+        began = stamp()
+        with tf.control_dependencies([began]):
+            num_done, step_logs, waited = loop(
+                compiled_step, iterator, num_steps, _zeros_like_spec(outputs)
+            )
         # Results are computed here, once an execution and not once a step.
         results = self._state.metrics_result()
-        return num_done, {n: results[n] if n in results else step_logs[n] for n in log_names}
+        logs = {n: results[n] if n in results else step_logs[n] for n in log_names}
+        return num_done, logs, tf.stack([stamp(after=(num_done, logs)) - began, waited])
 
-    def _choose_loop(self, iterator: Any) -> Callable[..., tuple[tf.Tensor, Logs]]:
+    def _choose_loop(self, iterator: Any) -> Callable[..., tuple[tf.Tensor, Logs, tf.Tensor]]:
         if not hasattr(iterator, "advance"):
             return _loop
         if self._jit_compile == "loop" and iterator.stacks is not None:
@@ -202,30 +234,48 @@ def make_predict_function(
 
 def _loop(
     one_step: Callable[[Batch], Logs], iterator: Any, num_steps: tf.Tensor, logs: Logs
-) -> tuple[tf.Tensor, Logs]:
-    """Runs `one_step` until `num_steps` are done or the data end; returns count and last logs."""
+) -> tuple[tf.Tensor, Logs, tf.Tensor]:
+    """Runs `one_step` until `num_steps` are done or the data end.
 
-    def cond(step: tf.Tensor, batch: Any, logs: Logs) -> tf.Tensor:
+    Returns:
+      The number of steps, the last logs, and the seconds of waiting for batches, float64.
+    """
+    # With a GPU, the loop runs ahead of the device and does not see the end of a step; and a time
+    # that it carries would be copied back and forth. Then `waits` is empty.
+    is_timed = not tf.config.list_logical_devices("GPU")
+
+    def fetch() -> tuple[Any, list[tf.Tensor]]:
+        batch = iterator.get_next_as_optional()
+        return batch, [stamp(after=batch)] if is_timed else []
+
+    def cond(step: tf.Tensor, batch: Any, logs: Logs, waits: list[tf.Tensor]) -> tf.Tensor:
         return tf.logical_and(step < num_steps, batch.has_value())
 
-    def body(step: tf.Tensor, batch: Any, logs: Logs) -> tuple[tf.Tensor, Any, Logs]:
+    def body(
+        step: tf.Tensor, batch: Any, logs: Logs, waits: list[tf.Tensor]
+    ) -> tuple[tf.Tensor, Any, Logs, list[tf.Tensor]]:
         logs = one_step(batch.get_value())
+        done = [stamp(after=last_call())] if is_timed else []
         # The next batch does not depend on this step, so that the runtime fetches it meanwhile.
         # None is taken beyond the last step: it would be lost.
         more = step + 1 < num_steps
         with tf.name_scope(NEXT_SCOPE):
-            batch = tf.cond(more, iterator.get_next_as_optional, lambda: batch)
-        return step + 1, batch, logs
+            batch, ready = tf.cond(more, fetch, lambda: (batch, [tf.zeros_like(d) for d in done]))
+        pairs = zip(waits, ready, done, strict=True)
+        return step + 1, batch, logs, [w + tf.maximum(r - d, 0.0) for w, r, d in pairs]
 
-    with tf.name_scope(NEXT_SCOPE):
+    began = stamp()
+    with tf.control_dependencies([began]), tf.name_scope(NEXT_SCOPE):
         first = iterator.get_next_as_optional()
-    num_done, _, logs = tf.while_loop(cond, body, (tf.constant(0), first, logs))
-    return num_done, logs
+    wait_for_first = stamp(after=first) - began
+    waits = [tf.zeros([], tf.float64)] if is_timed else []
+    num_done, _, logs, waits = tf.while_loop(cond, body, (tf.constant(0), first, logs, waits))
+    return num_done, logs, tf.add_n([wait_for_first, *waits])
 
 
 def _loop_over_resident(
     one_step: Callable[[Batch], Logs], batches: Any, num_steps: tf.Tensor, logs: Logs
-) -> tuple[tf.Tensor, Logs]:
+) -> tuple[tf.Tensor, Logs, tf.Tensor]:
     """Does what `_loop` does, over batches that the graph makes itself and that do not end."""
 
     def body(step: tf.Tensor, batch: Batch, logs: Logs) -> tuple[tf.Tensor, Batch, Logs]:
@@ -243,7 +293,7 @@ def _loop_over_resident(
         shape_invariants=(tf.TensorShape([]), shapes, {name: tf.TensorShape([]) for name in logs}),
     )
     batches.advance(num_steps)
-    return num_steps, logs
+    return num_steps, logs, tf.zeros([], tf.float64)
 
 
 def _resolve_jit_compile(

@@ -19,10 +19,11 @@ from engine.function import (
     make_predict_function,
     make_train_function,
 )
-from engine.history import History, Run, to_host
+from engine.history import History, Run
 from engine.hooks import Hook
 from engine.source import Planner, Source
 from engine.state import Logs, TrainState
+from engine.timing import DATA, EVALUATION, SETUP
 
 
 def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
@@ -51,8 +52,9 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
       dataset: Batches of `x`, `(x, y)` or `(x, y, sample_weight)`; the leading dimension is the
         global batch size. One that has a method `seek(epoch, step)` is told where each pass starts.
       config: Read: epochs, initial_epoch, steps_per_epoch, steps_per_execution, validation_freq,
-        validation_steps, jit_compile. With `steps_per_epoch`, a longer data set goes on where it
-        stopped in the next epoch, and a shorter one ends the epoch with a warning, as in Keras.
+        validation_steps, jit_compile, max_retraces. With `steps_per_epoch`, a longer data set goes
+        on where it stopped in the next epoch, and a shorter one ends the epoch with a warning, as
+        in Keras.
       validation_data: Like `dataset`; evaluated after every `validation_freq` epochs.
       hooks: Called in this order at each moment.
       train_step: `(state, batch) -> logs`, called in replica context.
@@ -72,20 +74,22 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     _check_model_step(state.model, "train_step", train_step is step_lib.train_step)
     _check_model_step(state.model, "test_step", eval_step is step_lib.eval_step)
     run = Run(state, hooks)
-    run.begin(config, resume=resume)
-    run.info.has_validation = validation_data is not None
-    source = _make_source(state, dataset, config, class_weight)
-    state.build(source.element_spec)
-    state.progress.steps_per_epoch = source.steps_per_epoch
-    function = _function(make_train_function, train_step, state, config)
-    num_traces_before = function.num_traces
-    planner = Planner(config, hooks, state)
-    evaluation = None
-    if validation_data is not None:
-        evaluation = _Evaluation(state, validation_data, config, eval_step)
-    if state.has_scope:
-        # Under a strategy, fit takes a batch to build the model before the first epoch starts.
-        source.skip_pass(num_batches=1)
+    with run.timing.part(SETUP):
+        run.begin(config, resume=resume)
+        run.info.has_validation = validation_data is not None
+        source = _make_source(state, dataset, config, class_weight)
+        state.build(source.element_spec)
+        state.progress.steps_per_epoch = source.steps_per_epoch
+        function = _function(make_train_function, train_step, state, config)
+        run.watch(function)
+        planner = Planner(config, hooks, state)
+        evaluation = None
+        if validation_data is not None:
+            evaluation = _Evaluation(state, validation_data, config, eval_step)
+            run.watch(evaluation.function)
+        if state.has_scope:
+            # Under a strategy, fit takes a batch to build the model before the first epoch starts.
+            source.skip_pass(num_batches=1)
     try:
         run.call("on_train_begin")
         for epoch in range(state.progress.epoch, config.epochs):
@@ -100,9 +104,6 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
         run.info.has_failed = True
         raise
     finally:
-        run.history.num_traces = function.num_traces - num_traces_before
-        run.history.num_traces += evaluation.num_traces if evaluation else 0
-        run.history.stop_reason = run.info.stop_reason
         run.end()
     return run.history
 
@@ -175,26 +176,23 @@ class _Evaluation:
         self._source = Source(dataset, state.strategy, config.validation_steps)
         state.build(self._source.element_spec)
         self.function = _function(make_eval_function, eval_step, state, config)
-        self._num_traces_before = self.function.num_traces
-
-    @property
-    def num_traces(self) -> int:
-        return self.function.num_traces - self._num_traces_before
 
     def run(self, run: Run) -> Logs:
-        run.call("on_eval_begin")
-        run.state.reset_metrics()
-        self._source.restart()
-        self._source.begin_epoch(0)
-        logs: Logs = {}
-        planner = Planner(self._config)
-        # A stop that was asked for in training does not cut this short: fit validates then, too.
-        executions = self._source.executions(self.function, planner, lambda: run.info.stops_now)
-        for _, step_logs in executions:
-            logs = step_logs
-        logs = run.results(logs)
-        run.set_logs(logs, run.state.progress.num_steps_completed)
-        run.call("on_eval_end")
+        with run.timing.part(EVALUATION):
+            run.call("on_eval_begin")
+            run.reset_metrics()
+            self._source.restart()
+            self._source.begin_epoch(0)
+            logs: Logs = {}
+            # A stop that was asked for in training does not cut this short: nor does it fit's.
+            executions = self._source.executions(
+                self.function, Planner(self._config), lambda: run.info.stops_now, run.timing
+            )
+            for _, step_logs in executions:
+                logs = step_logs
+            logs = run.results(logs)
+            run.set_logs(logs, run.state.progress.num_steps_completed)
+            run.call("on_eval_end")
         return logs
 
 
@@ -206,16 +204,18 @@ def _train_epoch(
     step = progress.step if progress.epoch == epoch else 0
     progress.epoch, progress.step = epoch, step
     if step == 0:  # else the checkpoint has restored them with the rest
-        run.state.reset_metrics()
+        run.reset_metrics()
     run.set_logs({}, progress.num_steps_completed)
     run.call("on_epoch_begin")
     started_at = time.perf_counter()
-    source.begin_epoch(epoch, step)
+    with run.timing.part(DATA):
+        source.begin_epoch(epoch, step)
     pending: tuple[Logs, int] | None = None
     executions = source.executions(
         function,
         planner,
         lambda: run.info.stop_reason is not None,
+        run.timing,
         step=step,
         num_steps_completed=progress.num_steps_completed,
     )
@@ -225,14 +225,14 @@ def _train_epoch(
         run.history.num_steps += num_done
         if pending is not None:
             # One execution late: these values are computed, so that nothing waits for the device.
-            run.set_logs(to_host(pending[0]), pending[1])
+            run.set_logs(run.fetch(pending[0]), pending[1])
         run.info.execution_steps = num_done
         pending = (logs, progress.num_steps_completed)
         run.step_logs = logs
+        run.memory.sample(run.history.num_steps)
         run.call("on_execution_end")
     planner.pause()
-    if run.step_logs:
-        _wait_for_device(run.step_logs)
+    run.timing.wait_for_device(run.step_logs or {})
     run.history.train_secs += time.perf_counter() - started_at
 
 
@@ -280,6 +280,7 @@ def _function(
     if key not in state.functions:
         state.functions[key] = make(step, state, state.strategy, config)
     function: StepFunction = state.functions[key]
+    function.max_retraces = config.max_retraces
     return function
 
 
@@ -305,8 +306,3 @@ def _finalize(state: TrainState) -> None:
     state.optimizer.finalize_variable_values(state.model.trainable_variables)
     for optimizer in state.optimizers[1:]:
         optimizer.finalize_variable_values(optimizer._trainable_variables)
-
-
-def _wait_for_device(logs: Logs) -> None:
-    for value in logs.values():
-        np.asarray(value)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +24,11 @@ from engine.hooks import (
     StopOnSignal,
     WriteMetrics,
 )
+from engine.memory import format_growth, peak_memory_bytes
 from engine.run import Log, RunFolder
 from engine.state import TrainState
 from engine.strategy import describe_strategy
+from engine.timing import format_line
 from engine.writers import (
     RECORD_KEYS,
     CSVWriter,
@@ -42,7 +42,7 @@ from engine.writers import (
     read_csv,
 )
 
-COMPLETED, FAILED = "completed", "failed"
+COMPLETED, FAILED, REFUSED = "completed", "failed", "refused"
 
 
 def format_banner(config: TrainConfig, state: TrainState, **facts: str) -> str:
@@ -87,6 +87,9 @@ def summarize(
         "images_per_sec": None,
         "num_steps": state.progress.num_steps_completed,
         "num_traces": sum(f.num_traces for f in state.functions.values()),
+        "traces": [dataclasses.asdict(t) for f in state.functions.values() for t in f.traces],
+        "timing": None,
+        "memory": None,
         "peak_memory_bytes": peak_memory_bytes(),
         "device_peak_memory_bytes": device_peak_memory_bytes(),
         "weights_sha256": state.weights_sha256(),
@@ -114,6 +117,8 @@ def describe_training(
         "exit_reason": history.stop_reason or COMPLETED,
         "num_epochs": len(history.epoch),
         "train_secs": history.train_secs,
+        "timing": history.timing,
+        "memory": history.memory,
         "images_per_sec": num_trained / history.train_secs if history.train_secs else None,
     }
 
@@ -143,9 +148,11 @@ def format_summary(summary: dict[str, Any], epochs: Sequence[Record]) -> str:
         "steps": f"{summary['num_steps']:,} in all"
         + (f", {summary['train_secs']:.1f} s of training" if "train_secs" in summary else "")
         + (f", {speed:,.0f} images/s" if speed else ""),
+        "time": format_line(summary["timing"]) if summary["timing"] else "",
         "best": format_best(epochs),
         "traces": str(summary["num_traces"]),
-        "memory": f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at the peak",
+        "memory": f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at the peak"
+        + format_growth(summary["memory"] or {}),
         "weights": f"sha256 {summary['weights_sha256'][:16]}",
     }
     return "\n".join(f"  {name:<10} {text}" for name, text in lines.items() if text)
@@ -160,13 +167,6 @@ def format_best(epochs: Sequence[Record]) -> str:
             best = max(found, key=lambda record: sign * record[name])
             return f"{name} {best[name]:.4f} in epoch {best['epoch'] + 1}"
     return ""
-
-
-def peak_memory_bytes() -> int:
-    """Returns the largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB, macOS in bytes.
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def device_peak_memory_bytes() -> dict[str, int]:

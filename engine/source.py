@@ -16,6 +16,7 @@ from engine.config import TrainConfig
 from engine.function import StepFunction
 from engine.hooks import Hook
 from engine.state import Logs, TrainState
+from engine.timing import DATA, Timing
 
 # An execution of a tenth of a second costs the host next to nothing, and the bar still moves.
 TARGET_EXECUTION_SECS = 0.1
@@ -177,6 +178,7 @@ class Source:
         function: StepFunction,
         planner: Planner,
         should_stop: Callable[[], bool],
+        timing: Timing,
         *,
         step: int = 0,
         num_steps_completed: int = 0,
@@ -187,13 +189,14 @@ class Source:
           function: Does the steps.
           planner: Says how many at a time, and measures.
           should_stop: Asked after each execution.
+          timing: Takes the time of each execution.
           step: Steps of the epoch that are done already.
           num_steps_completed: Steps of the run that are done already.
         """
         while (num_left := self._num_left(step)) != 0:
             size = planner.next_size(num_left, num_steps_completed)
             with planner.around_execution(num_steps_completed):
-                logs = function(self.iterator, tf.constant(size))
+                logs = timing.execute(function, self.iterator, size)
             # The device is waited for only where nobody can know how many batches there are.
             num_done = int(function.num_steps_done) if self._may_end_early else size
             step += num_done
@@ -206,7 +209,8 @@ class Source:
                 break
             if should_stop():
                 return
-        self._end_epoch(step)
+        with timing.part(DATA):
+            self._end_epoch(step)
 
     def _find_position(self, epoch: int, step: int) -> tuple[int, int]:
         """Returns the epoch in which the pass over the data began, and the steps since."""

@@ -29,8 +29,8 @@ _KEY_FIELDS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
-    """A change of the config and what it was measured to give.
+class Measurement:
+    """A change of the config, and what it was measured to give.
 
     Attributes:
       changes: Fields and values, against what the trial is compared with.
@@ -52,24 +52,24 @@ class Tuning:
     """What was measured, and the choice that follows from it.
 
     Attributes:
-      trials: In the order of measuring.
+      measurements: In the order of measuring.
       exact: Fields to change that keep fit's bits.
       fast: Fields to change with `numerics="fast"`.
     """
 
-    trials: list[Trial] = dataclasses.field(default_factory=list)
+    measurements: list[Measurement] = dataclasses.field(default_factory=list)
     exact: dict[str, Any] = dataclasses.field(default_factory=dict)
     fast: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_table(self) -> str:
         """Returns the trials and the choice for people."""
         lines = [f"{'trial':<46}{'us a step':>12}{'speed':>9}  bits"]
-        for trial in self.trials:
-            name = _show_changes(trial.changes) or "as it is"
-            usecs = "-" if trial.usecs_per_step is None else f"{trial.usecs_per_step:,.0f}"
-            gain = "-" if trial.gain is None else f"{trial.gain:.2f} x"
-            bits = "others" if trial.changes_bits else "fit's"
-            lines.append(f"{name:<46}{usecs:>12}{gain:>9}  {bits}  {trial.note}".rstrip())
+        for one in self.measurements:
+            name = _show_changes(one.changes) or "as it is"
+            usecs = "-" if one.usecs_per_step is None else f"{one.usecs_per_step:,.0f}"
+            gain = "-" if one.gain is None else f"{one.gain:.2f} x"
+            bits = "others" if one.changes_bits else "fit's"
+            lines.append(f"{name:<46}{usecs:>12}{gain:>9}  {bits}  {one.note}".rstrip())
         return "\n".join(
             [
                 *lines,
@@ -116,10 +116,10 @@ def apply_choice(config: TrainConfig, chosen: Collection[str]) -> tuple[TrainCon
     return (changed, path) if changes else (config, None)
 
 
-def best_of(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Returns the changes of the fastest trial; none if no trial gains more than noise."""
-    measured = [trial for trial in trials if trial.gain is not None]
-    best = max(measured, key=lambda trial: trial.gain or 0.0, default=None)
+def best_of(measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """Returns the changes that gain the most; none if none gains more than noise."""
+    measured = [one for one in measurements if one.gain is not None]
+    best = max(measured, key=lambda one: one.gain or 0.0, default=None)
     return best.changes if best is not None and (best.gain or 0.0) >= MIN_GAIN else {}
 
 

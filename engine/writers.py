@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine.files import json_text, make_directory, write_atomically
+from engine.timing import WRITERS, part
 
 Kind = Literal["execution", "epoch"]
 Record = dict[str, Any]
@@ -87,18 +88,32 @@ class MultiWriter(Writer):
     def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
         """See `Writer.write`."""
         for writer in self.writers:
-            writer.write(step, logs, epoch=epoch, kind=kind)
+            with timed(writer):
+                writer.write(step, logs, epoch=epoch, kind=kind)
 
     def flush(self) -> None:
         """See `Writer.flush`."""
         for writer in self.writers:
-            writer.flush()
+            with timed(writer):
+                writer.flush()
 
     def close(self) -> None:
         """Closes all, even if one fails; that error is raised at the end."""
         with contextlib.ExitStack() as stack:
             for writer in self.writers:
-                stack.callback(writer.close)
+                stack.callback(_close, writer)
+
+
+def timed(writer: Writer) -> contextlib.AbstractContextManager[None]:
+    """Returns a context in which a run's time counts for this writer."""
+    # Several at once are those that they are.
+    is_one = not isinstance(writer, MultiWriter)
+    return part(WRITERS + type(writer).__name__) if is_one else contextlib.nullcontext()
+
+
+def _close(writer: Writer) -> None:
+    with timed(writer):
+        writer.close()
 
 
 class JSONLinesWriter(Writer):

@@ -28,17 +28,17 @@ LAZY = {"matplotlib", "tensorboard"}
 # From the top: a module imports modules of lower layers only. A new module needs a place here.
 LAYERS = (
     {"report"},
-    {"compare", "tune"},
-    {"loop"},
+    {"compare", "tune", "diagnosis"},
+    {"loop", "trial"},
     {"source", "history"},
     {"function", "hooks", "tuning", "checkpoint"},
     {"profile_plot"},
     {"plots"},
-    {"step", "writers", "strategy", "runtime", "run", "flags"},
+    {"step", "writers", "strategy", "runtime", "run", "flags", "traces"},
     {"compiled_loop"},
     {"state"},
     {"gradients", "fused", "profile_summary"},
-    {"config", "files", "comparison", "trace"},
+    {"config", "files", "comparison", "trace", "timing", "memory"},
 )
 SIDEWAYS = {("hooks", "checkpoint")}
 

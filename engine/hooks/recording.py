@@ -8,7 +8,8 @@ import os
 from engine import checkpoint
 from engine.files import make_directory
 from engine.hooks.base import Hook, HookInfo, check_period
-from engine.writers import Kind, Writer
+from engine.timing import CHECKPOINTS, part
+from engine.writers import Kind, Writer, timed
 
 
 class SaveCheckpoint(Hook):
@@ -78,8 +79,9 @@ class SaveCheckpoint(Hook):
 
     def _save(self, info: HookInfo) -> None:
         if not info.has_diverged:
-            checkpoint.save(self.directory, info.state)
-            checkpoint.retain(self.directory, self.max_to_keep)
+            with part(CHECKPOINTS):
+                checkpoint.save(self.directory, info.state)
+                checkpoint.retain(self.directory, self.max_to_keep)
 
 
 class WriteMetrics(Hook):
@@ -120,12 +122,15 @@ class WriteMetrics(Hook):
         # The epoch's record holds the training logs of its last step too: no second record of it.
         self._last_step = max(self._last_step, info.logs_step)
         _write(self.writer, info, "epoch")
-        self.writer.flush()
+        with timed(self.writer):
+            self.writer.flush()
 
     def on_train_end(self, info: HookInfo) -> None:
         """Closes the writer."""
-        self.writer.close()
+        with timed(self.writer):
+            self.writer.close()
 
 
 def _write(writer: Writer, info: HookInfo, kind: Kind) -> None:
-    writer.write(info.logs_step, info.logs, epoch=info.progress.epoch, kind=kind)
+    with timed(writer):
+        writer.write(info.logs_step, info.logs, epoch=info.progress.epoch, kind=kind)

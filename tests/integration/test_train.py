@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 
+import engine
 import train
 
 ROOT = Path(train.__file__).parent
@@ -31,7 +33,7 @@ def trained(tmp_path_factory):
 
 SUMMARY_KEYS = {
     "test_accuracy", "history", "images_per_sec", "num_steps", "num_traces", "peak_memory_bytes",
-    "exit_reason", "weights_sha256",
+    "exit_reason", "weights_sha256", "traces", "timing", "memory",
 }  # fmt: skip
 
 
@@ -65,6 +67,54 @@ def test_summary_has_what_scripts_need(trained):
     assert summary["images_per_sec"] > 0
     assert summary["peak_memory_bytes"] > 1e8
     assert len(summary["weights_sha256"]) == 64
+
+
+def test_summary_says_where_the_time_went(trained):
+    summary = read(trained)
+    parts = summary["timing"]["parts"]
+    assert sum(p["secs"] for p in parts.values()) == pytest.approx(summary["timing"]["wall_secs"])
+    assert {"compute", "checkpoints", "hooks/ProgressBar", "writers/CSVWriter"} <= set(parts)
+    assert [t["function"] for t in summary["traces"]] == ["train_step", "eval_step"]
+    assert summary["memory"]["peak_bytes"] > 1e8
+    log = (trained / "train.log").read_text()
+    assert re.search(r"^  time +\d+ % \w+.* compute", log, re.MULTILINE), log
+
+
+def test_a_surplus_trace_is_wrong_usage_and_loses_nothing(tmp_path, monkeypatch, capsys):
+    evaluate = engine.evaluate
+
+    def evaluate_other_batches(state, dataset, config):
+        weighted = dataset.map(lambda x, y: (x, y, y[:, 0]))
+        return evaluate(state, weighted, config)
+
+    monkeypatch.setattr(engine, "evaluate", evaluate_other_batches)
+    folder = tmp_path / "run"
+    assert train.main([*QUICK, "--max_retraces", "0", "--run_dir", str(folder)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("train.py: error: eval_step needs trace number 2")
+    assert "batch[2] is new" in error
+    assert "\n" not in error
+    summary = read(folder)
+    assert summary["exit_reason"].startswith("refused: eval_step")
+    assert summary["images_per_sec"] > 0
+    assert (folder / "checkpoints" / "ckpt-8.npz").exists()
+
+
+def test_diagnosis_of_the_input_trains_and_saves_nothing(tmp_path, monkeypatch, trained):
+    monkeypatch.setattr("engine.trial.WARM_UP_SECS", 0.2)
+    monkeypatch.setattr("engine.trial.WINDOW_SECS", 0.05)
+    folder = tmp_path / "run"
+    assert train.main([*QUICK, "--diagnose_input", "--run_dir", str(folder)]) == 0
+    summary = read(folder)
+    assert summary["input"]["share"] > 0
+    assert summary["input"]["is_resident"]
+    assert summary["num_steps"] == 0
+    assert not (folder / "checkpoints").exists()
+    assert "of the ceiling" in (folder / "train.log").read_text()
+    resume = ["--run_dir", str(trained), "--resume", "--diagnose_input"]
+    before = contents(trained)
+    assert train.main(resume) == 2
+    assert contents(trained) == before
 
 
 def test_log_has_banner_epoch_and_result(trained):
