@@ -16,12 +16,11 @@ from data import pipeline
 class Arm:
     """See `benchmarks.arms.ArmProtocol`."""
 
-    claims_bits = True
-
     def __init__(self, task: Task) -> None:
         """Builds the model and the pipeline."""
         tf_runtime.configure(task)
         self._task = task
+        self.claims_bits = task.workload.has_steady_bits
         workload = task.workload
         with tf_runtime.scope(task):
             self._state = engine.TrainState(

@@ -13,8 +13,6 @@ from engine import TrainConfig
 class Arm(engine_arm.Arm):
     """See `benchmarks.arms.ArmProtocol`."""
 
-    claims_bits = False
-
     def __init__(self, task: Task) -> None:
         """Builds the model and the pipeline.
 
@@ -24,6 +22,7 @@ class Arm(engine_arm.Arm):
         if "numerics" not in {field.name for field in dataclasses.fields(TrainConfig)}:
             raise NotImplementedError("this engine has no numerics='fast'")
         super().__init__(task)
+        self.claims_bits = False
 
     def _config_values(self) -> dict[str, Any]:
         return super()._config_values() | {"numerics": "fast"}

@@ -8,13 +8,18 @@ import numpy.typing as npt
 
 from benchmarks.arms import engine as engine_arm
 from benchmarks.constant_data import ConstantDataset
+from benchmarks.workloads import Task
 
 
 class Arm(engine_arm.Arm):
     """See `benchmarks.arms.ArmProtocol`."""
 
-    claims_bits = False
     is_ceiling = True
+
+    def __init__(self, task: Task) -> None:
+        """Builds the model and keeps the first batch."""
+        super().__init__(task)
+        self.claims_bits = False
 
     def _make_dataset(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
         size = self._task.workload.global_batch_size

@@ -28,12 +28,11 @@ def compile_model(
 class Arm:
     """See `benchmarks.arms.ArmProtocol`."""
 
-    claims_bits = True
-
     def __init__(self, task: Task) -> None:
         """Builds and compiles the model."""
         tf_runtime.configure(task)
         self._task = task
+        self.claims_bits = task.workload.has_steady_bits
         self._x, self._y = tf_runtime.load_fit_arrays(task)
         jit_compile = "auto" if task.jit_compile is None else task.jit_compile
         with tf_runtime.scope(task):

@@ -11,8 +11,7 @@ from benchmarks.workloads import Task
 class Arm(keras_fit.Arm):
     """See `benchmarks.arms.ArmProtocol`."""
 
-    claims_bits = False
-
     def __init__(self, task: Task) -> None:
         """Builds and compiles the model in float32."""
         super().__init__(dataclasses.replace(task, precision="float32"))
+        self.claims_bits = False

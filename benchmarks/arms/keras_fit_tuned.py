@@ -67,7 +67,7 @@ class Arm(keras_fit.Arm):
             self._model = tf_runtime.build_model(task)
             keras_fit.compile_model(self._model, task, **best)
         # XLA has bits of its own.
-        self.claims_bits = not best["jit_compile"] or task.jit_compile is True
+        self.claims_bits &= not best["jit_compile"] or task.jit_compile is True
         self.settings = {
             **best, "tried": [candidate.to_dict() for candidate in candidates], "skipped": skipped
         }  # fmt: skip
