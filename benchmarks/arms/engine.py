@@ -21,18 +21,23 @@ class Arm:
         tf_runtime.configure(task)
         self._task = task
         self.claims_bits = task.workload.has_steady_bits
-        workload = task.workload
-        with tf_runtime.scope(task):
-            self._state = engine.TrainState(
-                tf_runtime.build_model(task),
+        self._state = self._make_state()
+        self._dataset = self._make_dataset(*tf_runtime.load_train_arrays(task))
+        self.settings: dict[str, Any] = dict(self._config_values())
+
+    def _make_state(self) -> engine.TrainState:
+        workload = self._task.workload
+        with tf_runtime.scope(self._task):
+            return engine.TrainState(
+                tf_runtime.build_model(self._task),
                 keras_models.make_optimizer(workload),
                 loss=keras_models.make_loss(workload),
                 metrics=keras_models.make_metrics(),
             )
-        self._dataset = self._make_dataset(*tf_runtime.load_train_arrays(task))
-        self.settings: dict[str, Any] = dict(self._config_values())
 
-    def _make_dataset(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
+    def _make_dataset(
+        self, x: npt.NDArray[Any], y: npt.NDArray[Any], prefetch: int = engine.TrainConfig.prefetch
+    ) -> Any:
         return pipeline.make_dataset(
             x,
             y,
@@ -41,6 +46,7 @@ class Arm:
             shuffle=True,
             seed=self._task.seed,
             order="keras",
+            prefetch=prefetch,
         )
 
     def _config_values(self) -> dict[str, Any]:
