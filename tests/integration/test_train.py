@@ -106,7 +106,7 @@ def test_diagnosis_of_the_input_trains_and_saves_nothing(tmp_path, monkeypatch, 
     folder = tmp_path / "run"
     assert train.main([*QUICK, "--diagnose_input", "--run_dir", str(folder)]) == 0
     summary = read(folder)
-    assert 0 < summary["input"]["share"]
+    assert summary["input"]["share"] > 0
     assert summary["input"]["is_resident"]
     assert summary["num_steps"] == 0
     assert not (folder / "checkpoints").exists()
