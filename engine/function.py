@@ -255,7 +255,9 @@ def _loop(
         step: tf.Tensor, batch: Any, logs: Logs, waits: list[tf.Tensor]
     ) -> tuple[tf.Tensor, Any, Logs, list[tf.Tensor]]:
         logs = one_step(batch.get_value())
-        done = [stamp(after=last_call())] if is_timed else []
+        # What the step writes, and what it returns: nothing that the graph optimiser would prune.
+        done = [stamp(after=(last_call(), tf.nest.map_structure(tf.identity, logs)))]
+        done = done if is_timed else []
         # The next batch does not depend on this step, so that the runtime fetches it meanwhile.
         # None is taken beyond the last step: it would be lost.
         more = step + 1 < num_steps

@@ -41,7 +41,10 @@ class Trial:
           step: `(state, batch) -> logs`.
           resident: See `Source`.
         """
-        self._source = Source(dataset, state.strategy, config.steps_per_epoch, resident=resident)
+        # Whole passes, unless there is no end: a trial goes on and on.
+        is_endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
+        steps_per_epoch = config.steps_per_epoch if is_endless else None
+        self._source = Source(dataset, state.strategy, steps_per_epoch, resident=resident)
         self._function = make_train_function(step, state, state.strategy, config)
         self._planner = Planner(config, state=state)
         self._timing = Timing()

@@ -79,6 +79,13 @@ def test_the_state_of_a_strategy_is_diagnosed_too():
     assert not found.is_resident
 
 
+def test_data_without_end_need_a_length_as_in_fit():
+    endless = lambda: make_slow().repeat()  # noqa: E731
+    assert diagnose_input(make_state, endless, TrainConfig(steps_per_epoch=7)).is_input_bound
+    with pytest.raises(ValueError, match="no end"):
+        diagnose_input(make_state, endless, TrainConfig())
+
+
 def test_a_data_set_without_batches_is_an_error():
     with pytest.raises(ValueError, match="no batch"):
         diagnose_input(make_state, lambda: make_streamed().take(0), TrainConfig())

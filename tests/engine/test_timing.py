@@ -18,8 +18,9 @@ from engine.strategy import make_strategy
 from engine.timing import Samples, Timing, format_line, part
 from engine.writers import MemoryWriter, MultiWriter
 
-NUM_STEPS, BATCH_SIZE = 40, 8
-PLANTED_SECS = 0.01  # a step, or an execution
+NUM_STEPS, STEPS_PER_EXECUTION, BATCH_SIZE = 20, 2, 8
+# A step, or an execution: long beside the moments for which a busy machine takes a thread away.
+PLANTED_SECS = 0.03
 
 
 class Clock:
@@ -66,7 +67,9 @@ def make_state(strategy=None):
 
 def measured_fit(dataset, *, strategy=None, **arguments):
     """Returns what was found, and the wall time as the caller sees it."""
-    config = TrainConfig(**{"epochs": 2, "steps_per_execution": 4} | arguments.pop("config", {}))
+    config = TrainConfig(
+        **{"epochs": 2, "steps_per_execution": STEPS_PER_EXECUTION} | arguments.pop("config", {})
+    )
     state = make_state(strategy)
     began = time.perf_counter()
     history = fit(state, dataset, config, **arguments)
@@ -210,8 +213,8 @@ def test_a_slow_hook_is_named():
     timing, wall_secs = measured_fit(make_dataset(), hooks=[SlowHook()])
     assert_sums_to(timing, wall_secs)
     assert largest_beside_compute(timing) == "hooks/SlowHook"
-    num_calls = 2 * NUM_STEPS / 4
-    assert secs_of(timing, "hooks/SlowHook") == pytest.approx(num_calls * PLANTED_SECS, rel=0.3)
+    num_calls = 2 * NUM_STEPS / STEPS_PER_EXECUTION
+    assert secs_of(timing, "hooks/SlowHook") > 0.95 * num_calls * PLANTED_SECS
     assert secs_of(timing, "data") < secs_of(timing, "hooks/SlowHook") / 2
 
 
@@ -230,7 +233,8 @@ def test_a_slow_data_set_is_named(size):
     )
     assert_sums_to(timing, wall_secs)
     assert largest_beside_compute(timing) == "data"
-    assert secs_of(timing, "data") == pytest.approx(2 * NUM_STEPS * PLANTED_SECS, rel=0.35)
+    # Sleeps may last longer than asked; the steps hide next to nothing of them.
+    assert secs_of(timing, "data") > 0.7 * 2 * NUM_STEPS * PLANTED_SECS
     assert secs_of(timing, "compute") < secs_of(timing, "data")
 
 
@@ -241,23 +245,29 @@ def test_a_slow_data_set_is_named_under_a_strategy():
     assert largest_beside_compute(timing) == "data"
 
 
-def test_a_fetch_that_a_step_hides_is_no_wait():
+def test_a_slow_step_is_compute_and_no_wait():
     def slow_step(state, batch):
         def sleep():
-            time.sleep(2 * PLANTED_SECS)
+            time.sleep(PLANTED_SECS)
             return np.float32(0)
 
         return {"slept": tf.ensure_shape(tf.numpy_function(sleep, [], tf.float32), [])}
 
-    # A Python function holds the interpreter only while it computes: two may sleep at a time.
     timing, wall_secs = measured_fit(
-        make_slow(make_dataset()).prefetch(1),
-        train_step=slow_step,
-        config={"steps_per_execution": 20},
+        make_dataset(), train_step=slow_step, config={"steps_per_execution": 20}
     )
     assert_sums_to(timing, wall_secs)
-    assert secs_of(timing, "compute") > 2 * NUM_STEPS * PLANTED_SECS
-    assert secs_of(timing, "data") < secs_of(timing, "compute") / 4
+    assert secs_of(timing, "compute") > 0.9 * 2 * NUM_STEPS * PLANTED_SECS
+    assert secs_of(timing, "data") < secs_of(timing, "compute") / 2
+
+
+def test_a_step_that_writes_nothing_is_compute_too():
+    def multiplying_step(state, batch):
+        square = tf.random.stateless_uniform((1500, 1500), (1, 2)) + batch[0][0, 0]
+        return {"sum": tf.reduce_sum(square @ square @ square)}
+
+    timing, _ = measured_fit(make_dataset(), train_step=multiplying_step)
+    assert secs_of(timing, "data") < secs_of(timing, "compute")
 
 
 def test_percentiles_are_in_order():
