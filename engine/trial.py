@@ -69,10 +69,10 @@ class Trial:
         secs = self._timing.secs
         return secs[DATA] / (secs[DATA] + secs[COMPUTE] + secs[DISPATCH])
 
-    def warm_up(self, secs: float = WARM_UP_SECS) -> None:
+    def warm_up(self, secs: float | None = None) -> None:
         """Traces, and lets the planner find the size of executions; only once."""
         if not self._is_warm:
-            self._run_for(secs)
+            self._run_for(WARM_UP_SECS if secs is None else secs)
             self._is_warm = True
 
     def measure(self) -> None:
