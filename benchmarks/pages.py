@@ -130,7 +130,11 @@ def _record_parts(record: Record, picture: str | None) -> list[str]:
 
 
 def _other_parts(record: Record) -> list[str]:
-    return [tables.gpu_tables(record) if "cells" in record else tables.scaling_tables(record)]
+    if "cells" in record:
+        return [tables.gpu_tables(record)]
+    return [
+        tables.learning_table(record) if "accuracies" in record else tables.scaling_tables(record)
+    ]
 
 
 def _machine(record: Record) -> str:

@@ -60,8 +60,8 @@ def _read_record(path: Path) -> dict[str, Any]:
             f"{path} has no {', '.join(sorted(missing))}: it is no record of this version; "
             "measure again and remove it."
         )
-    if not {"arms", "cells", "images"} & record.keys():
-        raise ReportError(f"{path} has neither arms nor cells nor images: it is no record.")
+    if not {"arms", "cells", "images", "accuracies"} & record.keys():
+        raise ReportError(f"{path} has no arms, cells, images or accuracies: it is no record.")
     return record
 
 

@@ -181,6 +181,23 @@ def scaling_tables(record: Record) -> str:
     return "\n\n".join(parts)
 
 
+def learning_table(record: Record) -> str:
+    """Returns test accuracies by seed, and the differences from what has fit's bits."""
+    accuracies = record["accuracies"]
+    rows = []
+    for name, values in accuracies.items():
+        found = record["differences"].get(name)
+        difference, verdict = "-", "-"
+        if found is not None:
+            low, high = 100 * found["low"], 100 * found["high"]
+            difference = f"{100 * found['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
+            verdict = "within noise" if found["is_within_noise"] else "different"
+        shown = ", ".join(f"{100 * value:.2f}" for value in values)
+        rows.append([name, shown, f"{100 * sum(values) / len(values):.2f}", difference, verdict])
+    header = ["numerics", "test accuracy by seed, %", "mean", "difference (95 %)", "verdict"]
+    return f"After {record['epochs']} epochs:\n\n{table(header, rows)}"
+
+
 def _quartiles(size: Mapping[str, Any]) -> str:
     return f"{number(size['quartile_1'], 4)} to {number(size['quartile_3'], 4)}"
 
