@@ -18,9 +18,9 @@ from engine.strategy import make_strategy
 from engine.timing import Samples, Timing, format_line, part
 from engine.writers import MemoryWriter, MultiWriter
 
-NUM_STEPS, STEPS_PER_EXECUTION, BATCH_SIZE = 20, 2, 8
+NUM_STEPS, STEPS_PER_EXECUTION, BATCH_SIZE = 16, 2, 8
 # A step, or an execution: long beside the moments for which a busy machine takes a thread away.
-PLANTED_SECS = 0.03
+PLANTED_SECS = 0.05
 
 
 class Clock:
@@ -67,9 +67,8 @@ def make_state(strategy=None):
 
 def measured_fit(dataset, *, strategy=None, **arguments):
     """Returns what was found, and the wall time as the caller sees it."""
-    config = TrainConfig(
-        **{"epochs": 2, "steps_per_execution": STEPS_PER_EXECUTION} | arguments.pop("config", {})
-    )
+    fields = {"epochs": 2, "steps_per_execution": STEPS_PER_EXECUTION}
+    config = TrainConfig(**fields | arguments.pop("config", {}))
     state = make_state(strategy)
     began = time.perf_counter()
     history = fit(state, dataset, config, **arguments)
@@ -215,7 +214,6 @@ def test_a_slow_hook_is_named():
     assert largest_beside_compute(timing) == "hooks/SlowHook"
     num_calls = 2 * NUM_STEPS / STEPS_PER_EXECUTION
     assert secs_of(timing, "hooks/SlowHook") > 0.95 * num_calls * PLANTED_SECS
-    assert secs_of(timing, "data") < secs_of(timing, "hooks/SlowHook") / 2
 
 
 def test_a_slow_writer_is_named():
@@ -226,7 +224,7 @@ def test_a_slow_writer_is_named():
     assert secs_of(timing, "hooks/WriteMetrics") < secs_of(timing, "writers/SlowWriter") / 2
 
 
-@pytest.mark.parametrize("size", [1, 20])
+@pytest.mark.parametrize("size", [1, NUM_STEPS])
 def test_a_slow_data_set_is_named(size):
     timing, wall_secs = measured_fit(
         make_slow(make_dataset()), config={"steps_per_execution": size}
@@ -245,23 +243,7 @@ def test_a_slow_data_set_is_named_under_a_strategy():
     assert largest_beside_compute(timing) == "data"
 
 
-def test_a_slow_step_is_compute_and_no_wait():
-    def slow_step(state, batch):
-        def sleep():
-            time.sleep(PLANTED_SECS)
-            return np.float32(0)
-
-        return {"slept": tf.ensure_shape(tf.numpy_function(sleep, [], tf.float32), [])}
-
-    timing, wall_secs = measured_fit(
-        make_dataset(), train_step=slow_step, config={"steps_per_execution": 20}
-    )
-    assert_sums_to(timing, wall_secs)
-    assert secs_of(timing, "compute") > 0.9 * 2 * NUM_STEPS * PLANTED_SECS
-    assert secs_of(timing, "data") < secs_of(timing, "compute") / 2
-
-
-def test_a_step_that_writes_nothing_is_compute_too():
+def test_a_slow_step_is_compute_though_it_writes_nothing():
     def multiplying_step(state, batch):
         square = tf.random.stateless_uniform((1500, 1500), (1, 2)) + batch[0][0, 0]
         return {"sum": tf.reduce_sum(square @ square @ square)}
