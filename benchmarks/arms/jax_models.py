@@ -1,0 +1,136 @@
+"""The models in JAX: functions of the weights, which are a list in Keras's order and layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from benchmarks.workloads import Task
+
+# The transformer's, as in `benchmarks.keras_models`.
+_LAYER_NORM_EPSILON = 1e-5
+_WEIGHTS_PER_BLOCK = 16
+_CONV_DROPOUT, _DENSE_DROPOUT = 0.25, 0.5
+
+_DTYPES = {"float32": jnp.float32, "mixed_bfloat16": jnp.bfloat16}
+
+# (weights and images or tokens in the compute dtype, key of the step) -> values before the head
+Body = Callable[[Sequence[jax.Array], jax.Array, jax.Array], jax.Array]
+# (float32 weights, images in [0, 1] or tokens, key of the step) -> float32 logits
+Forward = Callable[[Sequence[jax.Array], jax.Array, jax.Array], jax.Array]
+
+
+def dense(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
+    """A hidden layer."""
+    kernel, bias = weights
+    return jax.nn.relu(x.reshape(x.shape[0], -1) @ kernel + bias)
+
+
+def cnn(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
+    """The tutorial's convolutional net."""
+    kernel1, bias1, kernel2, bias2, kernel, bias = weights
+    x = jax.nn.relu(_conv(x, kernel1) + bias1)
+    x = jax.nn.relu(_conv(x, kernel2) + bias2)
+    size, height, width, channels = x.shape
+    x = x.reshape(size, height // 2, 2, width // 2, 2, channels).max((2, 4))
+    conv_key, dense_key = jax.random.split(key)
+    x = _dropout(x.reshape(size, -1), _CONV_DROPOUT, conv_key)
+    return _dropout(jax.nn.relu(x @ kernel + bias), _DENSE_DROPOUT, dense_key)
+
+
+def lstm(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
+    """A recurrent layer over the rows of an image; what the input gives is one product."""
+    kernel, recurrent, bias = weights
+    size, num_rows, *_ = x.shape
+    rows = x.reshape(size, num_rows, -1).swapaxes(0, 1)
+
+    def step(
+        state: tuple[jax.Array, jax.Array], of_row: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        hidden, cell = state
+        gates = jnp.split(of_row + hidden @ recurrent, 4, axis=1)
+        inside, forget, candidate, outside = gates
+        cell = jax.nn.sigmoid(forget) * cell + jax.nn.sigmoid(inside) * jnp.tanh(candidate)
+        return (jax.nn.sigmoid(outside) * jnp.tanh(cell), cell), None
+
+    zeros = jnp.zeros((size, recurrent.shape[0]), x.dtype)
+    (hidden, _), _ = lax.scan(step, (zeros, zeros), rows @ kernel + bias)
+    return hidden
+
+
+def transformer(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
+    """Pre-norm blocks over embedded tokens, and the mean over positions."""
+    tokens, positions, *rest, gamma, beta = weights
+    x = tokens[x] + positions
+    for start in range(0, len(rest), _WEIGHTS_PER_BLOCK):
+        x = _block(rest[start : start + _WEIGHTS_PER_BLOCK], x)
+    return _layer_norm(x, gamma, beta).mean(1)
+
+
+def _block(weights: Sequence[jax.Array], x: jax.Array) -> jax.Array:
+    gamma1, beta1, *attention, gamma2, beta2, kernel1, bias1, kernel2, bias2 = weights
+    x = x + _attention(attention, _layer_norm(x, gamma1, beta1))
+    hidden = _layer_norm(x, gamma2, beta2) @ kernel1 + bias1
+    return x + jax.nn.gelu(hidden, approximate=False) @ kernel2 + bias2
+
+
+def _attention(weights: Sequence[jax.Array], x: jax.Array) -> jax.Array:
+    *inputs, kernel, bias = weights
+    query, key, value = (
+        jnp.einsum("btw,whd->bthd", x, inputs[i]) + inputs[i + 1] for i in (0, 2, 4)
+    )
+    x = jax.nn.dot_product_attention(query, key, value)
+    return jnp.einsum("bthd,hdw->btw", x, kernel) + bias
+
+
+def _layer_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:
+    # Mean and variance in float32, as Keras has them.
+    values = x.astype(jnp.float32)
+    mean, variance = values.mean(-1, keepdims=True), values.var(-1, keepdims=True)
+    normal = (values - mean) * lax.rsqrt(variance + _LAYER_NORM_EPSILON)
+    return normal.astype(x.dtype) * gamma + beta
+
+
+def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns a convolution without padding, as one product.
+
+    XLA's own convolutions take twice as long on a CPU, and sixty times as long inside a loop.
+    """
+    height, width, channels, filters = kernel.shape
+    _, rows, columns, _ = x.shape
+    rows, columns = rows - height + 1, columns - width + 1
+    shifted = [x[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)]
+    patches = jnp.concatenate(shifted, axis=-1)
+    return patches @ kernel.reshape(height * width * channels, filters)
+
+
+def _dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+    is_kept = jax.random.bernoulli(key, 1 - rate, x.shape)
+    return jnp.where(is_kept, x / (1 - rate), 0)
+
+
+BODIES: dict[str, Body] = {"dense": dense, "cnn": cnn, "lstm": lstm, "transformer": transformer}
+
+
+def make_forward(task: Task) -> Forward:
+    """Returns the workload's model: a body in the task's precision and a head in float32.
+
+    Raises:
+      NotImplementedError: If these arms know no such model, precision or device.
+    """
+    name = task.workload.model
+    if task.device != "cpu" or task.precision not in _DTYPES or name not in BODIES:
+        raise NotImplementedError(f"no JAX model {name!r} on {task.device} in {task.precision}")
+    body, dtype = BODIES[name], _DTYPES[task.precision]
+
+    def forward(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
+        *body_weights, kernel, bias = weights
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            x = x.astype(dtype)
+        hidden = body([weight.astype(dtype) for weight in body_weights], x, key)
+        return hidden.astype(jnp.float32) @ kernel + bias
+
+    return forward

@@ -1,0 +1,55 @@
+"""A training loop in JAX with a whole epoch in one compiled call."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.arms import jax_training
+from benchmarks.workloads import Task
+
+
+class Arm:
+    """See `benchmarks.arms.ArmProtocol`."""
+
+    claims_bits = False
+
+    def __init__(self, task: Task) -> None:
+        """Loads data and weights; the first run compiles."""
+        self._steps_per_epoch = task.workload.steps_per_epoch
+        self._train = jax.jit(_make_epoch(task), donate_argnums=0)
+        self._examples = jax_training.load_examples(task)
+        self._state = jax_training.make_state(task)
+        self.settings = jax_training.SETTINGS | {"compiled": "lax.scan of an epoch, donated state"}
+
+    @property
+    def num_right(self) -> int:
+        """The right answers of the last run."""
+        return int(self._state.num_right)
+
+    def run(self, num_epochs: int) -> float:
+        """Trains epoch by epoch."""
+        state = self._state.reset()
+        for _ in range(num_epochs):
+            state = self._train(state, self._examples)
+        self._state = state
+        return float(state.loss) / (num_epochs * self._steps_per_epoch)
+
+    def weights(self) -> list[npt.NDArray[np.generic]]:
+        """Returns the model's weights."""
+        return [np.array(weight) for weight in self._state.weights]
+
+
+def _make_epoch(task: Task) -> jax_training.Step:
+    step = jax_training.make_step(task)
+
+    def train(state: jax_training.State, examples: jax_training.Examples) -> jax_training.State:
+        state, _ = jax.lax.scan(
+            lambda state, _: (step(state, examples), None),
+            state,
+            length=task.workload.steps_per_epoch,
+        )
+        return state
+
+    return train

@@ -1,0 +1,41 @@
+"""A training loop in JAX with one compiled call a step."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.arms import jax_training
+from benchmarks.workloads import Task
+
+
+class Arm:
+    """See `benchmarks.arms.ArmProtocol`."""
+
+    claims_bits = False
+
+    def __init__(self, task: Task) -> None:
+        """Loads data and weights; the first run compiles."""
+        self._steps_per_epoch = task.workload.steps_per_epoch
+        self._step = jax.jit(jax_training.make_step(task), donate_argnums=0)
+        self._examples = jax_training.load_examples(task)
+        self._state = jax_training.make_state(task)
+        self.settings = jax_training.SETTINGS | {"compiled": "a step a call, donated state"}
+
+    @property
+    def num_right(self) -> int:
+        """The right answers of the last run."""
+        return int(self._state.num_right)
+
+    def run(self, num_epochs: int) -> float:
+        """Trains batch by batch."""
+        state, num_steps = self._state.reset(), num_epochs * self._steps_per_epoch
+        for _ in range(num_steps):
+            state = self._step(state, self._examples)
+        self._state = state
+        return float(state.loss) / num_steps
+
+    def weights(self) -> list[npt.NDArray[np.generic]]:
+        """Returns the model's weights."""
+        return [np.array(weight) for weight in self._state.weights]

@@ -1,0 +1,157 @@
+"""What the JAX arms share: data on the device, the step with loss, metrics and optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks import weights as weights_lib
+from benchmarks.arms import jax_models
+from benchmarks.workloads import Task, Workload
+
+_RHO, _BETA_1, _BETA_2, _EPSILON = 0.9, 0.9, 0.999, 1e-7
+
+SETTINGS: dict[str, Any] = {
+    "convolution": "patches and one product: lax.conv is slower on a CPU",
+    "data": "bytes on the device, gathered by index in the step",
+    "rmsprop": "optax.rmsprop(eps_in_sqrt=True), which is Keras's formula",
+    "adam": "Keras's formula by hand: optax adds epsilon after the bias correction",
+    "random": "unsafe_rbg",
+}
+
+
+class Examples(NamedTuple):
+    """All examples on the device, and the order in which an epoch takes them."""
+
+    x: jax.Array
+    y: jax.Array
+    order: jax.Array
+
+
+class State(NamedTuple):
+    """What a step changes.
+
+    Attributes:
+      weights: In Keras's order.
+      slots: The optimizer's.
+      num_steps: Steps so far.
+      loss: Sum since the last reset.
+      num_right: Right answers since the last reset.
+    """
+
+    weights: list[jax.Array]
+    slots: Any
+    num_steps: jax.Array
+    loss: jax.Array
+    num_right: jax.Array
+
+    def reset(self) -> State:
+        """Returns the state with metrics of zero."""
+        return self._replace(loss=jnp.zeros(()), num_right=jnp.zeros((), jnp.int32))
+
+
+Step = Callable[[State, Examples], State]
+
+
+def load_examples(task: Task) -> Examples:
+    """Returns the task's examples on the device."""
+    arrays = (np.load(task.directory / f"{name}.npy") for name in ("x_train", "y_train", "order"))
+    x, y, order = arrays
+    order = order.reshape(-1, task.workload.global_batch_size)
+    return Examples(jnp.asarray(x), jnp.asarray(y, jnp.int32), jnp.asarray(order, jnp.int32))
+
+
+def make_state(task: Task) -> State:
+    """Returns the state before the first step."""
+    initial = weights_lib.load(task.directory / "initial.npz")
+    weights = [jnp.asarray(weight) for weight in initial]
+    slots = make_optimizer(task.workload).init(weights)
+    zero = jnp.zeros((), jnp.int32)
+    return State(weights, slots, zero, jnp.zeros(()), jnp.copy(zero))
+
+
+def make_step(task: Task) -> Step:
+    """Returns a function that trains on the next batch; it is not compiled yet.
+
+    Raises:
+      NotImplementedError: If these arms do not know the model, precision or device.
+    """
+    workload, forward = task.workload, jax_models.make_forward(task)
+    optimizer = make_optimizer(workload)
+    # The default generator takes longer than the dropout that wants its numbers.
+    key = jax.random.key(task.seed, impl="unsafe_rbg")
+
+    def compute_loss(
+        weights: list[jax.Array], x: jax.Array, labels: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        logits = forward(weights, x, key)
+        return mean_loss(workload, logits, labels), (logits.argmax(1) == labels).sum()
+
+    def step(state: State, examples: Examples) -> State:
+        rows = examples.order[state.num_steps % workload.steps_per_epoch]
+        x, labels = examples.x[rows], examples.y[rows]
+        if x.dtype == jnp.uint8:
+            x = x.astype(jnp.float32) / 255
+        step_key = jax.random.fold_in(key, state.num_steps)
+        compute_gradients = jax.value_and_grad(compute_loss, has_aux=True)
+        (loss, num_right), gradients = compute_gradients(state.weights, x, labels, step_key)
+        updates, slots = optimizer.update(gradients, state.slots)
+        return State(
+            weights=optax.apply_updates(state.weights, updates),
+            slots=slots,
+            num_steps=state.num_steps + 1,
+            loss=state.loss + loss,
+            num_right=state.num_right + num_right,
+        )
+
+    return step
+
+
+def mean_loss(workload: Workload, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns the loss of a batch."""
+    if workload.loss == "categorical_crossentropy":
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    # Of the logits: see Workload.loss.
+    targets = jax.nn.one_hot(labels, workload.num_classes)
+    return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
+
+
+def make_optimizer(workload: Workload) -> optax.GradientTransformation:
+    """Returns the workload's optimizer with Keras's formula."""
+    rate = workload.learning_rate
+    if workload.optimizer == "rmsprop":
+        return optax.rmsprop(rate, decay=_RHO, eps=_EPSILON, eps_in_sqrt=True)
+    return optax.chain(_scale_by_keras_adam(), optax.scale(-rate))
+
+
+class AdamSlots(NamedTuple):
+    """Adam's means of gradients and of their squares, and the updates so far."""
+
+    num_updates: jax.Array
+    means: Sequence[jax.Array]
+    mean_squares: Sequence[jax.Array]
+
+
+def _scale_by_keras_adam() -> optax.GradientTransformation:
+    def init(weights: optax.Params) -> AdamSlots:
+        zeros = jax.tree.map(jnp.zeros_like, weights)
+        return AdamSlots(jnp.zeros(()), zeros, jax.tree.map(jnp.copy, zeros))
+
+    def update(
+        gradients: optax.Updates, slots: AdamSlots, weights: optax.Params | None = None
+    ) -> tuple[optax.Updates, AdamSlots]:
+        means = optax.tree.update_moment(gradients, slots.means, _BETA_1, 1)
+        squares = optax.tree.update_moment(gradients, slots.mean_squares, _BETA_2, 2)
+        num = slots.num_updates + 1
+        scale = jnp.sqrt(1 - _BETA_2**num) / (1 - _BETA_1**num)
+        updates = jax.tree.map(
+            lambda mean, square: scale * mean / (jnp.sqrt(square) + _EPSILON), means, squares
+        )
+        return updates, AdamSlots(num, means, squares)
+
+    return optax.GradientTransformation(init, update)

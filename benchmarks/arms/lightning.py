@@ -1,0 +1,70 @@
+"""PyTorch Lightning's Trainer without all that it can leave out."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import lightning
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.arms import torch_training
+from benchmarks.workloads import Task
+
+
+class Module(lightning.LightningModule):
+    """A net, its loss and its optimizer, as Lightning wants them."""
+
+    def __init__(self, task: Task) -> None:
+        """Builds the net."""
+        super().__init__()
+        self.net = torch_training.make_net(task)
+        self.sums = torch_training.Metrics()
+        self._workload = task.workload
+        # One for all runs: Lightning asks anew at each fit, and its slots are to go on.
+        self._optimizer = torch_training.make_optimizer(task, self.net)
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Returns the loss of a batch."""
+        x, y = batch
+        logits = self.net(x)
+        loss = torch_training.mean_loss(self._workload, logits, y)
+        self.sums.add(loss, logits, y)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Returns the optimizer."""
+        return self._optimizer
+
+
+class Arm:
+    """See `benchmarks.arms.ArmProtocol`."""
+
+    claims_bits = False
+
+    def __init__(self, task: Task) -> None:
+        """Builds the module and loads the data."""
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        # About workers of data loaders, which data in memory does not need.
+        warnings.filterwarnings("ignore", module="lightning")
+        self._module = Module(task)
+        self._batches = torch_training.Batches(task)
+        self.metrics = self._module.sums
+        self.settings = torch_training.settings() | {
+            "trainer": "barebones: no logger, checkpoints, progress bar, summary",
+            "data": "an iterable of batches, index_select a batch, without a DataLoader",
+            "metrics": "sums in training_step: self.log costs more",
+        }
+
+    def run(self, num_epochs: int) -> float:
+        """Calls `Trainer.fit` once."""
+        self.metrics.reset()
+        trainer = lightning.Trainer(accelerator="cpu", barebones=True, max_epochs=num_epochs)
+        trainer.fit(self._module, self._batches)
+        return float(self.metrics.loss) / (num_epochs * len(self._batches))
+
+    def weights(self) -> list[npt.NDArray[np.generic]]:
+        """Returns the model's weights."""
+        return torch_training.keras_weights(self._module.net)
