@@ -16,6 +16,9 @@ settings := setup.cfg pyproject.toml
 has_venv := $(venv)/.made
 has_train := $(venv)/.has-train
 has_dev := $(venv)/.has-dev
+peers_venv := .venv-peers
+peers_python := $(peers_venv)/bin/python
+has_peers := $(peers_venv)/.has-peers
 
 # A command may be there and not run, as with pyenv's shims: each candidate is tried.
 is_supported := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -28,11 +31,19 @@ define install
 		| { grep --line-buffered -E '^ *(Collecting|Downloading .*MB|Installing)' | cut -c 1-100 || true; }
 endef
 
-.PHONY: help setup train test lint format parity bench clean
+# Not `pip install .[peers]`: that brings TensorFlow.
+list_peers := import configparser; \
+	config = configparser.RawConfigParser(); \
+	config.read("setup.cfg"); \
+	needed = config["options"]["install_requires"].split("\n"); \
+	print(config["options.extras_require"]["peers"]); \
+	print(*[line for line in needed if line.startswith(("keras", "numpy"))], sep="\n")
+
+.PHONY: help setup train test test-peers lint format parity bench bench-peers clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1|/' \
-		| while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1|/' \
+		| while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 setup: $(has_train) ## make the environment in .venv, alone
 	@echo "The environment is ready: $(python)"
@@ -59,9 +70,17 @@ bench: $(has_train) ## speed against fit and peers, in 25 minutes; flags in ARGS
 	@$(python) -m benchmarks.throughput --workload tiny dense cnn --max_secs 300 --record $(ARGS)
 	@$(python) -m benchmarks.report
 
-clean: ## remove caches and build outputs; .venv and runs/ stay
+bench-peers: $(has_train) $(has_peers) ## the same with PyTorch, Lightning, JAX; flags in ARGS="..."
+	@$(python) -m benchmarks.throughput --workload tiny dense cnn --record \
+		--peers_python $(peers_python) $(ARGS)
+	@$(python) -m benchmarks.report
+
+test-peers: $(has_peers) ## the tests of the other frameworks' arms, without TensorFlow
+	@$(peers_python) -m pytest --noconftest tests/benchmarks/test_peers.py $(PYTEST_ARGS)
+
+clean: ## remove caches and build outputs; .venv, .venv-peers and runs/ stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
-	find . -name __pycache__ -not -path './$(venv)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(venv)/*' -not -path './$(peers_venv)/*' -prune -exec rm -rf {} +
 
 # Made again from nothing only if pip does not run: an interrupted `venv` leaves such a folder.
 $(has_venv):
@@ -88,5 +107,15 @@ $(has_train): $(has_venv) $(settings)
 $(has_dev): $(has_venv) $(settings)
 	$(call install,dev)
 	@touch $(has_train) $@
+
+# PyPI's PyTorch for Linux brings CUDA; for a smaller one, PIP_EXTRA_INDEX_URL names PyTorch's own
+# index of builds for the CPU.
+$(has_peers): $(has_venv) $(settings)
+	@echo "Installing the peers into $(peers_venv) (PyTorch is large: some minutes) ..."
+	@$(peers_python) -m pip --version > /dev/null 2>&1 || $(python) -m venv --clear $(peers_venv)
+	@$(peers_python) -c '$(list_peers)' \
+		| $(peers_python) -m pip install --disable-pip-version-check --requirement /dev/stdin \
+		| { grep --line-buffered -E '^ *(Collecting|Downloading .*MB|Installing)' | cut -c 1-100 || true; }
+	@touch $@
 
 comma := ,
