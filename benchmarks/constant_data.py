@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -23,9 +24,11 @@ class ConstantBatches:
     def seek(self, epoch: int, step: int = 0) -> None:
         """Stays where it is."""
 
-    def get(self, offset: tf.Tensor) -> Any:
-        """Returns the batch; graph mode."""
-        return tf.nest.map_structure(lambda variable: variable.read_value(), self._batch)
+    def reader(self) -> Callable[[tf.Tensor], Any]:
+        """Returns offset -> the batch."""
+        return lambda offset: tf.nest.map_structure(
+            lambda variable: variable.read_value(), self._batch
+        )
 
     def advance(self, num_steps: tf.Tensor) -> None:
         """Stays where it is."""

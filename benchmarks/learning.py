@@ -30,7 +30,7 @@ import data
 import engine
 from data import pipeline
 from engine import runtime
-from engine.files import json_text
+from engine.files import json_text, make_directory
 from engine.run import describe_environment
 from models import registry
 from models.recipe import Recipe
@@ -157,6 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"benchmarks.learning: error: {error}", file=sys.stderr)
         return EXIT_USAGE
+    make_directory(arguments.results)
     name = f"{record['workload']}_{record['hardware']}_{record['date']}.json"
     (arguments.results / name).write_text(json_text(record, indent=1) + "\n", encoding="utf-8")
     for way, found in record["differences"].items():

@@ -154,14 +154,21 @@ class ResidentBatches:
         for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
 
-    def get(self, offset: tf.Tensor) -> Any:
-        """Returns the batch `offset` steps on, the epoch's last one at the most; graph mode."""
+    def reader(self) -> Callable[[tf.Tensor], Any]:
+        """Returns offset -> the batch so many steps on, the epoch's last one at the most.
+
+        Graph mode. Made before a loop, it reads the position once and not in each step.
+        """
         epoch, start, order = self._read()
-        step = tf.minimum(start + tf.cast(offset, tf.int64), self.num_batches - 1)
-        batch = self._make_batch(step, (epoch, order))
-        return tf.nest.map_structure(
-            lambda value, spec: tf.ensure_shape(value, spec.shape), batch, self.element_spec
-        )
+
+        def get(offset: tf.Tensor) -> Any:
+            step = tf.minimum(start + tf.cast(offset, tf.int64), self.num_batches - 1)
+            batch = self._make_batch(step, (epoch, order))
+            return tf.nest.map_structure(
+                lambda value, spec: tf.ensure_shape(value, spec.shape), batch, self.element_spec
+            )
+
+        return get
 
     @property
     def step(self) -> tf.Tensor:

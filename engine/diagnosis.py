@@ -225,9 +225,9 @@ class _OneBatch:
     def seek(self, epoch: int, step: int = 0) -> None:
         """Does nothing."""
 
-    def get(self, offset: tf.Tensor) -> Batch:
-        """Returns the batch."""
-        return self._batch
+    def reader(self) -> Callable[[tf.Tensor], Batch]:
+        """Returns offset -> the batch."""
+        return lambda offset: self._batch
 
     def advance(self, num_steps: tf.Tensor) -> None:
         """Does nothing."""

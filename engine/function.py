@@ -147,7 +147,7 @@ class StepFunction:
     def _choose_loop(self, iterator: Any) -> Callable[..., tuple[tf.Tensor, Logs, tf.Tensor]]:
         if not hasattr(iterator, "advance"):
             return _loop
-        if self._jit_compile == "loop" and iterator.stacks is not None:
+        if self._jit_compile == "loop" and getattr(iterator, "stacks", None) is not None:
             return loop_compiled
         return _loop_over_resident
 
@@ -279,15 +279,16 @@ def _loop_over_resident(
     one_step: Callable[[Batch], Logs], batches: Any, num_steps: tf.Tensor, logs: Logs
 ) -> tuple[tf.Tensor, Logs, tf.Tensor]:
     """Does what `_loop` does, over batches that the graph makes itself and that do not end."""
+    get = batches.reader()
 
     def body(step: tf.Tensor, batch: Batch, logs: Logs) -> tuple[tf.Tensor, Batch, Logs]:
         with tf.name_scope(NEXT_SCOPE):
-            following = batches.get(step + 1)  # does not depend on this step: made meanwhile
+            following = get(step + 1)  # does not depend on this step: made meanwhile
         return step + 1, following, one_step(batch)
 
     shapes = tf.nest.map_structure(lambda spec: spec.shape, batches.element_spec)
     with tf.name_scope(NEXT_SCOPE):
-        first = batches.get(tf.constant(0))
+        first = get(tf.constant(0))
     _, _, logs = tf.while_loop(
         lambda step, batch, logs: step < num_steps,
         body,

@@ -402,7 +402,7 @@ def test_resident_batches_are_those_of_the_data_set_in_all_bits(order):
 
     @tf.function
     def batch_at(offset):
-        return dataset.resident.get(offset)
+        return dataset.resident.reader()(offset)
 
     for start in (0, 3):
         dataset.resident.seek(1, start)
