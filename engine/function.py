@@ -8,12 +8,11 @@ from typing import Any
 import tensorflow as tf
 
 from engine import fused
-from engine.compiled_loop import loop_compiled
 from engine.config import ConfigError, TrainConfig
+from engine.loops import loop_compiled, loop_over_iterator, loop_over_resident
 from engine.state import Batch, Logs, TrainState
 from engine.step import predict_step as default_predict_step
-from engine.timing import last_call, stamp
-from engine.trace import NEXT_SCOPE
+from engine.timing import stamp
 from engine.traces import Signature, Trace, check_count, explain, signature_of
 
 StepFn = Callable[[TrainState, Batch], Logs | None]
@@ -146,10 +145,10 @@ class StepFunction:
 
     def _choose_loop(self, iterator: Any) -> Callable[..., tuple[tf.Tensor, Logs, tf.Tensor]]:
         if not hasattr(iterator, "advance"):
-            return _loop
+            return loop_over_iterator
         if self._jit_compile == "loop" and getattr(iterator, "stacks", None) is not None:
             return loop_compiled
-        return _loop_over_resident
+        return loop_over_resident
 
     def _mean_over_replicas(self, value: Any) -> tf.Tensor:
         values = self._strategy.experimental_local_results(value)
@@ -230,73 +229,6 @@ def make_predict_function(
         compiled.get_concrete_function(element_spec)
     function: Callable[[Batch], Any] = compiled
     return function
-
-
-def _loop(
-    one_step: Callable[[Batch], Logs], iterator: Any, num_steps: tf.Tensor, logs: Logs
-) -> tuple[tf.Tensor, Logs, tf.Tensor]:
-    """Runs `one_step` until `num_steps` are done or the data end.
-
-    Returns:
-      The number of steps, the last logs, and the seconds of waiting for batches, float64.
-    """
-    # With a GPU, the loop runs ahead of the device and does not see the end of a step; and a time
-    # that it carries would be copied back and forth. Then `waits` is empty.
-    is_timed = not tf.config.list_logical_devices("GPU")
-
-    def fetch() -> tuple[Any, list[tf.Tensor]]:
-        batch = iterator.get_next_as_optional()
-        return batch, [stamp(after=batch)] if is_timed else []
-
-    def cond(step: tf.Tensor, batch: Any, logs: Logs, waits: list[tf.Tensor]) -> tf.Tensor:
-        return tf.logical_and(step < num_steps, batch.has_value())
-
-    def body(
-        step: tf.Tensor, batch: Any, logs: Logs, waits: list[tf.Tensor]
-    ) -> tuple[tf.Tensor, Any, Logs, list[tf.Tensor]]:
-        logs = one_step(batch.get_value())
-        # What the step writes, and what it returns: nothing that the graph optimiser would prune.
-        done = [stamp(after=(last_call(), tf.nest.map_structure(tf.identity, logs)))]
-        done = done if is_timed else []
-        # The next batch does not depend on this step, so that the runtime fetches it meanwhile.
-        # None is taken beyond the last step: it would be lost.
-        more = step + 1 < num_steps
-        with tf.name_scope(NEXT_SCOPE):
-            batch, ready = tf.cond(more, fetch, lambda: (batch, [tf.zeros_like(d) for d in done]))
-        pairs = zip(waits, ready, done, strict=True)
-        return step + 1, batch, logs, [w + tf.maximum(r - d, 0.0) for w, r, d in pairs]
-
-    began = stamp()
-    with tf.control_dependencies([began]), tf.name_scope(NEXT_SCOPE):
-        first = iterator.get_next_as_optional()
-    wait_for_first = stamp(after=first) - began
-    waits = [tf.zeros([], tf.float64)] if is_timed else []
-    num_done, _, logs, waits = tf.while_loop(cond, body, (tf.constant(0), first, logs, waits))
-    return num_done, logs, tf.add_n([wait_for_first, *waits])
-
-
-def _loop_over_resident(
-    one_step: Callable[[Batch], Logs], batches: Any, num_steps: tf.Tensor, logs: Logs
-) -> tuple[tf.Tensor, Logs, tf.Tensor]:
-    """Does what `_loop` does, over batches that the graph makes itself and that do not end."""
-    get = batches.reader()
-
-    def body(step: tf.Tensor, batch: Batch, logs: Logs) -> tuple[tf.Tensor, Batch, Logs]:
-        with tf.name_scope(NEXT_SCOPE):
-            following = get(step + 1)  # does not depend on this step: made meanwhile
-        return step + 1, following, one_step(batch)
-
-    shapes = tf.nest.map_structure(lambda spec: spec.shape, batches.element_spec)
-    with tf.name_scope(NEXT_SCOPE):
-        first = get(tf.constant(0))
-    _, _, logs = tf.while_loop(
-        lambda step, batch, logs: step < num_steps,
-        body,
-        (tf.constant(0), first, logs),
-        shape_invariants=(tf.TensorShape([]), shapes, {name: tf.TensorShape([]) for name in logs}),
-    )
-    batches.advance(num_steps)
-    return num_steps, logs, tf.zeros([], tf.float64)
 
 
 def _resolve_jit_compile(

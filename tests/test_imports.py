@@ -35,7 +35,7 @@ LAYERS = (
     {"profile_plot"},
     {"plots"},
     {"step", "writers", "strategy", "runtime", "run", "flags", "traces"},
-    {"compiled_loop"},
+    {"loops"},
     {"state"},
     {"gradients", "fused", "profile_summary"},
     {"config", "files", "comparison", "trace", "timing", "memory"},
