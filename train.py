@@ -50,13 +50,13 @@ import engine
 from data import pipeline
 from engine import diagnosis as diagnosis_lib
 from engine import report
+from engine import tune as tune_lib
 from engine.config import parse_profile
 from engine.files import json_text
 from engine.flags import make_config, read_choices
 from engine.hooks import DIVERGENCE, INTERRUPTED
 from engine.run import Log, RunFolder
 from engine.state import Progress
-from engine.tune import tune as tune_engine
 from engine.tuning import apply_choice
 from models import registry
 from models.recipe import Recipe
@@ -265,7 +265,7 @@ def compare(run: Run, folder: RunFolder, log: Log) -> None:
 
 def tune(run: Run, folder: RunFolder, log: Log) -> None:
     """Measures what is fastest here, and keeps the choice for later runs."""
-    tuning = tune_engine(
+    tuning = tune_lib.tune(
         lambda config: run.make_state(),
         lambda config: run.make_dataset(training=True, prefetch=config.prefetch),
         run.config,

@@ -17,6 +17,7 @@ import pytest
 
 import engine
 import train
+from engine.tuning import Tuning
 
 ROOT = Path(train.__file__).parent
 SMALL = ["--model", "dense", "--dataset", "synthetic"]
@@ -115,6 +116,49 @@ def test_diagnosis_of_the_input_trains_and_saves_nothing(tmp_path, monkeypatch, 
     before = contents(trained)
     assert train.main(resume) == 2
     assert contents(trained) == before
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache of choices that no run of this machine's user sees."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_tune_keeps_a_choice_that_later_runs_take(tmp_path, monkeypatch, capsys, trained):
+    def choose(make_state, make_dataset, config, *, script):
+        assert script.name == "train.py"
+        state = make_state(config)
+        state.build(make_dataset(config).element_spec)
+        return Tuning(exact={"steps_per_execution": 2}, fast={"jit_compile": "loop"})
+
+    monkeypatch.setattr("engine.tune.tune", choose)
+    assert train.main([*QUICK, "--tune", "--run_dir", str(tmp_path / "tune")]) == 0
+    assert read(tmp_path / "tune")["tuning"]["exact"] == {"steps_per_execution": 2}
+    assert not (tmp_path / "tune" / "checkpoints").exists()
+
+    capsys.readouterr()
+    assert train.main([*QUICK, "--run_dir", str(tmp_path / "exact")]) == 0
+    assert "tuned" in capsys.readouterr().out
+    config = json.loads((tmp_path / "exact" / "config.json").read_text())
+    assert (config["steps_per_execution"], config["jit_compile"]) == (2, "auto")
+    assert read(tmp_path / "exact")["weights_sha256"] == read(trained)["weights_sha256"]
+
+    fast = [*QUICK, "--numerics", "fast", "--run_dir", str(tmp_path / "fast")]
+    assert train.main(fast) == 0
+    config = json.loads((tmp_path / "fast" / "config.json").read_text())
+    assert (config["steps_per_execution"], config["jit_compile"]) == ("auto", "loop")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_cache")
+def test_tune_measures_and_prints_a_table(tmp_path, capsys):
+    assert train.main([*SMALL, "--tune", "--run_dir", str(tmp_path / "tune")]) == 0
+    table = capsys.readouterr().out
+    for trial in ("steps_per_execution=32", "input=streamed", "jit_compile=loop"):
+        assert trial in table
+    assert "inter_op_threads=1" in table
+    assert "its process failed" not in table
 
 
 def test_log_has_banner_epoch_and_result(trained):
