@@ -39,10 +39,9 @@ EXACT: tuple[tuple[Changes, ...], ...] = (
     ({"input": "streamed"}, {"input": "streamed", "prefetch": 16}),
 )
 XLA: tuple[Changes, ...] = (
-    {},
-    {"jit_compile": "parts"},
-    {"jit_compile": True},
     {"jit_compile": "loop"},
+    {"jit_compile": True},
+    {"jit_compile": "parts"},
 )
 EXACT_THREADS: Changes = {"inter_op_threads": 1}
 # The threads within an operation decide how its sums are split.
@@ -84,9 +83,11 @@ def tune(
     for group in EXACT:
         result.exact |= bench.try_group(result, result.exact, group)
     fast = {**result.exact, "numerics": "fast"}
-    fast |= bench.try_group(result, fast, XLA, over=result.exact)
+    plain: tuple[Changes, ...] = ({},)
     if config.precision == "float32" and runtime.has_fast_bfloat16():
-        fast |= bench.try_group(result, fast, ({"precision": "mixed_bfloat16"},))
+        plain += ({"precision": "mixed_bfloat16"},)
+    fast |= bench.try_group(result, fast, plain, over=result.exact)
+    fast |= bench.try_group(result, fast, XLA)
     if script is not None:
         threads = bench.try_threads(result, script, result.exact, EXACT_THREADS)
         result.exact |= threads
@@ -127,9 +128,10 @@ class _Bench:
         if not result.measurements:
             result.measurements.append(_measurement({}, {}, 1.0, 1 / reference.speed))
         for rival, changes in rivals:
-            gain = statistics.median(speed_ratios(rival, reference, NUM_ROUNDS))
+            ratios = speed_ratios(rival, reference, NUM_ROUNDS)
             secs = 1 / statistics.median(rival.speeds[-NUM_ROUNDS:])
-            found.append(_measurement(best, changes, gain, secs))
+            one = _measurement(best, changes, statistics.median(ratios), secs)
+            found.append(dataclasses.replace(one, is_sure=sum(r <= 1 for r in ratios) <= 1))
         result.measurements += found
         return {name: value for name, value in best_of(found).items() if name != "numerics"}
 

@@ -34,7 +34,8 @@ class Measurement:
 
     Attributes:
       changes: Fields and values, against what the trial is compared with.
-      gain: Speed over that, from the same minutes; None if it was not measured.
+      gain: Speed over that, the median over rounds; None if it was not measured.
+      is_sure: Whether it was faster in all rounds but one at the most.
       usecs_per_step: Median.
       changes_bits: Whether the weights differ from those of fit with its defaults.
       note: Why it was not measured, or cut short.
@@ -45,6 +46,7 @@ class Measurement:
     usecs_per_step: float | None
     changes_bits: bool
     note: str = ""
+    is_sure: bool = True
 
 
 @dataclasses.dataclass
@@ -118,7 +120,7 @@ def apply_choice(config: TrainConfig, chosen: Collection[str]) -> tuple[TrainCon
 
 def best_of(measurements: Sequence[Measurement]) -> dict[str, Any]:
     """Returns the changes that gain the most; none if none gains more than noise."""
-    measured = [one for one in measurements if one.gain is not None]
+    measured = [one for one in measurements if one.gain is not None and one.is_sure]
     best = max(measured, key=lambda one: one.gain or 0.0, default=None)
     return best.changes if best is not None and (best.gain or 0.0) >= MIN_GAIN else {}
 

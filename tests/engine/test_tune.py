@@ -81,11 +81,12 @@ class TestChoice:
             tuning.apply_choice(CONFIG, chosen=())
 
     def test_gains_within_noise_are_not_chosen(self):
-        def measured(gain):
-            return Measurement({"prefetch": 1}, gain, 1.0, changes_bits=False)
+        def measured(gain, is_sure=True):
+            return Measurement({"prefetch": 1}, gain, 1.0, changes_bits=False, is_sure=is_sure)
 
         assert tuning.best_of([measured(1.02), measured(None)]) == {}
         assert tuning.best_of([measured(1.02), measured(1.2)]) == {"prefetch": 1}
+        assert tuning.best_of([measured(1.2, is_sure=False)]) == {}
         assert tuning.best_of([]) == {}
 
 
