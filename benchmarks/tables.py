@@ -12,6 +12,10 @@ NOTHING = "-"
 _STATUS = {"ok": "ok", "not_installed": "not installed", "not_implemented": "not implemented"}
 
 
+# Long lists in the settings of arms that measure before they race; the record has them.
+_TRIED = ("trials", "tried")
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Returns a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
@@ -84,9 +88,10 @@ def reasons(record: Record) -> str:
 
 
 def settings(record: Record) -> str:
-    """Returns a line for each arm that chose something for itself."""
+    """Returns a line for each arm that chose something for itself; what it tried is left out."""
     return "\n".join(
-        f"- `{name}`: " + ", ".join(f"{key}={_plain(v)}" for key, v in arm["settings"].items())
+        f"- `{name}`: "
+        + ", ".join(f"{k}={_plain(v)}" for k, v in arm["settings"].items() if k not in _TRIED)
         for name, arm in record["arms"].items()
         if arm.get("settings") and arm["status"] == "ok"
     )

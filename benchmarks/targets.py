@@ -173,7 +173,9 @@ def _ratio(
     """Returns the ratio and its interval, each None where it is not known."""
     if target.measure != "images_per_sec":
         arm, other = (arm.get(target.measure) for arm in arms)
-        return (arm / other if arm is not None and other else None), None
+        # A start is a difference of times: where runs vary more than it lasts, it is not known.
+        is_known = arm is not None and other is not None and min(arm, other) > 0
+        return (arm / other if is_known else None), None
     for ratio in record["ratios"]:
         if (ratio["arm"], ratio["over"]) == (target.arm, over):
             return ratio["median"], (ratio["low"], ratio["high"])
