@@ -61,7 +61,9 @@ def make_readme_part(records: Sequence[Record]) -> str:
     parts = [] if records else [_NO_RECORDS]
     for raced in _by_hardware(records).values():
         first = next(iter(raced.values()))
-        parts += [_machine(first), tables.speeds_table(raced)]
+        # The races of the input have two arms that matter, and a table of their own in the page.
+        shown = {name: record for name, record in raced.items() if not name.startswith("input-")}
+        parts += [_machine(first), tables.speeds_table(shown)]
         parts += [_speed_targets(raced, only_measured=True), _count_targets(raced)]
     parts.append(
         "How it was measured, all figures and charts: [docs/benchmarks.md](docs/benchmarks.md)."
