@@ -72,6 +72,7 @@ def test_a_fast_data_set_is_not(make_dataset):
     assert "not input bound" in found.to_text()
 
 
+@pytest.mark.slow
 def test_the_state_of_a_strategy_is_diagnosed_too():
     strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
     found = diagnose_input(lambda: make_state(8), make_slow, TrainConfig(), strategy=strategy)

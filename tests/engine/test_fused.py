@@ -47,8 +47,12 @@ def run(make_optimizer, update, *, num_steps=5):
     return [v.numpy() for v in (*variables, *optimizer.variables)], types
 
 
-@pytest.mark.parametrize("update", ["fused", "xla"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+# XLA compiles whatever the formula is: three of them are enough, and each takes seconds.
+@pytest.mark.parametrize(
+    ("name", "update"),
+    [(name, "fused") for name in OPTIMIZERS]
+    + [(name, "xla") for name in ("momentum", "rmsprop", "adamw")],
+)
 def test_the_formula_is_that_of_keras(name, update):
     expected, _ = run(OPTIMIZERS[name], "keras")
     found, _ = run(OPTIMIZERS[name], update)
