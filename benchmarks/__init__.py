@@ -1,1 +1,6 @@
-"""Benchmarks: how fast the engine is, on the same work and with the same bits as fit."""
+"""Measures the engine against Keras's fit and other frameworks, and itself."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path("benchmarks/results")  # from the root of a checkout

@@ -5,7 +5,7 @@
 The engine and `keras.Model.fit` by turns, each in a process of its own, in float32, TensorFloat-32,
 bfloat16 and float16, without and with XLA, which is pinned alike on both sides. Then, in one
 precision, 1, 2, 4, ... and all GPUs with the same batch for each. Writes
-benchmarks/results/gpu-<workload>_<hardware>_<date>.json, which `benchmarks.report` shows.
+benchmarks/results/gpu-<workload>_<hardware>_<date>.json, which `benchmarks.reporting.report` shows.
 
 Without a GPU it says so and exits with 0.
 """
@@ -27,8 +27,9 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks import data_sheets, process, tables, throughput
-from benchmarks.utilisation import (
+from benchmarks import RESULTS, ROOT, throughput
+from benchmarks.hardware import data_sheets
+from benchmarks.hardware.utilisation import (
     PRECISIONS,
     Cell,
     describe_cell,
@@ -36,10 +37,11 @@ from benchmarks.utilisation import (
     make_matrix,
     make_scaling,
 )
-from benchmarks.workloads import WORKLOADS, Task, Workload
+from benchmarks.race import process
+from benchmarks.race.workloads import WORKLOADS, Task, Workload
+from benchmarks.reporting import tables
+from gradloop.usage import EXIT_USAGE
 
-EXIT_USAGE = 2
-RESULTS = Path(__file__).parent / "results"
 # Modules with the arms, by the names that the record gives them.
 ARMS = {"engine": "benchmarks.gpu_arms.engine", "keras_fit": "benchmarks.gpu_arms.keras_fit"}
 # Of a data set that has an end.
@@ -83,7 +85,7 @@ def make_task(workload: Workload, cell: Cell, num_steps: int, directory: Path) -
 
 def measure_cell(workload: Workload, cell: Cell, num_steps: int, num_repeats: int) -> Measured:
     """Races the engine and fit; an arm that fails or is void has no speed."""
-    from benchmarks import correctness, harness, preparation, screen
+    from benchmarks.race import correctness, harness, preparation, screen
 
     with tempfile.TemporaryDirectory(prefix="gradloop-gpu-") as directory:
         task = make_task(workload, cell, num_steps, Path(directory))
@@ -116,7 +118,7 @@ def make_record(
       measure: Measures one cell.
       command: As a person types it.
     """
-    from engine.run import describe_environment
+    from gradloop.engine.runtime import describe_environment
 
     workload = WORKLOADS[arguments.workload]
     batch_sizes = arguments.batch_sizes or default_batch_sizes(workload)
@@ -216,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             shlex.join(["python", "-m", "benchmarks.gpu", *argv]),
         )
         name = f"{record['workload']}_{record['hardware']}_{record['date']}.json"
-        write(record, arguments.output or RESULTS / name)
+        write(record, arguments.output or ROOT / RESULTS / name)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"benchmarks.gpu: error: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -225,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def write(record: dict[str, Any], path: Path) -> None:
     """Prints the tables of a record and writes it."""
-    from engine.files import json_text, make_directory
+    from gradloop.files import json_text, make_directory
 
     print(tables.gpu_tables(record))
     make_directory(path.parent)

@@ -31,15 +31,15 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-import data
-from benchmarks import rungs as rungs_lib
-from benchmarks import stats
-from engine.files import json_text
-from engine.run import describe_environment
-from engine.writers import MissingExtra, require_extra
-from models import registry
+from benchmarks.race import rungs as rungs_lib
+from benchmarks.reporting import stats
+from gradloop import data
+from gradloop.engine.runtime import describe_environment
+from gradloop.engine.storage.extras import MissingExtra, require_extra
+from gradloop.files import json_text
+from gradloop.models import registry
+from gradloop.usage import EXIT_USAGE
 
-EXIT_USAGE = 2
 _WARMUP_STEPS = 5
 _MIN_SECS = 0.1
 _REPEAT_SECS = 1.0

@@ -5,7 +5,7 @@
 Trains a model of the registry on MNIST from several seeds, with fit's bits and with each of the
 changes that `numerics="fast"` may bring, and compares the accuracies of the same seeds.
 
-Writes benchmarks/results/learning-<model>_<hardware>_<date>.json, which `benchmarks.report` shows.
+Writes benchmarks/results/learning-<model>_<hardware>_<date>.json, which the report shows.
 """
 
 from __future__ import annotations
@@ -26,23 +26,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 
-import data
-import engine
-from data import pipeline
-from engine import runtime
-from engine.files import json_text, make_directory
-from engine.run import describe_environment
-from models import registry
-from models.recipe import Recipe
+from benchmarks import RESULTS, ROOT
+from gradloop import data, engine
+from gradloop.data import pipeline
+from gradloop.engine import runtime
+from gradloop.engine.runtime import describe_environment
+from gradloop.files import json_text, make_directory
+from gradloop.models import registry
+from gradloop.models.recipe import Recipe
+from gradloop.usage import EXIT_USAGE
 
-EXIT_USAGE = 2
-RESULTS = Path(__file__).parent / "results"
 # What is learned so is the reference.
 EXACT = "exact"
 CONFIGS: dict[str, dict[str, Any]] = {
     EXACT: {},
     "fast": {"numerics": "fast"},
-    "fast, whole loop in XLA": {"numerics": "fast", "jit_compile": "loop"},
+    "fast, whole loop in XLA": {"numerics": "fast", "jit_compile": True, "jit_scope": "loop"},
     "fast, bfloat16": {"numerics": "fast", "precision": "mixed_bfloat16"},
 }
 # Two-sided quantiles of Student's t at 95 %, by degrees of freedom.
@@ -149,7 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--leave_out", nargs="*", default=[], choices=[name for name in CONFIGS if name != EXACT]
     )
     parser.add_argument("--hardware", help="name of this machine; default: cpu<cores>")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the record")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / RESULTS, help="folder for the record"
+    )
     arguments = parser.parse_args(argv)
     arguments.argv = list(sys.argv[1:] if argv is None else argv)
     try:

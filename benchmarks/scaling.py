@@ -7,7 +7,7 @@ the order of each included), and for 1,000 to 100,000 steps on few of them. All 
 a small one several times in a row, so that a sample is of seconds, and medians are compared. The
 largest data set needs about 10 GB of memory while it is made.
 
-Writes benchmarks/results/scaling_<hardware>_<date>.json, which `benchmarks.report` shows.
+Writes benchmarks/results/scaling_<hardware>_<date>.json, which `benchmarks.reporting.report` shows.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import engine
-from benchmarks import keras_models, stats, tables
-from benchmarks.workloads import WORKLOADS
-from data import pipeline, synthetic
-from engine.files import json_text
-from engine.run import describe_environment
+from benchmarks import RESULTS, ROOT
+from benchmarks.race import keras_models
+from benchmarks.race.workloads import WORKLOADS
+from benchmarks.reporting import stats, tables
+from gradloop import engine
+from gradloop.data import pipeline
+from gradloop.data.sets import synthetic
+from gradloop.engine.runtime import describe_environment
+from gradloop.files import json_text
+from gradloop.usage import EXIT_USAGE
 
-EXIT_USAGE = 2
 NUM_IMAGES = (60_000, 600_000, 6_000_000)
 NUM_STEPS = (1_000, 10_000, 100_000)
-RESULTS = Path(__file__).parent / "results"
 _WORKLOAD = WORKLOADS["tiny"]
 # Steps of an epoch in runs that differ in their number of steps.
 _STEPS_PER_EPOCH = 1_000
@@ -212,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         record = run(arguments)
         name = f"scaling_{record['hardware']}_{record['date']}.json"
-        path = arguments.output or RESULTS / name
+        path = arguments.output or ROOT / RESULTS / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json_text(record, indent=2) + "\n", "utf-8")
     except (ValueError, OSError) as error:

@@ -26,8 +26,9 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks import process
-from benchmarks.workloads import WORKLOADS, Task, Workload
+from benchmarks.race import process
+from benchmarks.race.workloads import WORKLOADS, Task, Workload
+from gradloop.machine import num_cores
 
 OWN_ARMS = (
     "engine", "engine_fast", "engine_resident", "keras_fit", "keras_fit_float32",
@@ -178,7 +179,7 @@ def find_gpus() -> list[str]:
 def hardware_name(device: str) -> str:
     """Returns a short name of the machine: cpu2, nvidia-h100-80gb-hbm3."""
     if device == "cpu":
-        return f"cpu{len(os.sched_getaffinity(0))}"
+        return f"cpu{num_cores()}"
     gpus = find_gpus()
     return re.sub(r"[^a-z0-9]+", "-", gpus[0].lower()).strip("-") if gpus else "gpu"
 
@@ -195,7 +196,8 @@ def run_task(
     task: Task, arms: Sequence[str], arguments: argparse.Namespace, command: str
 ) -> dict[str, Any]:
     """Measures, prints and records one task; returns the record."""
-    from benchmarks import accuracy, correctness, harness, preparation, records, screen
+    from benchmarks.race import accuracy, correctness, harness, preparation, screen
+    from benchmarks.reporting import records
 
     plan = harness.Plan(
         num_repeats=arguments.num_repeats,
@@ -227,8 +229,8 @@ def run_task(
 
 def find_circumstances(task: Task, command: str) -> Any:
     """Returns what the record says beside results; measures the machine's roof."""
-    from benchmarks import records
-    from engine.run import describe_environment
+    from benchmarks.reporting import records
+    from gradloop.engine.runtime import describe_environment
 
     return records.Circumstances(
         hardware=hardware_name(task.device),
@@ -256,7 +258,8 @@ def count_flops(workload: Workload) -> int | None:
     """Returns the floating-point operations of a step; None if the graph does not tell."""
     import tensorflow as tf
 
-    from benchmarks import flops, keras_models
+    from benchmarks.hardware import flops
+    from benchmarks.race import keras_models
 
     is_text = len(workload.input_shape) == 1
     shape = (workload.global_batch_size, *workload.input_shape)

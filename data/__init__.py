@@ -1,20 +1,28 @@
-"""Data sets as NumPy arrays, and `data.pipeline`, which makes them a `tf.data.Dataset`."""
+"""Datasets as NumPy arrays, and `pipeline`, which turns arrays into a `tf.data.Dataset`."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import os
-from typing import Any, NamedTuple
+import sys
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DATASETS", "DatasetArrays", "DatasetInfo", "load"]
+from gradloop.usage import did_you_mean
+
+from .sets import fashion_mnist, mnist, synthetic
+
+__all__ = ["DATASETS", "DatasetArrays", "fashion_mnist", "load", "mnist", "synthetic"]
+
+DATASETS = {"mnist": mnist, "fashion_mnist": fashion_mnist, "synthetic": synthetic}
+
+# `import gradloop.data.mnist` works too: sets/ is a room of the house and not part of the name.
+sys.modules |= {f"{__name__}.{name}": module for name, module in DATASETS.items()}
 
 
 class DatasetArrays(NamedTuple):
-    """A whole data set in memory."""
+    """A whole dataset in memory."""
 
     x_train: npt.NDArray[np.uint8]
     y_train: npt.NDArray[np.uint8]
@@ -23,46 +31,31 @@ class DatasetArrays(NamedTuple):
     num_classes: int
 
 
-class DatasetInfo(NamedTuple):
-    """Where a data set's loader is, and whether it reads files.
-
-    The module is named and not imported: `python -m data.mnist` would find itself imported
-    before it runs, and warn.
-    """
-
-    module: str
-    has_files: bool
-
-
-DATASETS: dict[str, DatasetInfo] = {
-    "mnist": DatasetInfo("data.mnist", has_files=True),
-    "fashion_mnist": DatasetInfo("data.fashion_mnist", has_files=True),
-    "synthetic": DatasetInfo("data.synthetic", has_files=False),
-}
-
-
 def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetArrays:
-    """Loads a data set by its name.
+    """Loads a dataset by its name.
 
     Args:
       name: One of `DATASETS`.
-      data_dir: A folder with the files, or one to download them into; see `data.sources.load`.
-        The synthetic data set has no files and takes no notice of it.
+      data_dir: A folder with the files, or one to download them into. The synthetic dataset has no
+        files and does not look at it.
+
+    Returns:
+      The arrays and the number of classes.
 
     Raises:
-      ValueError: If there is no such data set; its `DataError` if the data cannot be had.
+      ValueError: If there is no such dataset, or its files cannot be had (`DataError`).
+
+    Example:
+      >>> arrays = data.load("mnist")
+      >>> arrays.x_test.shape, arrays.num_classes
+      ((10000, 28, 28), 10)
     """
-    module = _module(name)
-    arguments = (data_dir,) if DATASETS[name].has_files else ()
-    (x_train, y_train), (x_test, y_test) = module.load_data(*arguments)
-    return DatasetArrays(x_train, y_train, x_test, y_test, len(module.CLASS_NAMES))
-
-
-def _module(name: str) -> Any:
     if name not in DATASETS:
-        nearest = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.0)
         raise ValueError(
-            f"dataset: expected one of {', '.join(DATASETS)}, got {name!r}; "
-            f"did you mean {nearest[0]}?"
+            f"dataset: expected one of {', '.join(DATASETS)}, got {name!r}."
+            f"{did_you_mean(name, DATASETS)}"
         )
-    return importlib.import_module(DATASETS[name].module)
+    module = DATASETS[name]
+    splits = synthetic.load_data() if module is synthetic else module.load_data(data_dir)
+    (x_train, y_train), (x_test, y_test) = splits
+    return DatasetArrays(x_train, y_train, x_test, y_test, len(module.CLASS_NAMES))

@@ -22,8 +22,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data.arrays import Examples, Tree, prepare, train_validation_split
-from data.epochs import (
+from .arrays import Examples, Tree, prepare, train_validation_split
+from .epoch_dataset import (
     ORDERS,
     EpochDataset,
     InlineMap,
@@ -127,7 +127,12 @@ def make_dataset(  # noqa: PLR0913 - one word for each of fit's, all but two by 
         stacks=None if augment is not None else _stacks(take, transform, n, batch_size),
     )
     return EpochDataset(
-        dataset, position, num_examples=n, num_batches=num_batches, resident=resident
+        dataset,
+        position,
+        global_batch_size=batch_size,
+        num_examples=n,
+        num_batches=num_batches,
+        resident=resident,
     )
 
 

@@ -1,30 +1,32 @@
 """gradloop's engine: a training loop for Keras models that gives the numbers of `fit`."""
 
-from engine.checkpoint import CheckpointError
-from engine.checkpoint import latest as latest_checkpoint
-from engine.checkpoint import restore as restore_checkpoint
-from engine.checkpoint import save as save_checkpoint
-from engine.compare import compare_with_fit
-from engine.comparison import Comparison
-from engine.config import ConfigError, TrainConfig
-from engine.function import make_eval_function, make_predict_function, make_train_function
-from engine.history import History
-from engine.hooks import (
+from .config import ConfigError, TrainConfig
+from .history import History, Progress, StopKind
+from .hooks import (
     EarlyStopping,
     Hook,
     HookInfo,
     LambdaHook,
+    Profile,
     ProgressBar,
     SaveCheckpoint,
     StopOnNaN,
     StopOnSignal,
     WriteMetrics,
 )
-from engine.loop import evaluate, fit, predict
-from engine.runtime import configure_runtime
-from engine.state import TrainState
-from engine.step import eval_step, predict_step, train_step
-from engine.strategy import make_strategy
+from .loop import evaluate, fit
+from .parity.compare import compare_with_fit
+from .parity.comparison import Comparison
+from .prediction import make_predict_function, predict
+from .runtime import configure_runtime
+from .state import TrainState
+from .step import eval_step, predict_step, train_step
+from .step_function import make_eval_function, make_train_function
+from .storage.checkpoint import CheckpointError
+from .storage.checkpoint import latest as latest_checkpoint
+from .storage.checkpoint import restore as restore_checkpoint
+from .storage.checkpoint import save as save_checkpoint
+from .strategy import make_strategy
 
 __all__ = [
     "CheckpointError",
@@ -35,8 +37,11 @@ __all__ = [
     "Hook",
     "HookInfo",
     "LambdaHook",
+    "Profile",
+    "Progress",
     "ProgressBar",
     "SaveCheckpoint",
+    "StopKind",
     "StopOnNaN",
     "StopOnSignal",
     "TrainConfig",

@@ -1,33 +1,40 @@
-"""TrainConfig: what a run is told, and what of it is legal."""
+"""TrainConfig: the settings that the engine reads, and which values of them are legal."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import math
-import re
 import types
 import typing
-from collections.abc import Iterable
 from typing import Any
 
-MODES = ("train", "evaluate", "predict", "compare", "tune", "diagnose_input")
+from gradloop.usage import did_you_mean
+
 STRATEGIES = ("default", "one_device", "mirrored")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 NUMERICS = ("exact", "fast")
 INPUTS = ("auto", "resident", "streamed")
+JIT_SCOPES = ("step", "loop", "update")
 
-# On a machine with no GPU, `mirrored` without num_replicas shows the mechanism with the fewest.
+# `mirrored` without num_replicas on a machine without a GPU: the fewest that show the mechanism.
 DEFAULT_NUM_CPU_REPLICAS = 2
-FAST_DEV_RUN_STEPS = 8
 
 
 class ConfigError(ValueError):
-    """A value is not legal: the message names it, the legal ones and the cure."""
+    """A value is not legal: the message names it, the legal ones and the fix."""
 
 
-def _option(default: Any, group: str, help_text: str, **metadata: Any) -> Any:
+def option(default: Any, group: str, help_text: str, **metadata: Any) -> Any:
+    """Returns a field of a config.
+
+    Args:
+      default: Its value where nobody sets it.
+      group: Heading under which `--help` lists it.
+      help_text: One line for `--help`.
+      **metadata: What `check_field` enforces: `choices`, `minimum`, `maximum`, `above`; and
+        `none`: the word that stands for None, "none" without it.
+    """
     return dataclasses.field(
         default=default, metadata={"group": group, "help": help_text, **metadata}
     )
@@ -35,122 +42,105 @@ def _option(default: Any, group: str, help_text: str, **metadata: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What a run is told. Every field is a flag of `train.py` and a key of its config file.
+    """The settings of a training. All have defaults; none is ignored.
+
+    `strategy`, `num_replicas`, `precision`, `seed`, `deterministic` and the numbers of threads take
+    effect in `configure_runtime` and `make_strategy`. `fit`, `evaluate` and `predict` check that
+    the state and the process agree with those that are set. None means: whatever is there.
 
     Raises:
-      ConfigError: If a value is not of its field's type or not legal.
+      ConfigError: If a value has the wrong type or is not legal.
+
+    Example:
+      >>> config = engine.TrainConfig(epochs=3, jit_compile=True)
+      >>> dataclasses.replace(config, epochs=5).epochs
+      5
     """
 
-    mode: str = _option(
-        "train", "what", "what to do", choices=MODES,
-        shortcuts={
-            "tune": "measure what is fastest on this machine, for later runs",
-            "diagnose_input": "measure whether the input holds the training up",
-        },
+    epochs: int = option(1, "training", "index of the last epoch, plus one", minimum=1)
+    initial_epoch: int = option(0, "training", "index of the first epoch", minimum=0)
+    global_batch_size: int | None = option(
+        None, "training", "examples a step, over all replicas together", minimum=1,
+        alias="batch_size",
     )  # fmt: skip
-    model: str = _option("cnn", "what", "name in the model registry")
-    dataset: str = _option("mnist", "what", "name of the data set")
-
-    epochs: int = _option(
-        1, "training", "index of the last epoch, plus one; a model's recipe has its own", minimum=1
-    )
-    initial_epoch: int = _option(0, "training", "index of the first epoch", minimum=0)
-    global_batch_size: int = _option(
-        64, "training",
-        "examples a step, over all replicas together; a model's recipe has its own",
-        minimum=1, alias="batch_size",
-    )  # fmt: skip
-    learning_rate: float | None = _option(
-        None, "training", "the optimizer's; none: the recipe's own", above=0
-    )
-    steps_per_epoch: int | None = _option(
+    steps_per_epoch: int | None = option(
         None, "training",
-        "steps in an epoch, of which the next goes on in the data; none: all of the data",
+        "steps of an epoch; the next epoch continues in the data; none: all of the data",
         minimum=1, alias="limit_train_batches",
     )  # fmt: skip
-    validation_freq: int = _option(1, "training", "epochs from validation to validation", minimum=1)
-    validation_steps: int | None = _option(
-        None, "training", "steps in a validation; none: all of the data", minimum=1
+    validation_freq: int = option(1, "training", "epochs between validations", minimum=1)
+    validation_steps: int | None = option(
+        None, "training", "steps of a validation; none: all of the data", minimum=1
     )
-    seed: int | None = _option(
-        0, "training", "of weights, dropout and order; none: unseeded", minimum=0, maximum=2**32 - 1
-    )
-    fast_dev_run: bool = _option(
-        False, "training", f"one epoch of {FAST_DEV_RUN_STEPS} steps, to see that all works"
-    )
+    seed: int | None = option(
+        None, "training", "global seed: weights, dropout, order; none: unseeded",
+        minimum=0, maximum=2**32 - 1,
+    )  # fmt: skip
 
-    strategy: str = _option("default", "execution", "tf.distribute strategy", choices=STRATEGIES)
-    num_replicas: int | None = _option(
-        None, "execution", "for mirrored; none: all GPUs, or 2 logical CPU devices", minimum=1
+    strategy: str | None = option(
+        None, "execution", "tf.distribute strategy; none: the current one", choices=STRATEGIES
     )
-    precision: str = _option("float32", "execution", "dtype policy", choices=PRECISIONS)
-    numerics: str = _option(
-        "exact", "execution", "exact: fit's bits; fast: also what changes bits but not learning",
-        choices=NUMERICS,
+    num_replicas: int | None = option(
+        None, "execution", "replicas of mirrored; none: all GPUs, or 2 logical CPU devices",
+        minimum=1,
     )  # fmt: skip
-    jit_compile: bool | str = _option(
-        "auto", "execution",
-        "XLA: false, true (the step), loop (many steps at once), parts (the optimizer's update); "
-        "auto: as fit does, and with numerics=fast what --tune measured to be fastest",
-        choices=("auto", True, False, "parts", "loop"),
-    )  # fmt: skip
-    steps_per_execution: int | str = _option(
-        "auto", "execution", "steps in one host call; auto: about a tenth of a second", minimum=1
+    precision: str | None = option(
+        None, "execution", "dtype policy of Keras; none: the current one", choices=PRECISIONS
     )
-    max_retraces: int | None = _option(
+    numerics: str = option(
+        "exact", "execution",
+        "exact: the bits of fit; fast: also what changes bits but not learning", choices=NUMERICS,
+    )  # fmt: skip
+    jit_compile: bool | None = option(
+        None, "execution", "compile with XLA; auto: Keras's rule, never on a CPU", none="auto"
+    )
+    jit_scope: str = option(
+        "step", "execution",
+        "what XLA compiles: each step, a loop of many steps, or the optimizer's update",
+        choices=JIT_SCOPES,
+    )  # fmt: skip
+    steps_per_execution: int | None = option(
+        None, "execution", "steps in one host call; auto: about a tenth of a second", minimum=1,
+        none="auto",
+    )  # fmt: skip
+    max_retraces: int | None = option(
         None, "execution", "graphs of a step beyond its first before it is an error; none: any",
         minimum=0,
     )  # fmt: skip
-    deterministic: bool = _option(False, "execution", "only operations with steady bits")
-    intra_op_threads: int | None = _option(
-        None, "execution", "threads inside an operation; none: TensorFlow's choice", minimum=1
+    deterministic: bool = option(False, "execution", "use deterministic ops")
+    intra_op_threads: int | None = option(
+        None, "execution", "threads within an operation; none: TensorFlow's choice", minimum=1
     )
-    inter_op_threads: int | None = _option(
-        None, "execution", "operations at a time; none: TensorFlow's choice", minimum=1
+    inter_op_threads: int | None = option(
+        None, "execution", "operations that run at once; none: TensorFlow's choice", minimum=1
     )
-
-    input: str = _option(
+    input: str = option(
         "auto", "data",
-        "resident: the training graph makes the batches itself; streamed: tf.data does; auto: "
-        "resident where it can be",
+        "who makes the batches: the training graph (resident) or tf.data (streamed); auto: "
+        "resident where possible",
         choices=INPUTS,
-    )  # fmt: skip
-    prefetch: int = _option(4, "data", "batches that a streamed input holds ready", minimum=1)
-    rescale: bool = _option(True, "data", "pixels to [0, 1]; no_rescale: raw 0..255")
-    data_dir: str | None = _option(None, "data", "folder of the data set; none: the user's cache")
-
-    run_dir: str | None = _option(None, "output", "folder of this run; none: a new one in runs/")
-    checkpoint: str | None = _option(
-        None, "output", "file to start from, to evaluate or predict with"
-    )
-    resume: bool = _option(False, "output", "go on with the run in --run_dir")
-    profile: str | None = _option(
-        None, "output",
-        "A,B: trace steps A to B and sum up where time goes; from 1, B included",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            check_field(field, getattr(self, field.name))
-        for check in (_check_epochs, _check_replicas, _check_start, _check_profile):
-            check(self)
+            none = field.metadata.get("none")
+            if none is not None and getattr(self, field.name) == none:  # Keras's "auto"
+                object.__setattr__(self, field.name, None)
+            check_field(field, getattr(self, field.name), field_types(type(self), field.name))
+        _check_epochs(self)
+        _check_replicas(self)
+        _check_xla(self)
 
 
-def nearest(value: object, legal: Iterable[object]) -> str:
-    """Returns ` Did you mean 'x'?`, or nothing if no legal word is near."""
-    close = difflib.get_close_matches(str(value), [str(word) for word in legal], n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def field_types(field: dataclasses.Field[Any]) -> tuple[type, ...]:
+def field_types(config_class: type, name: str) -> tuple[type, ...]:
     """Returns the types that a field's value may have."""
-    hint = _hints()[field.name]
+    hint = _hints(config_class)[name]
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
 @functools.cache
-def _hints() -> dict[str, Any]:
-    return typing.get_type_hints(TrainConfig)
+def _hints(config_class: type) -> dict[str, Any]:
+    return typing.get_type_hints(config_class)
 
 
 def _check_epochs(config: TrainConfig) -> None:
@@ -162,117 +152,73 @@ def _check_epochs(config: TrainConfig) -> None:
 
 
 def _check_replicas(config: TrainConfig) -> None:
-    if config.num_replicas and config.num_replicas > 1 and config.strategy != "mirrored":
+    if (config.num_replicas or 1) > 1 and config.strategy not in ("mirrored", None):
         raise ConfigError(
             f"num_replicas={config.num_replicas} with strategy={config.strategy!r}: "
             "use strategy='mirrored' for several replicas."
         )
-    if config.strategy == "mirrored" and config.global_batch_size < (config.num_replicas or 1):
+    num_replicas = config.num_replicas or 1
+    if config.strategy == "mirrored" and (config.global_batch_size or num_replicas) < num_replicas:
         raise ConfigError(
             f"global_batch_size={config.global_batch_size} is less than "
             f"num_replicas={config.num_replicas}: give each replica one example or more."
         )
-    uses_xla = config.jit_compile not in ("auto", False)
-    if config.strategy == "mirrored" and uses_xla and config.num_replicas != 1:
+
+
+def _check_xla(config: TrainConfig) -> None:
+    if config.jit_scope != "step" and not config.jit_compile:
         raise ConfigError(
-            f"jit_compile={show(config.jit_compile)} with strategy='mirrored': XLA cannot compile "
-            "the exchange between replicas. Use jit_compile='auto', or one replica."
+            f"jit_scope={config.jit_scope!r} with jit_compile={show(config.jit_compile, 'auto')}: "
+            "it says what XLA compiles. Set jit_compile=True, or leave jit_scope out."
         )
-    if config.strategy == "mirrored" and config.numerics == "fast" and config.num_replicas != 1:
+    has_replicas = config.strategy == "mirrored" and config.num_replicas != 1
+    if has_replicas and config.jit_compile:
+        raise ConfigError(
+            "jit_compile=true with strategy='mirrored': XLA cannot compile the exchange between "
+            "replicas. Use jit_compile='auto', or one replica."
+        )
+    if has_replicas and config.numerics == "fast":
         raise ConfigError(
             "numerics='fast' with strategy='mirrored': its updates are for one replica. Use "
             "numerics='exact', or one replica."
         )
 
 
-def _check_start(config: TrainConfig) -> None:
-    has_start = config.resume or config.checkpoint is not None
-    if config.resume and config.run_dir is None:
-        raise ConfigError("resume needs run_dir: name the folder of the run to go on with.")
-    if config.resume and config.checkpoint is not None:
-        raise ConfigError(
-            f"resume goes on from the newest checkpoint in run_dir, and checkpoint="
-            f"{config.checkpoint!r} names another start: choose one."
-        )
-    if config.mode in ("compare", "tune", "diagnose_input") and has_start:
-        raise ConfigError(
-            f"mode={config.mode!r} starts from new weights: leave resume and checkpoint out."
-        )
-    if config.mode in ("evaluate", "predict") and not has_start:
-        raise ConfigError(
-            f"mode={config.mode!r} needs a checkpoint: pass --checkpoint FILE, or --run_dir DIR "
-            "--resume for the newest one of a run."
-        )
-
-
-def _check_profile(config: TrainConfig) -> None:
-    if config.profile is None:
-        return
-    parse_profile(config.profile)
-    if config.mode != "train":
-        raise ConfigError(
-            f"profile={config.profile} with mode={config.mode!r}: only steps of training are "
-            "profiled. Use mode='train', or leave profile out."
-        )
-
-
-def parse_profile(text: str, num_steps: int | None = None) -> tuple[int, int]:
-    """Returns the first and the last step to profile, counted from 1 as Keras's TensorBoard does.
-
-    Args:
-      text: "A,B".
-      num_steps: Of the run; None: not known.
-
-    Raises:
-      ConfigError: If it is no such pair, or not within the run.
-    """
-    found = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise ConfigError(
-            f"profile={text} must be A,B: the first step, 1 or more, and the last one, not below "
-            "the first, as in 20,40."
-        )
-    first, last = int(found[1]), int(found[2])
-    if num_steps is not None and last > num_steps:
-        raise ConfigError(
-            f"profile={text}, but this run has {num_steps} steps: name steps from 1 to {num_steps}."
-        )
-    return first, last
-
-
-def check_field(field: dataclasses.Field[Any], value: Any) -> None:
-    """Raises ConfigError if the value is not of the field's type or not legal by itself."""
-    legal_types = field_types(field)
+def check_field(field: dataclasses.Field[Any], value: Any, legal_types: tuple[type, ...]) -> None:
+    """Raises ConfigError if a value has another type than the field, or is not legal by itself."""
+    none = field.metadata.get("none", "none")
     is_bool_for_number = isinstance(value, bool) and bool not in legal_types
     is_int_for_float = isinstance(value, int) and float in legal_types
-    if is_bool_for_number or not (isinstance(value, legal_types) or is_int_for_float):
-        wanted = " or ".join("none" if t is type(None) else t.__name__ for t in legal_types)
-        raise ConfigError(f"{field.name}={show(value)} must be of type {wanted}.")
     choices = field.metadata.get("choices")
-    if choices and value not in choices:
-        legal = ", ".join(map(show, choices))
+    if bool in legal_types and isinstance(value, str):
+        choices = ["true", "false", *([none] if type(None) in legal_types else [])]
+    elif is_bool_for_number or not (isinstance(value, legal_types) or is_int_for_float):
+        wanted = " or ".join(none if t is type(None) else t.__name__ for t in legal_types)
+        raise ConfigError(f"{field.name}={show(value, none)} must be of type {wanted}.")
+    if choices and value is not None and value not in choices:
         raise ConfigError(
-            f"{field.name}={value!r} is not one of: {legal}.{nearest(value, map(show, choices))}"
+            f"{field.name}={value!r} is not one of: {', '.join(choices)}."
+            f"{did_you_mean(value, choices)}"
         )
-    if isinstance(value, str) and "minimum" in field.metadata and value != field.default:
-        raise ConfigError(f"{field.name}={value!r} must be a number or {field.default!r}.")
-    _check_range(field, value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        _check_range(field, value)
 
 
-def _check_range(field: dataclasses.Field[Any], value: Any) -> None:
+def _check_range(field: dataclasses.Field[Any], value: int | float) -> None:
     minimum, above = field.metadata.get("minimum"), field.metadata.get("above")
     maximum = field.metadata.get("maximum")
-    if isinstance(value, int | float):
-        if maximum is not None and value > maximum:
-            raise ConfigError(f"{field.name}={value} must be {maximum} or less.")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{field.name}={value} must be a finite number.")
-        if minimum is not None and value < minimum:
-            raise ConfigError(f"{field.name}={value} must be {minimum} or more.")
-        if above is not None and not value > above:
-            raise ConfigError(f"{field.name}={value} must be above {above}.")
+    if not math.isfinite(value):
+        raise ConfigError(f"{field.name}={value} must be a finite number.")
+    if maximum is not None and value > maximum:
+        raise ConfigError(f"{field.name}={value} must be {maximum} or less.")
+    if minimum is not None and value < minimum:
+        raise ConfigError(f"{field.name}={value} must be {minimum} or more.")
+    if above is not None and not value > above:
+        raise ConfigError(f"{field.name}={value} must be above {above}.")
 
 
-def show(value: object) -> str:
-    """Returns a value as a person writes it in a flag."""
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+def show(value: object, none: str = "none") -> str:
+    """Returns a value as a person writes it in a flag; `none` stands for None."""
+    if value is None:
+        return none
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,8 +1,8 @@
 """What happens between `tape.gradient` and the variables.
 
-Keras optimizers drop missing gradients, unscale, clip, decay, reduce over the replicas, update,
-average and constrain, in this order, in one call: `optimizer.apply_gradients`. What stands here is
-what they leave out: under replicas, all must agree whether the gradients are finite.
+In the way of a batch: last. A Keras optimizer drops missing gradients, unscales, clips, decays,
+reduces over the replicas, updates, averages and constrains, in this order and in one call. This
+module adds what it leaves out: under replicas, all must agree whether the gradients are finite.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def apply_gradients(
     gradients: list[Gradient],
     variables: list[keras.Variable],
 ) -> None:
-    """Updates `variables` with one optimizer step.
+    """Updates `variables` by one step of the optimizer.
 
-    Context: replica context, inside `strategy.run`. The only place where weights change.
+    Context: replica, inside `strategy.run`. Every optimizer update of a step goes through here.
 
     Args:
       optimizer: Built on `variables`.
-      gradients: This replica's gradients of the scaled loss, as they come from the tape.
+      gradients: Gradients of the scaled loss on this replica, as they come from the tape.
       variables: One a gradient.
 
     Raises:
@@ -34,8 +34,8 @@ def apply_gradients(
     """
     if not variables:
         raise ValueError(
-            "The model has no trainable variables: there is nothing to train. "
-            "Set `layer.trainable = True` on the layers to train, before the TrainState is made."
+            "The model has no trainable variables: there is nothing to train. Set "
+            "`layer.trainable = True` on the layers to train, before the TrainState is created."
         )
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         gradients = agree_on_finite(gradients)
@@ -45,15 +45,15 @@ def apply_gradients(
 def agree_on_finite(gradients: list[Gradient]) -> list[Gradient]:
     """Makes a gradient NaN on every replica if any replica has one that is not finite.
 
-    Context: replica. `LossScaleOptimizer` looks at the first replica's own gradients before they
-    are reduced: an overflow on another replica would be applied to the weights. With this, all
+    Context: replica. `LossScaleOptimizer` decides by the gradients of the first replica, before
+    they are reduced: an overflow on another replica would reach the weights. With this, all
     replicas skip the step together and the scale is halved.
 
     Args:
-      gradients: This replica's gradients.
+      gradients: Of this replica.
 
     Returns:
-      The same gradients; unchanged, bit for bit, if all are finite on all replicas.
+      The same gradients, unchanged bit for bit if all are finite on all replicas.
     """
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return gradients

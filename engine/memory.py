@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from gradloop.machine import peak_memory_bytes, resident_bytes
 
 SAMPLE_SECS = 1.0
 # What a run must have grown by, and in how many samples, before anybody is told of it.
 SUSPICIOUS_BYTES = 32 * 2**20
 SUSPICIOUS_SAMPLES = 8
 _MAX_SAMPLES = 1 << 12
-_STATM = Path("/proc/self/statm")
 
 Sample = tuple[int, int]
 
@@ -100,21 +97,6 @@ def format_growth(memory: dict[str, Any]) -> str:
     if not memory.get("is_growing"):
         return ""
     return f", growing by {memory['slope_bytes_per_step']:,.0f} bytes a step: is something leaking?"
-
-
-def resident_bytes() -> int | None:
-    """Returns the resident memory of this process now; None where only the peak is known."""
-    try:
-        return int(_STATM.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # Not Linux.
-        return None
-
-
-def peak_memory_bytes() -> int:
-    """Returns the largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB, macOS in bytes.
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _after_warm_up(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,29 +1,60 @@
-"""The only place that changes process-global TensorFlow state."""
+"""Process-global state of TensorFlow and Keras: what is set, checked and recorded here.
+
+Devices, threads and determinism must be set before the first operation. `parity.compare` is the one
+other module that touches any of it: it starts both trainings from the same seed and Keras names.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from engine.config import DEFAULT_NUM_CPU_REPLICAS, ConfigError, TrainConfig
+# TensorFlow has a public setter and no public getter.
+from tensorflow.python.framework.config import is_op_determinism_enabled
+
+from gradloop.machine import num_cores, processor_name
+
+from .config import DEFAULT_NUM_CPU_REPLICAS, ConfigError, TrainConfig, show
+
+_SEED_MODULUS = 2**31 - 1  # of TensorFlow's truncated seeds
+_BIT_CHANGING_VARIABLES = (
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF_DETERMINISTIC_OPS",
+    "TF_CUDNN_DETERMINISTIC",
+    "NVIDIA_TF32_OVERRIDE",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "TF_XLA_FLAGS",
+    "XLA_FLAGS",
+    "TF_CONFIG",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+)
 
 
 def configure_runtime(config: TrainConfig) -> None:
     """Sets seed, determinism, threads, memory growth, logical devices and dtype policy.
 
-    Call it once, before the first TensorFlow operation: threads and devices cannot be changed
-    after.
+    Call it once, before the first TensorFlow operation: threads and devices cannot change later.
 
     Args:
-      config: `seed`, `deterministic`, `intra_op_threads`, `inter_op_threads`, `strategy`,
-        `num_replicas` and `precision` are read.
+      config: Read: `seed`, `deterministic`, `intra_op_threads`, `inter_op_threads`, `strategy`,
+        `num_replicas`, `precision`. Those that are None change nothing.
 
     Raises:
-      ConfigError: If TensorFlow runs already and the threads or devices asked for cannot be set.
+      ConfigError: If TensorFlow has started and the threads or devices asked for cannot be set.
+
+    Example:
+      >>> engine.configure_runtime(engine.TrainConfig(seed=7, precision="float32"))
     """
     try:
         _configure_devices(config)
@@ -36,14 +67,43 @@ def configure_runtime(config: TrainConfig) -> None:
         keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    keras.config.set_dtype_policy(config.precision)
+    if config.precision is not None:
+        keras.config.set_dtype_policy(config.precision)
+
+
+def check_runtime(config: TrainConfig) -> None:
+    """Raises ConfigError if a process-global field of the config is set and not in effect.
+
+    Args:
+      config: Read: `seed`, `deterministic`, `intra_op_threads`, `inter_op_threads`. The dtype
+        policy is the model's, the devices are the strategy's: see `engine.session`.
+    """
+    threading = tf.config.threading
+    asked_and_found: dict[str, tuple[Any, Any]] = {
+        "deterministic": (config.deterministic or None, is_op_determinism_enabled()),
+        "intra_op_threads": (config.intra_op_threads, threading.get_intra_op_parallelism_threads()),
+        "inter_op_threads": (config.inter_op_threads, threading.get_inter_op_parallelism_threads()),
+        "seed": (None if config.seed is None else config.seed % _SEED_MODULUS, _global_seed()),
+    }
+    for name, (asked, found) in asked_and_found.items():
+        if asked not in (None, found):
+            raise ConfigError(
+                f"{name}={show(getattr(config, name))} is not in effect: call "
+                "configure_runtime(config) before the model is built and before the first "
+                "TensorFlow operation, or leave it out."
+            )
+
+
+def _global_seed() -> int:
+    # With a seed of the operation, the pair is read without a change of the global state.
+    return int(tf.compat.v1.get_seed(1)[0])
 
 
 @contextlib.contextmanager
-def dtype_policy(precision: str) -> Iterator[None]:
-    """Sets Keras's dtype policy, for the models that are made within."""
+def dtype_policy(precision: str | None) -> Iterator[None]:
+    """Sets Keras's dtype policy for the models that are created within; None: as it is."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
+    keras.config.set_dtype_policy(precision or before)
     try:
         yield
     finally:
@@ -51,12 +111,61 @@ def dtype_policy(precision: str) -> Iterator[None]:
 
 
 def has_fast_bfloat16() -> bool:
-    """Returns whether the processor has instructions for bfloat16; False where it does not tell."""
+    """Returns whether the processor has instructions for bfloat16; False if that is unknown."""
     try:
         words = Path("/proc/cpuinfo").read_text("utf-8").split()
     except OSError:
         return False
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Returns what bits and speed depend on: versions, machine, devices, threads, flags, code.
+
+    Initializes the devices of TensorFlow: call it after `configure_runtime`.
+    """
+    commit, is_dirty = _git_state(Path(__file__).resolve().parent)
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "num_cores": num_cores(),
+        "physical_devices": [_describe_device(d) for d in tf.config.list_physical_devices()],
+        "logical_devices": [device.name for device in tf.config.list_logical_devices()],
+        # 0 means that TensorFlow chooses: one for each core.
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
+        "op_determinism": is_op_determinism_enabled(),
+        "dtype_policy": keras.config.dtype_policy().name,
+        "variables": {name: os.environ.get(name) for name in _BIT_CHANGING_VARIABLES},
+        "git_commit": commit,
+        "git_has_changes": is_dirty,
+    }
+
+
+def _describe_device(device: Any) -> dict[str, Any]:
+    details = tf.config.experimental.get_device_details(device)
+    return {"name": device.name, "model": details.get("device_name")}
+
+
+def _git_state(directory: Path) -> tuple[str | None, bool | None]:
+    """Returns the commit of the checkout that the engine runs from, and whether it has changes."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(directory), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
+    try:
+        # An installed engine may lie within the checkout of another project.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError):  # No git, or no checkout.
+        return None, None
 
 
 def _configure_devices(config: TrainConfig) -> None:

@@ -1,4 +1,9 @@
-"""Source: the batches of a data set, epoch by epoch; Planner: how many of them at a time."""
+"""Source: the batches of a dataset, epoch by epoch. Planner: how many of them an execution takes.
+
+In the way of a batch: `loop` asks a source for the executions of an epoch; the source plans their
+size, calls the compiled function of `step_function`, which takes the batches itself, and books the
+time of the call. Where an epoch starts in the data, and what happens at its end, is as in Keras.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +17,12 @@ from typing import Any
 import tensorflow as tf
 from keras.src.trainers.data_adapters import tf_dataset_adapter
 
-from engine.config import TrainConfig
-from engine.function import StepFunction
-from engine.hooks import Hook
-from engine.state import Logs, TrainState
-from engine.timing import DATA, Timing
+from .config import ConfigError, TrainConfig
+from .hooks.base import Hook
+from .protocols import GraphBatches, HasBatchSize, Logs, Resident, Seekable
+from .state import TrainState
+from .step_function import StepFunction
+from .timing import DATA, DISPATCH, Timing
 
 # An execution of a tenth of a second costs the host next to nothing, and the bar still moves.
 TARGET_EXECUTION_SECS = 0.1
@@ -25,36 +31,30 @@ MAX_GROWTH = 8
 
 
 class Planner:
-    """Decides how many steps the next execution does."""
+    """Decides how many steps the next execution does.
+
+    Args:
+      config: Read: `steps_per_execution`.
+      hooks: Limit the next execution by `Hook.max_steps`, and surround it.
+      state: Tells whether its step may run in a loop at all; None: it may.
+    """
 
     def __init__(
         self, config: TrainConfig, hooks: Sequence[Hook] = (), state: TrainState | None = None
     ) -> None:
-        """Takes what limits the steps of an execution.
-
-        Args:
-          config: `steps_per_execution`.
-          hooks: Those that have `every_steps`, `max_steps` or `around_execution` are heeded: see
-            `engine.hooks.Hook`.
-          state: Tells whether its step may run in a loop at all; None: it may.
-        """
         self._state = state
         self._fixed = config.steps_per_execution
-        periods = (getattr(hook, "every_steps", None) for hook in hooks)
-        self._periods: list[int] = [period for period in periods if period]
-        self._max_steps = [hook.max_steps for hook in hooks if hasattr(hook, "max_steps")]
-        self._around = [h.around_execution for h in hooks if hasattr(h, "around_execution")]
+        self._limits = [h.max_steps for h in hooks if h.overrides("max_steps") or h.every_steps]
+        self._around = [h.around_execution for h in hooks if h.overrides("around_execution")]
         self._size = 1
         self._started_at: float | None = None
 
     def next_size(self, num_left: int | None, num_steps_completed: int) -> int:
         """Returns the steps of the next execution, at most `num_left` if that is known."""
-        size = self._size if isinstance(self._fixed, str) else int(self._fixed)
-        limits = [period - num_steps_completed % period for period in self._periods]
+        limits = [n for limit in self._limits if (n := limit(num_steps_completed))]
         limits += [] if num_left is None else [num_left]
-        limits += [n for limit in self._max_steps if (n := limit(num_steps_completed))]
         limits += [1] if self._state is not None and not self._state.may_loop else []
-        return min([size, *limits])
+        return min([self._fixed or self._size, *limits])
 
     def around_execution(self, num_steps_completed: int) -> contextlib.ExitStack:
         """Returns the context in which hooks want the next execution to run."""
@@ -70,15 +70,27 @@ class Planner:
             secs_per_step = max(now - self._started_at, 1e-9) / num_steps
             size = int(TARGET_EXECUTION_SECS / secs_per_step)
             self._size = max(1, min(size, max(num_steps, self._size) * MAX_GROWTH))
-        self._started_at = now  # the first execution, which is traced, is not measured
+        self._started_at = now  # the first execution, which traces, is not measured
 
     def pause(self) -> None:
-        """Leaves out of the measure what is done until the next call of `measure`."""
+        """Leaves out of the measure what happens until the next call of `measure`."""
         self._started_at = None
 
 
 class Source:
-    """The batches of a data set, epoch by epoch, as Keras's fit takes them."""
+    """The batches of a dataset, epoch by epoch, as `fit` takes them.
+
+    Args:
+      dataset: As in `fit`.
+      strategy: Splits each batch over the replicas.
+      steps_per_epoch: As in `fit`; None: the whole dataset.
+      class_weight: As in `fit`.
+      first_epoch: Index of the epoch in which the first pass over the data begins.
+      resident: Whether the compiled function makes the batches itself, if the dataset can.
+
+    Raises:
+      ValueError: If it is no dataset, or endless without `steps_per_epoch`.
+    """
 
     def __init__(
         self,
@@ -90,27 +102,16 @@ class Source:
         first_epoch: int = 0,
         resident: bool = False,
     ) -> None:
-        """Distributes a data set over the replicas.
-
-        Args:
-          dataset: As in `fit`.
-          strategy: Splits each batch.
-          steps_per_epoch: As in `fit`; None: the whole data set.
-          class_weight: As in `fit`.
-          first_epoch: Index of the epoch with which the first pass over the data begins.
-          resident: Whether the compiled function may make the batches itself, if the data set knows
-            how; on one device.
-
-        Raises:
-          ValueError: If it is no data set, or one without end and without `steps_per_epoch`.
-        """
         if not isinstance(dataset, tf.data.Dataset):
             raise ValueError(
-                f"The data set is a {type(dataset).__name__}: pass a tf.data.Dataset; "
+                f"The dataset is a {type(dataset).__name__}: pass a tf.data.Dataset; "
                 "the engine distributes it."
             )
-        self._seek = getattr(dataset, "seek", None)
-        self._resident = getattr(dataset, "resident", None) if resident else None
+        self._seekable = dataset if isinstance(dataset, Seekable) else None
+        self._resident: GraphBatches | None = None
+        if resident and isinstance(dataset, Resident):
+            self._resident = dataset.resident
+        self._batch_size = _static_batch_size(dataset)
         if class_weight is not None:
             dataset = dataset.map(tf_dataset_adapter.make_class_weight_map_fn(class_weight))
         self._asked = steps_per_epoch
@@ -119,34 +120,42 @@ class Source:
         self._cardinality = cardinality if cardinality >= 0 else None
         self._may_end_early = cardinality == tf.data.UNKNOWN_CARDINALITY
         if cardinality == tf.data.INFINITE_CARDINALITY and steps_per_epoch is None:
-            raise ValueError("The data set has no end: set steps_per_epoch (or validation_steps).")
+            raise ValueError("The dataset has no end: set steps_per_epoch (or validation_steps).")
         self.element_spec = dataset.element_spec
         self.distributed = strategy.experimental_distribute_dataset(dataset)
         self._num_seen = 0
+        self._expected_batch_size: int | None = None
         self.iterator: Any = None
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """Steps of an epoch; None while nobody can know."""
+        """Steps of an epoch; None while they are unknown."""
         return self._asked or self._cardinality
 
+    def expect_batch_size(self, global_batch_size: int | None) -> None:
+        """Raises ConfigError if the batches have another size, now or when the first one comes."""
+        if self._batch_size is None:
+            self._expected_batch_size = global_batch_size
+        elif global_batch_size not in (None, self._batch_size):
+            raise _wrong_batch_size(global_batch_size, self._batch_size)
+
     def begin_epoch(self, epoch: int, step: int = 0) -> None:
-        """Starts a pass over the data, or goes on with the one that is not at its end.
+        """Starts a pass over the data, or continues the one that is not at its end.
 
         Args:
           epoch: Index of the epoch.
           step: Steps of it that are done already, in a run that is resumed.
 
         Raises:
-          ValueError: If the data set cannot start at `step`.
+          ValueError: If the dataset cannot start at `step`.
         """
-        # With steps_per_epoch, Keras goes on with the same pass over the data in the next epoch.
+        # With steps_per_epoch, Keras continues the same pass over the data in the next epoch.
         if self.iterator is not None and self._asked is not None:
             return
-        if step and self._seek is None:
+        if step and self._seekable is None:
             raise ValueError(
-                f"The run stopped after {step} steps of an epoch, and this data set has no "
-                "seek(epoch, step) to go on there: pass the pipeline's data set as it is, or "
+                f"The run stopped after {step} steps of an epoch, and this dataset has no "
+                "seek(epoch, step) to continue there: pass the pipeline's dataset as it is, or "
                 "resume from a checkpoint of the end of an epoch."
             )
         first_epoch, self._num_seen = self._find_position(epoch, step)
@@ -154,8 +163,8 @@ class Source:
             self._resident.seek(first_epoch, self._num_seen)
             self.iterator = self._resident
             return
-        if self._seek is not None and self._num_seen != self._cardinality:
-            self._seek(first_epoch, self._num_seen)
+        if self._seekable is not None and self._num_seen != self._cardinality:
+            self._seekable.seek(first_epoch, self._num_seen)
         self.iterator = iter(self.distributed)
 
     def restart(self) -> None:
@@ -163,12 +172,12 @@ class Source:
         self.iterator = None
 
     def skip_pass(self, *, num_batches: int = 0) -> None:
-        """Starts a pass and leaves it: a data set that reshuffles goes on to its next order.
+        """Starts a pass and leaves it: a dataset that reshuffles moves on to its next order.
 
         Args:
           num_batches: Batches of that pass that are taken.
         """
-        if self._seek is None:
+        if self._seekable is None:
             iterator = iter(self.distributed)
             for _ in range(num_batches):
                 next(iterator, None)
@@ -183,7 +192,7 @@ class Source:
         step: int = 0,
         num_steps_completed: int = 0,
     ) -> Iterator[tuple[int, Logs]]:
-        """Yields the steps done and the logs of each execution until the epoch or the data end.
+        """Yields the steps and the logs of each execution until the epoch or the data ends.
 
         Args:
           function: Does the steps.
@@ -196,9 +205,10 @@ class Source:
         while (num_left := self._num_left(step)) != 0:
             size = planner.next_size(num_left, num_steps_completed)
             with planner.around_execution(num_steps_completed):
-                logs = timing.execute(function, self.iterator, size)
-            # The device is waited for only where nobody can know how many batches there are.
+                logs, num_examples = self._execute(function, size, timing)
+            # Waits for the device, so only where the number of batches is unknown.
             num_done = int(function.num_steps_done) if self._may_end_early else size
+            self._check_first_batch(num_examples, num_done)
             step += num_done
             num_steps_completed += num_done
             self._num_seen += num_done
@@ -212,9 +222,38 @@ class Source:
         with timing.part(DATA):
             self._end_epoch(step)
 
+    def _execute(self, function: StepFunction, num_steps: int, timing: Timing) -> tuple[Logs, int]:
+        """Calls the compiled function: the one place where the host hands work to the device.
+
+        Returns:
+          The logs, and the examples of the first batch (0 where they are not counted).
+        """
+        num_traces = function.num_traces
+        with timing.part(DISPATCH):
+            logs = function(self.iterator, tf.constant(num_steps))
+            graph_secs, waited_secs, num_examples = function.measured.numpy().tolist()
+        has_traced = function.num_traces > num_traces
+        timing.book_execution(num_steps, graph_secs, waited_secs, has_traced=has_traced)
+        return logs, int(num_examples)
+
+    def _check_first_batch(self, num_examples: int, num_done: int) -> None:
+        """Checks the batch size by the first batch of an execution, until one is as expected."""
+        expected = self._expected_batch_size
+        if expected is None or not num_examples:
+            return
+        if self._cardinality is None:
+            may_be_last = num_done <= 1
+        else:
+            may_be_last = self._num_seen + 1 >= self._cardinality
+        may_be_partial = num_examples < expected and may_be_last
+        if num_examples == expected:
+            self._expected_batch_size = None
+        elif not may_be_partial:
+            raise _wrong_batch_size(expected, num_examples)
+
     def _find_position(self, epoch: int, step: int) -> tuple[int, int]:
         """Returns the epoch in which the pass over the data began, and the steps since."""
-        if not (self._seek and self._asked and self._cardinality):
+        if not (self._seekable and self._asked and self._cardinality):
             return epoch, step
         epochs_per_pass = math.ceil(self._cardinality / self._asked)
         num_before = (epoch - self._first_epoch) % epochs_per_pass
@@ -229,7 +268,7 @@ class Source:
     def _end_epoch(self, step: int) -> None:
         if step == self._num_seen == 0:
             raise ValueError(
-                "The data set has no batch. Look at what filters it, and whether it has fewer "
+                "The dataset has no batch. Look at what filters it, and whether it has fewer "
                 "examples than a batch with drop_remainder=True."
             )
         if self._asked and step < self._asked:
@@ -242,5 +281,23 @@ class Source:
         elif self._cardinality is not None and self._num_seen >= self._cardinality:
             self.restart()
             if self._asked is None:
-                # Keras makes an iterator here, and another one when the next epoch starts.
+                # Keras creates an iterator here, and another one when the next epoch starts.
                 self.skip_pass()
+
+
+def _static_batch_size(dataset: tf.data.Dataset) -> int | None:
+    """Returns the size that the dataset itself tells; None where only a batch can."""
+    if isinstance(dataset, HasBatchSize):
+        return dataset.global_batch_size
+    first: Any = next(iter(tf.nest.flatten(dataset.element_spec)), None)
+    if isinstance(first, tf.TensorSpec) and first.shape.rank:
+        size: int | None = first.shape[0]
+        return size
+    return None
+
+
+def _wrong_batch_size(expected: int | None, found: int) -> ConfigError:
+    return ConfigError(
+        f"global_batch_size={expected}, but the batches of the dataset have {found} examples: "
+        f"set global_batch_size={found}, leave it out, or batch the dataset otherwise."
+    )

@@ -1,22 +1,25 @@
-"""TrainState: everything that a training run reads, writes and must save."""
+"""TrainState: everything that a training run reads, writes and must save.
+
+In the way of a batch: first. It owns the model, the optimizer, the loss, the metrics and whatever
+else a step uses, and offers the pieces that a step is made of; `step` puts them together, and
+`gradients` does what `apply_gradients` says.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from engine import gradients as gradients_lib
+from . import gradients as gradients_lib
+from .history import Progress
+from .protocols import Logs
 
 METRICS_PREFIX = "metrics/"
-
-Logs = dict[str, Any]
-Batch = Any
 
 _KINDS_OF_EXTRAS = (
     keras.layers.Layer,
@@ -27,35 +30,35 @@ _KINDS_OF_EXTRAS = (
 )
 
 
-@dataclasses.dataclass
-class Progress:
-    """How far a run has come. The loop adds, hooks read, the checkpoint saves.
-
-    Attributes:
-      epoch: Index of the current epoch, from 0.
-      step: Steps completed within the current epoch.
-      num_steps_completed: Steps completed over the whole run.
-      num_epochs_completed: Epochs completed over the whole run.
-      num_epochs: Index of the last epoch of this run, plus one.
-      steps_per_epoch: Steps in one epoch; None while it is unknown.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    num_steps_completed: int = 0
-    num_epochs_completed: int = 0
-    num_epochs: int = 0
-    steps_per_epoch: int | None = None
-
-
 class TrainState:
     """Owner of every variable that a step reads or writes.
 
-    Create it inside `strategy.scope()`: the optimizer and the metrics make their variables here,
-    and under a strategy they must be distributed like the model's.
+    Create it inside `strategy.scope()`: the optimizer and the metrics create their variables here,
+    and under a strategy these must be distributed like the model's. The structures of losses and
+    metrics go through `model.compile`, so that they mean what they mean in `keras.Model.fit`.
 
-    Losses, metrics and their structures go through `model.compile`, so every structure that
-    `keras.Model.fit` takes is taken here, and means the same.
+    Args:
+      model: The model to train. It may be unbuilt; `fit` builds it from the dataset.
+      optimizer: As in `compile`. Under the policy `mixed_float16` Keras wraps it in a
+        `LossScaleOptimizer`, which is then `state.optimizer`. None: the optimizer of a model that
+        is compiled, or else Keras's default.
+      loss: As in `compile`. None for a model whose losses all come from `add_loss`, or for a train
+        step that computes its own.
+      metrics: As in `compile`: not weighted by the sample weights.
+      weighted_metrics: As in `compile`: weighted by the sample weights.
+      loss_weights: As in `compile`: one factor an output.
+      extras: Whatever else a custom step reads or writes, by name: models, optimizers, metrics,
+        variables. They are saved with the rest. Optimizers among them must be built.
+
+    Raises:
+      ValueError: If the model was created in another scope, an optimizer in `extras` is not built,
+        or a name in `extras` is taken.
+
+    Example:
+      >>> state = engine.TrainState(build_model(), "sgd", loss="mse")
+      >>> state.build(train_ds.element_spec)
+      >>> [name for name, _ in state.named_variables()][:2]
+      ['model/dense/kernel', 'model/dense/bias']
     """
 
     def __init__(
@@ -69,25 +72,6 @@ class TrainState:
         loss_weights: Any = None,
         extras: Mapping[str, Any] | None = None,
     ) -> None:
-        """Compiles the model and takes ownership of it.
-
-        Args:
-          model: The model that is trained. Built or not; it is built from the data set if need be.
-          optimizer: As in `compile`. Under the policy `mixed_float16`, Keras wraps it in a
-            `LossScaleOptimizer`; `state.optimizer` is what it made. None: keep the optimizer of a
-            model that is compiled already, or Keras's default.
-          loss: As in `compile`; None for a model whose losses all come from `add_loss`, or for a
-            train step that computes its own.
-          metrics: As in `compile`: not weighted by the sample weights.
-          weighted_metrics: As in `compile`: weighted by the sample weights.
-          loss_weights: As in `compile`: one factor an output.
-          extras: Whatever else a custom step reads or writes, by name: models, optimizers, metrics,
-            variables. They are saved with the rest. Optimizers among them must be built.
-
-        Raises:
-          ValueError: If the model was made in another scope, or an optimizer in `extras` is not
-            built, or a name in `extras` is taken.
-        """
         self.strategy = tf.distribute.get_strategy()
         self.has_scope = tf.distribute.has_strategy()
         _check_scope(model, self.strategy if self.has_scope else None)
@@ -96,7 +80,7 @@ class TrainState:
         self.progress = Progress()
         self.is_built = False
         self._has_sparse_gradients: bool | None = None  # known once a step is traced
-        self.functions: dict[Any, Any] = {}  # compiled functions over this state; the loop's cache
+        self.functions: dict[Any, Any] = {}  # the loop's cache of compiled functions
         self.extras = dict(extras or {})
         model.compile(
             optimizer=optimizer or getattr(model, "optimizer", None) or "rmsprop",
@@ -112,26 +96,26 @@ class TrainState:
         self._loss_takes_training = "training" in inspect.signature(model.compute_loss).parameters
 
     def build(self, element_spec: Any) -> None:
-        """Makes every variable that is still missing: layers, optimizer slots, metrics.
+        """Creates every variable that is still missing: of layers, optimizer and metrics.
 
-        Context: cross-replica. Without it, variables would be born inside the compiled function,
-        which `tf.distribute` does not allow.
+        Context: cross-replica. Otherwise the compiled function would create variables, which
+        `tf.distribute` does not allow.
 
         Args:
-          element_spec: Structure of `tf.TensorSpec`, `dataset.element_spec`.
+          element_spec: `dataset.element_spec`, a structure of `tf.TensorSpec`.
         """
         self.is_built = True
         with self.strategy.scope():
-            # Keras's fit does the same under a strategy; no public name does it for metrics.
+            # fit does the same under a strategy; no public name does it for metrics.
             self.model._symbolic_build(
                 data_batch=tf.nest.map_structure(_spec_or_none, element_spec)
             )
 
     def call_model(self, x: Any, *, training: bool) -> Any:
-        """Returns the model's outputs for one batch, called as fit calls it.
+        """Returns the outputs of the model for one batch, called as `fit` calls it.
 
-        Context: replica. A model whose own `call` has no argument `training` is not told, and nor
-        are its layers: fit leaves their dropout off.
+        Context: replica. If `call` takes no `training` argument, none is passed; the layers of such
+        a model are not in training mode, as in `fit`.
         """
         kwargs = {"training": training} if self._call_takes_training else {}
         return self.model(x, **kwargs)
@@ -139,14 +123,13 @@ class TrainState:
     def compute_loss(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, *, training: bool = True
     ) -> tf.Tensor:
-        """Returns the loss of one batch, with regularisers and `add_loss`.
+        """Returns the loss of one batch, including regularizers and `add_loss`.
 
-        Context: replica. Keras divides mean-type losses by the number of replicas, so that the sum
-        over replicas, which the optimizer takes, is the mean over the global batch. Do not divide
-        again.
+        Context: replica. Keras divides mean-type losses by the number of replicas: the sum over the
+        replicas, which the optimizer takes, is the mean over the global batch. Do not divide again.
 
         Returns:
-          Scalar, in the loss's dtype (float32 by default).
+          Scalar in the dtype of the loss (float32 by default).
         """
         kwargs = {"training": training} if self._loss_takes_training else {}
         return self.model.compute_loss(
@@ -158,7 +141,7 @@ class TrainState:
     ) -> tf.Tensor:
         """Multiplies the loss by the loss scale; `apply_gradients` divides by it again.
 
-        Context: replica. The scale is 1 but for `mixed_float16`.
+        Context: replica. The scale is 1 except under `mixed_float16`.
         """
         return (optimizer or self.optimizer).scale_loss(loss)
 
@@ -169,14 +152,17 @@ class TrainState:
         *,
         optimizer: keras.optimizers.Optimizer | None = None,
     ) -> None:
-        """Unscales, clips, reduces over the replicas and updates the variables.
+        """Unscales, clips and reduces the gradients over the replicas, and updates the variables.
 
         Context: replica. Pass the gradients of this replica as they come from the tape.
 
         Args:
           gradients: One a variable; None where the loss does not depend on it.
-          variables: Default: the model's trainable variables.
+          variables: Default: the trainable variables of the model.
           optimizer: Default: `state.optimizer`.
+
+        Raises:
+          ValueError: If there are no variables, or no variable has a gradient.
         """
         gradients = list(gradients)
         # Once sparse, always sparse: a step may update several times, each with its own optimizer.
@@ -191,20 +177,20 @@ class TrainState:
     def update_metrics(
         self, loss: tf.Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> Logs:
-        """Adds one batch to the loss tracker and to the compiled metrics.
+        """Adds one batch to the loss tracker and the compiled metrics.
 
         Context: replica.
 
         Args:
           loss: What `compute_loss` returned.
-          x: Inputs; the size of the first one weighs the loss, as in Keras.
+          x: Inputs; the size of the first one is the weight of the loss, as in Keras.
           y: Targets.
           y_pred: What the model returned.
-          sample_weight: Weights, for `weighted_metrics` alone.
+          sample_weight: For `weighted_metrics` alone.
 
         Returns:
-          Metric name to scalar. The loop takes the names alone and computes the results at log
-          boundaries, so that the graph prunes the computation here.
+          Metric name to scalar. The loop uses the names and computes the results at log
+          boundaries; the graph optimizer prunes the computation here.
         """
         if self._loss_tracker is not None:
             num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -217,42 +203,38 @@ class TrainState:
 
     @property
     def may_loop(self) -> bool:
-        """Whether an execution may be longer than a step; under replicas, not before one is traced.
+        """Whether an execution may have several steps; under replicas, known once one is traced.
 
-        Replicas gather the rows of sparse gradients, whose number changes from batch to batch: in a
+        Replicas gather the rows of sparse gradients, whose number changes from batch to batch. In a
         loop, TensorFlow takes that for a fault of the collective and aborts.
         """
         return self.strategy.num_replicas_in_sync == 1 or self._has_sparse_gradients is False
 
     def reset_metrics(self) -> None:
-        """Resets the model's metrics and those among the extras. Context: cross-replica."""
+        """Resets the metrics of the model and those in `extras`. Context: cross-replica."""
         self.model.reset_metrics()
-        for metric in self._extra_metrics():
+        for metric in self._extras_of(keras.metrics.Metric):
             metric.reset_state()
 
     def metrics_result(self) -> Logs:
-        """Returns each metric's name and result, aggregated over the replicas.
-
-        Context: cross-replica.
-        """
+        """Returns the result of each metric by name, over all replicas. Context: cross-replica."""
         results: Logs = self.model.get_metrics_result()
-        return results | {metric.name: metric.result() for metric in self._extra_metrics()}
-
-    def _extra_metrics(self) -> list[keras.metrics.Metric]:
-        return [e for e in self.extras.values() if isinstance(e, keras.metrics.Metric)]
+        return results | {m.name: m.result() for m in self._extras_of(keras.metrics.Metric)}
 
     @property
     def optimizers(self) -> list[keras.optimizers.Optimizer]:
-        """The optimizer and those among the extras."""
-        extras = [e for e in self.extras.values() if isinstance(e, keras.optimizers.Optimizer)]
-        return [self.optimizer, *extras]
+        """The optimizer and those in `extras`."""
+        return [self.optimizer, *self._extras_of(keras.optimizers.Optimizer)]
+
+    def _extras_of(self, kind: type) -> Iterator[Any]:
+        return (extra for extra in self.extras.values() if isinstance(extra, kind))
 
     def named_variables(self) -> list[tuple[str, keras.Variable]]:
-        """Returns every variable that a run must save, each once, with a unique and stable name.
+        """Returns every variable that must be saved, each once, with a unique and stable name.
 
-        The names are `model/<path>`, `optimizer/<path>`, `<extra>/<path>`, `metrics/<path>`, with
-        `#2`, `#3` where Keras gives the same path twice. The states of seed generators (dropout)
-        are among them.
+        The names are `model/<path>`, `optimizer/<path>`, `<extra>/<path>` and `metrics/<path>`,
+        with `#2`, `#3`, ... where Keras gives the same path twice. The states of seed generators
+        (dropout) are among them.
         """
         owners = {"model": self.model, "optimizer": self.optimizer, **self.extras}
         owners |= {"metrics": self.model.metrics_variables}
@@ -282,15 +264,15 @@ class TrainState:
 def _check_scope(model: keras.Model, strategy: tf.distribute.Strategy | None) -> None:
     if model._distribute_strategy is not strategy:
         raise ValueError(
-            "The model and its TrainState must be made in the same strategy.scope(): the "
-            "variables of the one could not be used with those of the other."
+            "The model and its TrainState must be created in the same strategy.scope(): otherwise "
+            "the variables of the one cannot be used with those of the other."
         )
 
 
 def _check_extras(extras: Mapping[str, Any]) -> None:
     for name, extra in extras.items():
         if name in ("model", "optimizer", "metrics"):
-            raise ValueError(f"extras[{name!r}]: the name is taken by state.{name}; take another.")
+            raise ValueError(f"extras[{name!r}]: the name is taken by state.{name}; use another.")
         if not isinstance(extra, _KINDS_OF_EXTRAS):
             kinds = ", ".join(f"keras.{kind.__name__}" for kind in _KINDS_OF_EXTRAS)
             raise ValueError(
@@ -305,7 +287,7 @@ def _check_extras(extras: Mapping[str, Any]) -> None:
 
 
 def _spec_or_none(spec: Any) -> Any:
-    # Keras puts an empty Optional where a batch has None, which a data set cannot hold.
+    # A dataset cannot hold the None of a batch; Keras puts an empty Optional in its place.
     return None if isinstance(spec, tf.OptionalSpec) else spec
 
 

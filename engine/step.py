@@ -1,4 +1,8 @@
-"""One batch on one replica: what the engine does when nobody brings a step of their own."""
+"""One batch on one replica: what the engine does unless a person brings their own step.
+
+In the way of a batch: `step_function` calls a step once, while it traces, in the replica context of
+the strategy. A step is short and plain; copy it to change it (docs/custom_steps.md).
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,31 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from engine.state import Batch, Logs, TrainState
+from .protocols import Batch, Logs
+from .state import TrainState
 
 
 def train_step(state: TrainState, batch: Batch) -> Logs:
     """Performs one optimizer update on one replica.
 
-    Context: replica context, inside `strategy.run`.
+    Context: replica, inside `strategy.run`.
 
     Args:
       state: Owner of every variable that the step reads or writes.
-      batch: `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`; leading dimension
+      batch: `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`; the leading dimension is
         `per_replica_batch_size`.
 
     Returns:
-      Metric name to scalar of shape `[]`, still on the device.
+      Metric name to scalar of shape `[]`, on the device.
 
     Raises:
       ValueError: If the model has no trainable variables.
+
+    Example:
+      >>> def noisy_step(state, batch):
+      ...     x, y = batch
+      ...     return engine.train_step(state, (x + tf.random.normal(tf.shape(x)), y))
+      >>> history = engine.fit(state, train_ds, config, train_step=noisy_step)
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     with tf.GradientTape() as tape:
@@ -36,16 +47,22 @@ def train_step(state: TrainState, batch: Batch) -> Logs:
 
 
 def eval_step(state: TrainState, batch: Batch) -> Logs:
-    """Adds one batch to the loss and the metrics; no variable of the model is trained.
+    """Adds one batch to the loss and the metrics; trains nothing.
 
-    Context: replica context, inside `strategy.run`.
+    Context: replica, inside `strategy.run`.
 
     Args:
       state: As in `train_step`.
       batch: As in `train_step`.
 
     Returns:
-      Metric name to scalar of shape `[]`, still on the device.
+      Metric name to scalar of shape `[]`, on the device.
+
+    Example:
+      >>> def half_step(state, batch):
+      ...     x, y = batch
+      ...     return engine.eval_step(state, (x / 2, y))
+      >>> logs = engine.evaluate(state, train_ds, config, eval_step=half_step)
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     y_pred = state.call_model(x, training=False)
@@ -54,16 +71,20 @@ def eval_step(state: TrainState, batch: Batch) -> Logs:
 
 
 def predict_step(state: TrainState, batch: Batch) -> Any:
-    """Returns what the model gives for one batch; targets and weights are ignored.
+    """Returns the outputs of the model for one batch; targets and weights are ignored.
 
-    Context: replica context, inside `strategy.run`.
+    Context: replica, inside `strategy.run`.
 
     Args:
       state: As in `train_step`.
       batch: As in `train_step`.
 
     Returns:
-      The model's output or structure of outputs, leading dimension `per_replica_batch_size`.
+      The output, or the structure of outputs; the leading dimension is `per_replica_batch_size`.
+
+    Example:
+      >>> engine.predict_step(state, next(iter(train_ds))).shape
+      TensorShape([8, 1])
     """
     x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
     return state.call_model(x, training=False)

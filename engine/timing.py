@@ -10,10 +10,9 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 COMPUTE, DATA, DISPATCH, METRICS = "compute", "data", "dispatch", "metrics"
 CHECKPOINTS, EVALUATION, TRACING, SETUP = "checkpoints", "evaluation", "tracing", "setup"
@@ -27,16 +26,6 @@ MIN_SHARE_SHOWN = 0.005
 _MAX_SAMPLES = 1 << 14
 
 _current: contextvars.ContextVar[Timing | None] = contextvars.ContextVar("timing", default=None)
-
-
-class TimedFunction(Protocol):
-    """What `Timing.execute` calls; `engine.function.StepFunction` is one."""
-
-    num_traces: int
-    graph_secs: tf.Tensor
-
-    def __call__(self, iterator: Any, num_steps: tf.Tensor) -> dict[str, Any]:
-        """Runs the steps."""
 
 
 class Timing:
@@ -65,6 +54,7 @@ class Timing:
         self._parts: dict[str, _Part] = {}
         self._stack = [OTHER]
         self._since = clock()
+        self._last_secs = 0.0  # between the last two changes of the part
         self._execution: tuple[float, int] | None = None  # the last one: its seconds, its steps
         self._first_runs: list[tuple[float, int]] = []  # likewise, of each new graph
 
@@ -81,28 +71,31 @@ class Timing:
             self._parts[name] = _Part(self, name)
         return self._parts[name]
 
-    def execute(self, function: TimedFunction, iterator: Any, num_steps: int) -> Any:
-        """Calls a compiled function, and books its time on the parts of an execution.
+    def book_execution(
+        self, num_steps: int, graph_secs: float, waited_secs: float, *, has_traced: bool
+    ) -> None:
+        """Moves the seconds of the last `dispatch` part to what the compiled function did in them.
 
-        Executions of training alone are samples of percentiles, and those that trace are not.
+        Executions of training alone are samples of percentiles, and only if they did not trace.
+
+        Args:
+          num_steps: Steps of the execution.
+          graph_secs: Seconds that the graph took, as `StepFunction` measures them.
+          waited_secs: Seconds of these in which the graph only waited for a batch.
+          has_traced: Whether a new graph was traced.
         """
         self._add_sample()
-        num_traces, began = function.num_traces, self._clock()
-        with self.part(DISPATCH):
-            logs = function(iterator, tf.constant(num_steps))
-            graph_secs, waited = function.graph_secs.numpy().tolist()
-        secs = self._since - began
+        secs = self._last_secs
         is_training = EVALUATION not in self._stack
         if is_training:
-            self._move(DISPATCH, COMPUTE, graph_secs - waited)
-            self._move(DISPATCH, DATA, waited)
-        if function.num_traces > num_traces:
+            self._move(DISPATCH, COMPUTE, graph_secs - waited_secs)
+            self._move(DISPATCH, DATA, waited_secs)
+        if has_traced:
             self._move(DISPATCH if is_training else EVALUATION, TRACING, secs - graph_secs)
             if is_training:
-                self._first_runs.append((graph_secs - waited, num_steps))
+                self._first_runs.append((graph_secs - waited_secs, num_steps))
         elif is_training:
             self._execution = secs, num_steps
-        return logs
 
     def wait_for_device(self, logs: Mapping[str, Any]) -> None:
         """Waits until the values of an execution are computed; the host copies none but one."""
@@ -162,7 +155,8 @@ class Timing:
 
     def _switch(self) -> None:
         now = self._clock()
-        self.secs[self._stack[-1]] += now - self._since
+        self._last_secs = now - self._since
+        self.secs[self._stack[-1]] += self._last_secs
         self._since = now
 
     def _add_sample(self) -> None:
@@ -242,27 +236,6 @@ def part(name: str) -> contextlib.AbstractContextManager[None]:
     """
     timing = _current.get()
     return contextlib.nullcontext() if timing is None else timing.part(name)
-
-
-def stamp(*, after: Any = ()) -> tf.Tensor:
-    """Returns the time in seconds, float64 on the host, once `after` is there; graph mode.
-
-    Args:
-      after: Operations and any structure of tensors.
-    """
-    things = tf.nest.flatten(after, expand_composites=True)
-    waits_for = [t for t in things if tf.is_tensor(t) or isinstance(t, tf.Operation)]
-    with tf.device("CPU:0"), tf.control_dependencies(waits_for):
-        return tf.timestamp()
-
-
-def last_call() -> tf.Operation:
-    """Returns the last call of a function in the graph that is being built.
-
-    Not its outputs: what comes after an output keeps it from being pruned.
-    """
-    operations = tf.compat.v1.get_default_graph().get_operations()
-    return next(op for op in reversed(operations) if "PartitionedCall" in op.type)
 
 
 def format_line(timing: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from models.recipe import Recipe, categorical_accuracy, optimizer_factory
+from .recipe import Recipe, categorical_accuracy, optimizer_factory
 
 
 def build(

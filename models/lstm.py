@@ -6,7 +6,7 @@ import math
 
 import keras
 
-from models.recipe import Recipe, categorical_accuracy, optimizer_factory
+from .recipe import Recipe, categorical_accuracy, optimizer_factory
 
 
 def build(

@@ -5,10 +5,11 @@ A new model is one file in this folder, with a `build` and a `RECIPE`, and one l
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
-from models.recipe import Recipe
+from gradloop.usage import did_you_mean
+
+from .recipe import Recipe
 
 # Each is the name of its module, which is imported when it is asked for.
 _NAMES = (
@@ -26,10 +27,10 @@ def get(name: str) -> Recipe:
       ValueError: If there is no model of that name.
     """
     if name not in _NAMES:
-        near = difflib.get_close_matches(str(name), _NAMES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown model {name!r}; legal: {', '.join(names())}{hint}")
-    recipe: Recipe = importlib.import_module(f"models.{name}").RECIPE
+        raise ValueError(
+            f"unknown model {name!r}; legal: {', '.join(names())}.{did_you_mean(name, _NAMES)}"
+        )
+    recipe: Recipe = importlib.import_module(f".{name}", __package__).RECIPE
     return recipe
 
 

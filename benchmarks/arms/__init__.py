@@ -12,7 +12,7 @@ import typing
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.workloads import Task
+from benchmarks.race.workloads import Task
 
 
 class ArmProtocol(typing.Protocol):

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import engine
-from benchmarks import keras_models, tf_runtime
-from benchmarks.workloads import Task
-from data import pipeline
+from benchmarks.arms import tf_runtime
+from benchmarks.race import keras_models
+from benchmarks.race.workloads import Task
+from gradloop import engine
+from gradloop.data import pipeline
 
 
 class Arm:
@@ -35,9 +36,7 @@ class Arm:
                 metrics=keras_models.make_metrics(),
             )
 
-    def _make_dataset(
-        self, x: npt.NDArray[Any], y: npt.NDArray[Any], prefetch: int = engine.TrainConfig.prefetch
-    ) -> Any:
+    def _make_dataset(self, x: npt.NDArray[Any], y: npt.NDArray[Any], prefetch: int = 4) -> Any:
         return pipeline.make_dataset(
             x,
             y,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import engine
-from benchmarks import tf_runtime
 from benchmarks.arms import engine as engine_arm
-from benchmarks.workloads import Task
-from engine.tune import tune
+from benchmarks.arms import tf_runtime
+from benchmarks.race.workloads import Task
+from gradloop import engine
+from gradloop.engine.tuning.search import tune
 
 # Of the measuring that precedes the race.
 TUNE_SECS = 40.0
@@ -23,10 +23,10 @@ class Arm(engine_arm.Arm):
         tf_runtime.configure(task)
         self._task = task
         self._arrays = tf_runtime.load_train_arrays(task)
-        config = engine.TrainConfig(**(self._config_values() | {"jit_compile": "auto"}))
+        config = engine.TrainConfig(**(self._config_values() | {"jit_compile": None}))
         tuning = tune(
-            lambda config: self._make_state(),
-            lambda config: self._make_dataset(*self._arrays, prefetch=config.prefetch),
+            self._make_state,
+            lambda **changes: self._make_dataset(*self._arrays, **changes),
             config,
             max_secs=TUNE_SECS,
         )
@@ -39,4 +39,5 @@ class Arm(engine_arm.Arm):
 
     def _config_values(self) -> dict[str, Any]:
         choice = getattr(self, "_choice", {})
-        return super()._config_values() | {"numerics": "fast"} | choice
+        of_config = {name: value for name, value in choice.items() if name != "prefetch"}
+        return super()._config_values() | {"numerics": "fast"} | of_config

@@ -7,8 +7,8 @@ from typing import Any
 import numpy.typing as npt
 
 from benchmarks.arms import engine as engine_arm
-from benchmarks.constant_data import ConstantDataset
-from benchmarks.workloads import Task
+from benchmarks.arms.constant_data import ConstantDataset
+from benchmarks.race.workloads import Task
 
 
 class Arm(engine_arm.Arm):

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from benchmarks.workloads import Task
+from benchmarks.race.workloads import Task
 
-# The transformer's, as in `benchmarks.keras_models`.
+# The transformer's, as in `benchmarks.race.keras_models`.
 _LAYER_NORM_EPSILON = 1e-5
 _WEIGHTS_PER_BLOCK = 16
 _CONV_DROPOUT, _DENSE_DROPOUT = 0.25, 0.5

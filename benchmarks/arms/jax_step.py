@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.arms import jax_training
-from benchmarks.workloads import Task
+from benchmarks.race.workloads import Task
 
 
 class Arm:

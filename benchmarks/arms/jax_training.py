@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks import weights as weights_lib
 from benchmarks.arms import jax_models
-from benchmarks.workloads import Task, Workload
+from benchmarks.race import weights as weights_lib
+from benchmarks.race.workloads import Task, Workload
 
 _RHO, _BETA_1, _BETA_2, _EPSILON = 0.9, 0.9, 0.999, 1e-7
 

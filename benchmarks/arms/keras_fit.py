@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import keras_models, tf_runtime
-from benchmarks.workloads import Task
+from benchmarks.arms import tf_runtime
+from benchmarks.race import keras_models
+from benchmarks.race.workloads import Task
 
 
 def compile_model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from benchmarks.arms import keras_fit
-from benchmarks.workloads import Task
+from benchmarks.race.workloads import Task
 
 
 class Arm(keras_fit.Arm):

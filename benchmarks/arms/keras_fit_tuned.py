@@ -14,9 +14,8 @@ from typing import Any
 import keras
 import numpy.typing as npt
 
-from benchmarks import tf_runtime
-from benchmarks.arms import keras_fit
-from benchmarks.workloads import Task
+from benchmarks.arms import keras_fit, tf_runtime
+from benchmarks.race.workloads import Task
 
 STEPS_PER_EXECUTION = (1, 8, 32, 128)
 _NUM_TIMINGS = 3

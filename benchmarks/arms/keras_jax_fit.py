@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import keras_models
-from benchmarks import weights as weights_lib
-from benchmarks.workloads import Task, Workload
+from benchmarks.race import keras_models
+from benchmarks.race import weights as weights_lib
+from benchmarks.race.workloads import Task, Workload
 
 # Measured: 1.4 times as fast as one on small steps, slower on convolutions.
 _STEPS_PER_EXECUTION = {"dense": 32, "lstm": 32}

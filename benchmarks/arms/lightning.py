@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.arms import torch_training
-from benchmarks.workloads import Task
+from benchmarks.race.workloads import Task
 
 
 class Module(lightning.LightningModule):

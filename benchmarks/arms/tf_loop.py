@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from benchmarks import weights as weights_lib
-from benchmarks.workloads import Task, Workload
+from benchmarks.race import weights as weights_lib
+from benchmarks.race.workloads import Task, Workload
 
 _EPSILON = 1e-7
 _CONV_DROPOUT, _DENSE_DROPOUT = 0.25, 0.5

@@ -15,16 +15,8 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.arms import torch_training
-from benchmarks.arms.torch_training import (
-    BETA_1,
-    BETA_2,
-    EPSILON,
-    RHO,
-    Batches,
-    Metrics,
-    Tensors,
-)
-from benchmarks.workloads import Task, Workload
+from benchmarks.arms.torch_training import BETA_1, BETA_2, EPSILON, RHO, Batches, Metrics, Tensors
+from benchmarks.race.workloads import Task, Workload
 
 # PyTorch's compiler does not look into nn.LSTM, and an LSTM written out takes it twice as long. The
 # statistics of batch normalisation cannot be updated inside torch.func.

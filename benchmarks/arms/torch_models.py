@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from benchmarks.arms import torch_resnet
-from benchmarks.workloads import Task, Workload
+from benchmarks.race.workloads import Task, Workload
 
-# The transformer's, as in `benchmarks.keras_models`.
+# The transformer's, as in `benchmarks.race.keras_models`.
 _NUM_BLOCKS, _NUM_HEADS, _VOCABULARY_SIZE, _FEED_FORWARD_FACTOR = 4, 4, 256, 4
 _LAYER_NORM_EPSILON = 1e-5
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from benchmarks import weights as weights_lib
 from benchmarks.arms import torch_models
-from benchmarks.workloads import Task, Workload
+from benchmarks.race import weights as weights_lib
+from benchmarks.race.workloads import Task, Workload
 
 RHO, BETA_1, BETA_2, EPSILON = 0.9, 0.9, 0.999, 1e-7
 Tensors = Sequence[torch.Tensor]

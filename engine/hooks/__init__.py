@@ -4,15 +4,14 @@ The order in the list is the order of the calls. Put `StopOnNaN` before `SaveChe
 `EarlyStopping(restore_best_weights=True)` too, so that what they do is done when the end is saved.
 """
 
-from engine.hooks.base import DIVERGENCE, INTERRUPTED, Hook, HookInfo, LambdaHook
-from engine.hooks.profiling import Profile
-from engine.hooks.progress_bar import ProgressBar
-from engine.hooks.recording import SaveCheckpoint, WriteMetrics
-from engine.hooks.stopping import EarlyStopping, StopOnNaN, StopOnSignal
+from ..history import StopKind
+from .base import Hook, HookInfo, LambdaHook
+from .profiling import Profile
+from .progress_bar import ProgressBar
+from .recording import SaveCheckpoint, WriteMetrics
+from .stopping import EarlyStopping, StopOnNaN, StopOnSignal
 
 __all__ = [
-    "DIVERGENCE",
-    "INTERRUPTED",
     "EarlyStopping",
     "Hook",
     "HookInfo",
@@ -20,6 +19,7 @@ __all__ = [
     "Profile",
     "ProgressBar",
     "SaveCheckpoint",
+    "StopKind",
     "StopOnNaN",
     "StopOnSignal",
     "WriteMetrics",

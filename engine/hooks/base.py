@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import difflib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from engine.state import Progress, TrainState
+from gradloop.usage import did_you_mean
 
-DIVERGENCE = "divergence"
-INTERRUPTED = "interrupted"
+from ..history import Progress, StopKind
+
+if TYPE_CHECKING:
+    from ..state import TrainState
+
 HOOK_METHODS = (
     "on_train_begin",
     "on_epoch_begin",
@@ -25,7 +27,7 @@ HOOK_METHODS = (
 
 @dataclasses.dataclass
 class HookInfo:
-    """What every hook method gets. The loop owns it and fills it; hooks read it.
+    """What every hook method gets. The loop owns it and fills it in; hooks read it.
 
     Attributes:
       state: What is trained.
@@ -34,10 +36,11 @@ class HookInfo:
         they lag one execution behind, so that the host never waits for the device, and may be
         empty; at the end of an epoch they are exact.
       logs_step: `num_steps_completed` at the moment that the logs belong to.
-      execution_steps: Steps in the execution that has just ended; 0 elsewhere.
-      has_validation: Whether `val_` keys will come; None if nobody knows.
-      stop_reason: Why the run was asked to stop; None while it was not.
-      stops_now: Whether it ends without the validation and the end of the current epoch.
+      execution_steps: Steps of the execution that has just ended; 0 elsewhere.
+      has_validation: Whether `val_` keys will come; None if that is unknown.
+      stop_reason: Why a hook requested a stop, in words; None while none did.
+      stop_kind: The same for code that acts on it.
+      stops_now: Whether the run ends without the validation and the end of the current epoch.
       has_failed: Whether an exception ended it, so that the weights may be ahead of the progress.
     """
 
@@ -48,39 +51,53 @@ class HookInfo:
     execution_steps: int = 0
     has_validation: bool | None = None
     stop_reason: str | None = None
+    stop_kind: StopKind | None = None
     stops_now: bool = False
     has_failed: bool = False
 
-    def request_stop(self, reason: str, *, immediately: bool = False) -> None:
-        """Asks the loop to end after this execution, with the validation and end of this epoch.
+    def request_stop(
+        self, reason: str, *, kind: StopKind = StopKind.REQUESTED, immediately: bool = False
+    ) -> None:
+        """Asks the loop to end after this execution.
 
-        So does fit's `stop_training`. With `immediately`, both are left out: what was interrupted
-        can be resumed, and an epoch that was not finished is not in the history.
+        The current epoch is validated and ends first, as with fit's `stop_training`.
 
-        The first reason stands, but a divergence outranks the others: a run that diverged has
-        failed, whatever else was noticed at the same time.
+        Args:
+          reason: For people. The first reason stands, but a divergence outranks the others: a run
+            that diverged has failed, whatever else was noticed at the same time.
+          kind: For code: what the run ends as.
+          immediately: Leave out the validation and the end of the epoch. The epoch is then not in
+            the history, and a run that was interrupted can be resumed within it.
         """
-        if self.stop_reason is None or (reason.startswith(DIVERGENCE) and not self.has_diverged):
-            self.stop_reason = reason
+        diverges = kind is StopKind.DIVERGED and self.stop_kind is not StopKind.DIVERGED
+        if self.stop_kind is None or diverges:
+            self.stop_reason, self.stop_kind = reason, kind
         self.stops_now = self.stops_now or immediately
 
     @property
     def has_diverged(self) -> bool:
-        """Whether a hook gave a reason that begins with `DIVERGENCE`."""
-        return self.stop_reason is not None and self.stop_reason.startswith(DIVERGENCE)
+        """Whether a hook stopped the run because it diverged."""
+        return self.stop_kind is StopKind.DIVERGED
 
 
 class Hook:
     """Does nothing at any moment; override the methods that you need.
 
-    Context: cross-replica, on the host, outside compiled functions. A hook may also have:
+    Context: cross-replica, on the host, outside compiled functions. Hooks observe. They have three
+    powers over the loop: `HookInfo.request_stop`, `max_steps` and `around_execution`.
 
-    - an attribute `every_steps`: if it is not None, an execution ends at each multiple of it;
-    - a method `max_steps(num_steps_completed)`: the most steps that the next execution of training
-      may do, or None;
-    - a method `around_execution(num_steps_completed)`: a context manager in which the next
-      execution of training is called.
+    Attributes:
+      every_steps: If it is set, executions end at each multiple of it; see `max_steps`.
+
+    Example:
+      >>> class PrintLoss(engine.Hook):
+      ...     def on_epoch_end(self, info):
+      ...         print(sorted(info.logs))
+      >>> history = engine.fit(state, train_ds, config, hooks=[PrintLoss()])
+      ['loss']
     """
+
+    every_steps: int | None = None
 
     def on_train_begin(self, info: HookInfo) -> None:
         """Called once, before the first epoch."""
@@ -103,25 +120,45 @@ class Hook:
     def on_train_end(self, info: HookInfo) -> None:
         """Called once at the end, also after an exception or Ctrl-C."""
 
+    def max_steps(self, num_steps_completed: int) -> int | None:
+        """Returns the most steps that the next execution of training may do; None: any number.
+
+        By default the steps that are left until the next multiple of `every_steps`.
+        """
+        if self.every_steps is None:
+            return None
+        return self.every_steps - num_steps_completed % self.every_steps
+
+    def around_execution(self, num_steps_completed: int) -> contextlib.AbstractContextManager[None]:
+        """Returns the context in which the next execution of training is called."""
+        return contextlib.nullcontext()
+
+    def overrides(self, method: str) -> bool:
+        """Returns whether this hook has its own method of that name, so that it must be called."""
+        return getattr(getattr(self, method), "__func__", None) is not getattr(Hook, method)
+
 
 class LambdaHook(Hook):
-    """Calls the functions that it was given."""
+    """Calls the functions that it was given.
+
+    Args:
+      **functions: Name of an `on_` method of `Hook` to a function of a `HookInfo`.
+
+    Raises:
+      ValueError: If a name is not one of these methods, or a value cannot be called.
+
+    Example:
+      >>> hook = engine.LambdaHook(on_train_end=lambda info: print("done"))
+      >>> history = engine.fit(state, train_ds, config, hooks=[hook])
+      done
+    """
 
     def __init__(self, **functions: Callable[[HookInfo], object]) -> None:
-        """Takes one function a moment.
-
-        Args:
-          **functions: Method name of `Hook` to a function that takes a `HookInfo`.
-
-        Raises:
-          ValueError: If a name is not one of Hook's methods, or a value cannot be called.
-        """
         for name, function in functions.items():
             if name not in HOOK_METHODS:
-                nearest = difflib.get_close_matches(name, HOOK_METHODS, n=1)
-                hint = f"; did you mean {nearest[0]}?" if nearest else "."
                 raise ValueError(
-                    f"unknown hook method {name!r}: legal are {', '.join(HOOK_METHODS)}{hint}"
+                    f"unknown hook method {name!r}: legal are {', '.join(HOOK_METHODS)}."
+                    f"{did_you_mean(name, HOOK_METHODS)}"
                 )
             if not callable(function):
                 raise ValueError(f"{name} must be a function of one argument, not {function!r}.")

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from engine import profile_plot, profile_summary
-from engine.files import json_text, make_directory, write_atomically
-from engine.hooks.base import Hook, HookInfo, check_period
-from engine.trace import MARKER, read_trace
-from engine.writers import MissingExtra
+from gradloop.files import json_text, make_directory, write_atomically
+
+from ..profiling import text
+from ..profiling.plot import plot_profile
+from ..profiling.summary import summarize
+from ..profiling.xplane import MARKER, read_trace
+from ..storage.extras import MissingExtra
+from .base import Hook, HookInfo, check_period
 
 
 class Profile(Hook):
@@ -93,14 +96,14 @@ class Profile(Hook):
             return
         trace = read_trace(self.directory)
         num_replicas = info.state.strategy.num_replicas_in_sync
-        summary = profile_summary.summarize(trace, num_replicas=num_replicas)
-        text = profile_summary.format_text(summary)
-        write_atomically(self.directory / "summary.txt", lambda file: file.write(text))
+        summary = summarize(trace, num_replicas=num_replicas)
+        whole = text.format_text(summary)
+        write_atomically(self.directory / "summary.txt", lambda file: file.write(whole))
         json = json_text(summary, indent=2) + "\n"
         write_atomically(self.directory / "profile.json", lambda file: file.write(json))
-        self._line(profile_summary.format_short(summary))
+        self._line(text.format_short(summary))
         try:
-            profile_plot.plot_profile(trace, summary, self.directory / "profile.png")
+            plot_profile(trace, summary, self.directory / "profile.png")
         except MissingExtra as error:
             self._line(f"no picture: {error}")
 

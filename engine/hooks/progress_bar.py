@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from engine.hooks.base import Hook, HookInfo
+from .base import Hook, HookInfo
 
 
 class ProgressBar(Hook):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
+from gradloop.files import make_directory
+
 # The one import to the side that the layers allow: a hook decides when, checkpoint.py knows how.
-from engine import checkpoint
-from engine.files import make_directory
-from engine.hooks.base import Hook, HookInfo, check_period
-from engine.timing import CHECKPOINTS, part
-from engine.writers import Kind, Writer, timed
+from ..storage import checkpoint
+from ..storage.writers import Kind, Writer, timed
+from ..timing import CHECKPOINTS, part
+from .base import Hook, HookInfo, check_period
 
 
 class SaveCheckpoint(Hook):

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from engine import checkpoint
-from engine.hooks.base import DIVERGENCE, INTERRUPTED, Hook, HookInfo, check_period
+from ..history import StopKind
+from ..storage import checkpoint
+from .base import Hook, HookInfo, check_period
 
 if TYPE_CHECKING:
-    from engine.state import TrainState
+    from ..state import TrainState
 
 _MODES = ("auto", "min", "max")
 
@@ -162,8 +163,8 @@ class EarlyStopping(Hook):
 class StopOnNaN(Hook):
     """Ends the run when a training loss is NaN or infinite.
 
-    The reason begins with `DIVERGENCE`, by which callers tell a failure from an early success. Logs
-    lag one execution behind, so the run ends one execution late.
+    The kind is `StopKind.DIVERGED`, by which callers tell a failure from an early success. Logs lag
+    one execution behind, so the run ends one execution late.
     """
 
     def on_execution_end(self, info: HookInfo) -> None:
@@ -178,14 +179,17 @@ class StopOnNaN(Hook):
         for name, value in info.logs.items():
             is_loss = name.endswith("loss") and not name.startswith("val_")
             if is_loss and not np.all(np.isfinite(value)):
-                info.request_stop(f"{DIVERGENCE}: {name} is {value} at step {info.logs_step}")
+                info.request_stop(
+                    f"divergence: {name} is {value} at step {info.logs_step}",
+                    kind=StopKind.DIVERGED,
+                )
                 return
 
 
 class StopOnSignal(Hook):
     """Ends the run after the current execution on Ctrl-C (SIGINT) or SIGTERM, so that it is saved.
 
-    The reason is `INTERRUPTED`. A second signal is not caught: it ends the process at once.
+    The kind is `StopKind.INTERRUPTED`. A second signal is not caught: it ends the process at once.
     Context: the main thread, which alone may take signals.
     """
 
@@ -197,7 +201,7 @@ class StopOnSignal(Hook):
         """Starts to catch the signals."""
 
         def request(signal_number: int, frame: FrameType | None) -> None:
-            info.request_stop(INTERRUPTED, immediately=True)
+            info.request_stop("interrupted", kind=StopKind.INTERRUPTED, immediately=True)
             self._restore()
 
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from benchmarks import gpu, report, throughput, utilisation
-from benchmarks.utilisation import Cell
-from benchmarks.workloads import WORKLOADS
+from benchmarks import gpu, throughput
+from benchmarks.hardware import utilisation
+from benchmarks.hardware.utilisation import Cell
+from benchmarks.race.workloads import WORKLOADS
+from benchmarks.reporting import report
 
 H100 = "NVIDIA H100 80GB HBM3"
 PEAKS = {"float32": 50e12, "tf32": 400e12, "bfloat16": 800e12, "float16": 800e12}

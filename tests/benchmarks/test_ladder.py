@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import engine
-from benchmarks import ladder, rungs
-from benchmarks.constant_data import ConstantDataset
-from data import synthetic
-from models import registry
+from benchmarks import ladder
+from benchmarks.arms.constant_data import ConstantDataset
+from benchmarks.race import rungs
+from gradloop import engine
+from gradloop.data.sets import synthetic
+from gradloop.models import registry
 
 NAMES = ["forward", "+ backward", "+ optimizer", "+ metrics", "+ hooks", "+ logging", "+ real data"]
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import learning, tables
+from benchmarks import learning
+from benchmarks.reporting import tables
 
 
 def test_the_interval_is_students():

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import scaling, tables
+from benchmarks import scaling
+from benchmarks.reporting import tables
 
 
 def test_sizes_run_by_turns_until_a_sample_is_long_enough(monkeypatch):

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from benchmarks import preparation, throughput
-from benchmarks.workloads import WORKLOADS
+from benchmarks import throughput
+from benchmarks.race import preparation
+from benchmarks.race.workloads import WORKLOADS
 
 
 def arguments(*flags):

@@ -5,7 +5,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import pipeline
+from gradloop.data import pipeline
 
 N = 70  # At batch 16: four whole batches and one of 6.
 

@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from engine import config as config_lib
-from engine.config import ConfigError, TrainConfig
-from engine.files import json_text
-from engine.flags import make_config, parse_flags, read_choices, read_config_file
+from gradloop.cli.flags import make_config, parse_flags, read_choices, read_config_file
+from gradloop.engine import config as config_lib
+from gradloop.engine.config import ConfigError, TrainConfig
+from gradloop.files import json_text
 
 
 @pytest.fixture(autouse=True)

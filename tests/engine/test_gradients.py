@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import gradients as gradients_lib
-from engine.config import TrainConfig
-from engine.function import make_train_function
-from engine.state import TrainState
-from engine.step import train_step
-from engine.strategy import make_strategy
+from gradloop.engine import gradients as gradients_lib
+from gradloop.engine.config import TrainConfig
+from gradloop.engine.state import TrainState
+from gradloop.engine.step import train_step
+from gradloop.engine.step_function import make_train_function
+from gradloop.engine.strategy import make_strategy
 
 INITIAL_SCALE = 2.0**15
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import pipeline
-from engine import checkpoint
-from engine.config import TrainConfig
-from engine.hooks import Hook, LambdaHook, SaveCheckpoint
-from engine.loop import evaluate, fit, predict
-from engine.source import Planner
-from engine.state import TrainState
-from engine.strategy import make_strategy
+from gradloop.data import pipeline
+from gradloop.engine.config import TrainConfig
+from gradloop.engine.hooks import Hook, LambdaHook, SaveCheckpoint
+from gradloop.engine.loop import evaluate, fit, predict
+from gradloop.engine.source import Planner
+from gradloop.engine.state import TrainState
+from gradloop.engine.storage import checkpoint
+from gradloop.engine.strategy import make_strategy
 
 NUM_EXAMPLES = 26
 BATCH_SIZE = 4
@@ -771,7 +771,7 @@ def test_resume_after_the_last_epoch_does_nothing(dataset):
 
 def test_automatic_size_grows_to_about_a_tenth_of_a_second(monkeypatch):
     clock = iter(np.arange(100) * 0.01)  # each execution takes 10 ms, whatever its size
-    monkeypatch.setattr("engine.loop.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("gradloop.engine.loop.time.perf_counter", lambda: next(clock))
     planner, sizes = Planner(make_config(steps_per_execution="auto")), []
     for _ in range(5):
         sizes.append(planner.next_size(None, 0))
@@ -781,7 +781,7 @@ def test_automatic_size_grows_to_about_a_tenth_of_a_second(monkeypatch):
 
 def test_automatic_size_shrinks_when_steps_are_slow(monkeypatch):
     clock = iter([0.0, 0.01, 0.09, 2.0, 3.0])
-    monkeypatch.setattr("engine.loop.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("gradloop.engine.loop.time.perf_counter", lambda: next(clock))
     planner, sizes = Planner(make_config(steps_per_execution="auto")), []
     for _ in range(5):
         sizes.append(planner.next_size(None, 0))
@@ -792,7 +792,7 @@ def test_automatic_size_shrinks_when_steps_are_slow(monkeypatch):
 
 def test_short_last_execution_does_not_shrink_the_next(monkeypatch):
     clock = iter(np.arange(100) * 0.01)
-    monkeypatch.setattr("engine.loop.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("gradloop.engine.loop.time.perf_counter", lambda: next(clock))
     planner = Planner(make_config(steps_per_execution="auto"))
     for _ in range(4):
         planner.measure(planner.next_size(None, 0))

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from engine.memory import MemoryWatch, format_growth, is_growing, memory_slope, resident_bytes
+from gradloop.engine.memory import (
+    MemoryWatch,
+    format_growth,
+    is_growing,
+    memory_slope,
+    resident_bytes,
+)
 
 MIB = 2**20
 STEPS = range(0, 4000, 100)

@@ -12,8 +12,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-from engine.config import ConfigError, TrainConfig
-from engine.runtime import configure_runtime
+from gradloop.engine.config import ConfigError, TrainConfig
+from gradloop.engine.runtime import configure_runtime
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,9 +21,9 @@ SETTINGS = """
 import json
 import keras
 import tensorflow as tf
-from engine.config import TrainConfig
-from engine.runtime import configure_runtime
-from engine.strategy import make_strategy
+from gradloop.engine.config import TrainConfig
+from gradloop.engine.runtime import configure_runtime
+from gradloop.engine.strategy import make_strategy
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 config = TrainConfig(

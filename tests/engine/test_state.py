@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine.config import TrainConfig
-from engine.hooks import LambdaHook
-from engine.loop import fit
-from engine.state import TrainState
-from engine.strategy import make_strategy
+from gradloop.engine.config import TrainConfig
+from gradloop.engine.hooks import LambdaHook
+from gradloop.engine.loop import fit
+from gradloop.engine.state import TrainState
+from gradloop.engine.strategy import make_strategy
 
 BATCH_SPEC = (tf.TensorSpec((None, 4), tf.float32), tf.TensorSpec((None, 2), tf.float32))
 

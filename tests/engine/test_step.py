@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine.state import TrainState
-from engine.step import eval_step, predict_step, train_step
+from gradloop.engine.state import TrainState
+from gradloop.engine.step import eval_step, predict_step, train_step
 
 X = tf.constant([[1.0, 2.0], [3.0, -1.0]])
 Y = tf.constant([[1.0], [0.0]])

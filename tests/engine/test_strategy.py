@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from engine.config import ConfigError, TrainConfig
-from engine.strategy import describe_strategy, make_strategy
+from gradloop.engine.config import ConfigError, TrainConfig
+from gradloop.engine.strategy import describe_strategy, make_strategy
 
 pytestmark = pytest.mark.skipif(
     bool(tf.config.list_physical_devices("GPU")), reason="is about a machine with no GPU"

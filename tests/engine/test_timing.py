@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import timing as timing_lib
-from engine.config import TrainConfig
-from engine.hooks import Hook, SaveCheckpoint, WriteMetrics
-from engine.loop import fit
-from engine.state import TrainState
-from engine.strategy import make_strategy
-from engine.timing import Samples, Timing, format_line, part
-from engine.writers import MemoryWriter, MultiWriter
+from gradloop.engine import timing as timing_lib
+from gradloop.engine.config import TrainConfig
+from gradloop.engine.hooks import Hook, SaveCheckpoint, WriteMetrics
+from gradloop.engine.loop import fit
+from gradloop.engine.state import TrainState
+from gradloop.engine.storage.writers import MemoryWriter, MultiWriter
+from gradloop.engine.strategy import make_strategy
+from gradloop.engine.timing import Samples, Timing, format_line, part
 
 NUM_STEPS, STEPS_PER_EXECUTION, BATCH_SIZE = 16, 2, 8
 # A step, or an execution: long beside the moments for which a busy machine takes a thread away.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import engine
+from gradloop import engine
 
 PAGE = Path(__file__).parents[2] / "docs" / "custom_steps.md"
 MAX_LINES = 30

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from models import cnn, cnn_lstm, dense, lstm, registry
+from gradloop.models import cnn, cnn_lstm, dense, lstm, registry
 
 MODELS = {"cnn": cnn, "cnn_lstm": cnn_lstm, "dense": dense, "lstm": lstm}
 

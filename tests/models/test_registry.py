@@ -5,8 +5,8 @@ import keras
 import numpy as np
 import pytest
 
-from models import registry
-from models.recipe import Recipe
+from gradloop.models import registry
+from gradloop.models.recipe import Recipe
 
 
 @pytest.mark.parametrize("name", registry.names())

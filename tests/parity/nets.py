@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import engine
-from models import registry
+from gradloop import engine
+from gradloop.models import registry
 
 NUM_EXAMPLES = 100
 BATCH_SIZE = 16  # 7 steps, the last of 4 examples

@@ -6,7 +6,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-import engine
+from gradloop import engine
 from tests.parity import nets
 
 EPOCHS = 2
@@ -150,7 +150,7 @@ def test_jit_compile_on_both_sides():
 
 def test_reshuffled_pipeline(strategy):
     """The pipeline's own order, another one each epoch, under both loops."""
-    from data import pipeline
+    from gradloop.data import pipeline
 
     def make_dataset():
         return pipeline.make_dataset(

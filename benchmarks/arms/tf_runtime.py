@@ -1,0 +1,56 @@
+"""What all TensorFlow arms do before they build anything, and the arrays as people pass them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from benchmarks.race import keras_models, weights
+from benchmarks.race.workloads import Task
+
+Array = npt.NDArray[np.generic]
+
+
+def configure(task: Task) -> None:
+    """Sets seed, precision and the number of GPUs; before the first operation."""
+    gpus = tf.config.list_physical_devices("GPU")
+    tf.config.set_visible_devices(gpus[: task.num_devices], "GPU")
+    tf.config.experimental.enable_tensor_float_32_execution(task.precision == "tf32")
+    # TensorFloat-32 is how a GPU multiplies float32: to Keras, it is float32.
+    keras.config.set_dtype_policy("float32" if task.precision == "tf32" else task.precision)
+    keras.utils.set_random_seed(task.seed)
+
+
+def scope(task: Task) -> contextlib.AbstractContextManager[Any]:
+    """Returns the scope to build in: of MirroredStrategy over several GPUs, else none."""
+    if task.num_devices == 1:
+        return contextlib.nullcontext()
+    context: contextlib.AbstractContextManager[Any] = tf.distribute.MirroredStrategy().scope()
+    return context
+
+
+def build_model(task: Task) -> keras.Model:
+    """Returns the model with the initial weights, and dropout as the seed has it."""
+    # Layers take their seeds of dropout from the global one when they are made.
+    keras.utils.set_random_seed(task.seed)
+    model = keras_models.build(task.workload)
+    model.set_weights(weights.load(task.directory / "initial.npz"))
+    return model
+
+
+def load_train_arrays(task: Task) -> tuple[Array, Array]:
+    """Returns x as bytes or token ids, and integer labels, in the order of the files."""
+    return np.load(task.directory / "x_train.npy"), np.load(task.directory / "y_train.npy")
+
+
+def load_fit_arrays(task: Task) -> tuple[Array, Array]:
+    """Returns x scaled to [0, 1] and one-hot labels, both float32, as people pass them to fit."""
+    x, y = load_train_arrays(task)
+    if x.dtype == np.uint8:
+        x = x / np.float32(255)
+    return x, keras.utils.to_categorical(y, task.workload.num_classes).astype(np.float32)

@@ -1,0 +1,1 @@
+"""A race: contenders in processes of their own, in turn, and what makes a result void."""

@@ -1,0 +1,154 @@
+"""One arm in a process of its own, which the harness asks by lines of JSON.
+
+    python -m benchmarks.race.worker --arm keras_fit
+
+The first line on stdin is the task; each further one a command: {"do": "setup"},
+{"do": "run", "num_epochs": 1}, {"do": "weights", "path": "x.npz"}, {"do": "stop"}. Each is answered
+by one line on what was stdout when the process started; whatever the arm prints goes to stderr.
+Here only the standard library and NumPy are imported: the arm brings its framework.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.metadata
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from benchmarks.arms import ArmProtocol
+from benchmarks.race.workloads import Task
+from gradloop.machine import peak_memory_bytes
+
+_FRAMEWORKS = (
+    "tensorflow", "keras", "torch", "lightning", "jax", "jaxlib", "optax", "numpy",
+)  # fmt: skip
+# An import of these that fails is a fault, not a framework that is missing.
+_OWN_PACKAGES = ("benchmarks", "gradloop", "tests")
+
+
+class ArmHost:
+    """Makes the arm and does what it is told with it."""
+
+    def __init__(self, module: str, task: Task) -> None:
+        """Takes the module's dotted name; nothing is imported yet."""
+        self._module = module
+        self._task = task
+        self._arm: ArmProtocol | None = None
+
+    def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Does a command and returns its answer, or the error."""
+        try:
+            match command["do"]:
+                case "setup":
+                    return self._set_up()
+                case "run":
+                    return self._run(int(command["num_epochs"]))
+                case "weights":
+                    return self._save_weights(Path(command["path"]))
+                case "stop":
+                    return {}
+            raise ValueError(f"unknown command {command!r}")
+        except Exception as error:
+            return describe_error(error)
+
+    def _set_up(self) -> dict[str, Any]:
+        started_at = time.perf_counter()
+        arm_class = importlib.import_module(self._module).Arm
+        imported_at = time.perf_counter()
+        self._arm = arm = arm_class(self._task)
+        setup_secs = time.perf_counter() - imported_at
+        return {
+            "import_secs": imported_at - started_at,
+            "setup_secs": setup_secs,
+            "settings": arm.settings,
+            "claims_bits": arm.claims_bits,
+            "is_ceiling": getattr(arm, "is_ceiling", False),
+            "versions": versions(),
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
+
+    def _run(self, num_epochs: int) -> dict[str, Any]:
+        assert self._arm is not None, "setup comes first"
+        started_at = time.perf_counter()
+        loss = self._arm.run(num_epochs)
+        secs = time.perf_counter() - started_at
+        return {"secs": secs, "loss": float(loss), "peak_memory_bytes": peak_memory_bytes()}
+
+    def _save_weights(self, path: Path) -> dict[str, Any]:
+        assert self._arm is not None, "setup comes first"
+        arrays = {f"w{i:03d}": np.asarray(w) for i, w in enumerate(self._arm.weights())}
+        np.savez(path, **arrays)
+        # Arms may decide in their first run: what they chose is read again.
+        return {"settings": self._arm.settings, "claims_bits": self._arm.claims_bits}
+
+
+def describe_error(error: Exception) -> dict[str, Any]:
+    """Returns the answer for an error: its line, its kind and its traceback."""
+    kind = "failed"
+    if isinstance(error, NotImplementedError):
+        kind = "not_implemented"
+    elif isinstance(error, ImportError) and _is_foreign(error):
+        kind = "not_installed"
+    lines = str(error).strip().splitlines() or [""]
+    text = lines[0] if kind != "failed" else f"{type(error).__name__}: {lines[0]}"
+    return {"error": text, "kind": kind, "traceback": traceback.format_exc()}
+
+
+def _is_foreign(error: ImportError) -> bool:
+    return bool(error.name) and str(error.name).split(".")[0] not in _OWN_PACKAGES
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the frameworks that are loaded, and of Python."""
+    found = {"python": sys.version.split()[0]}
+    for name in _FRAMEWORKS:
+        if name in sys.modules:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found[name] = importlib.metadata.version(name)
+    return found
+
+
+def take_streams() -> tuple[TextIO, TextIO]:
+    """Returns private streams for commands and answers, which no print or child can touch.
+
+    Then stdin is empty and stdout is stderr, for C++ code and child processes as well.
+    """
+    commands = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.dup2(2, 1)
+    return commands, answers
+
+
+def serve(module: str, commands: TextIO, answers: TextIO) -> None:
+    """Answers commands until "stop", or until the harness is gone."""
+    host = ArmHost(module, Task.from_dict(json.loads(commands.readline())))
+    for line in iter(commands.readline, ""):
+        command = json.loads(line)
+        answers.write(json.dumps(host.answer(command)) + "\n")
+        answers.flush()
+        if command["do"] == "stop":
+            break
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serves one arm."""
+    parser = argparse.ArgumentParser(description="One arm of a benchmark; the harness starts it.")
+    parser.add_argument("--arm", required=True, help="name in benchmarks/arms, or a dotted module")
+    name = parser.parse_args(argv).arm
+    serve(name if "." in name else f"benchmarks.arms.{name}", *take_streams())
+
+
+if __name__ == "__main__":
+    main()

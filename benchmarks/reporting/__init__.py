@@ -1,0 +1,1 @@
+"""What becomes of results: statistics, records, targets, tables, charts and pages."""

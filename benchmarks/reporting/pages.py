@@ -1,0 +1,176 @@
+"""The text of docs/benchmarks.md and of the README's part, put together from records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.reporting import tables, targets
+from benchmarks.reporting.tables import number
+from benchmarks.reporting.targets import Record, name_of
+
+_HEAD = """\
+<!-- Made by `python -m benchmarks.reporting.report` from benchmarks/results: do not edit. -->
+# Benchmarks
+
+Every arm trains the same model from the same weights on the same batches, in a process of its own,
+by turns with the others (A B C, C B A, ...). Warm-ups are not counted. Figures are medians and
+quartiles over the counted repeats; a ratio is one of medians, its interval a bootstrap of 95 % over
+repeats; a winner is named only if that interval leaves out 1 and the quartiles do not overlap. Arms
+that claim fit's numbers must have its weights bit for bit, the others its mean loss within 2 %; one
+that has not is void and shows no speed.
+
+*Of the roof*: the matrix operations of a step (2 m n k for a product of m x k and k x n), counted
+from the model's graph, a second, over the most that the machine's matrix products reached in the
+same run. *Start*: making the model, and what the first repeat took more than the median one
+(compiling). *Peak memory*: the largest resident size of the arm's process.
+"""
+_NO_RECORDS = "No record has been made yet: `make bench` makes them."
+
+
+def rank(key: tuple[str, str]) -> tuple[str, int, str]:
+    """Orders records: by machine, in the order of the targets, then by name."""
+    name, hardware = key
+    known = targets.WORKLOADS
+    return hardware, known.index(name) if name in known else len(known), name
+
+
+def make_page(records: Sequence[Record], images: Mapping[str, Record], notes: str) -> str:
+    """Returns docs/benchmarks.md.
+
+    Args:
+      records: In the order in which they are shown.
+      images: File name of each chart, in the folder `images` beside the page, to its record.
+      notes: What a person wrote about targets that are missed.
+    """
+    by_hardware = _by_hardware(records)
+    parts = [_HEAD, *([] if records else [_NO_RECORDS])]
+    for hardware, raced in by_hardware.items():
+        parts += [f"## Targets: {hardware}", _targets_part(raced)]
+    said = [notes, *(_record_notes(record) for record in records)]
+    if any(said):
+        parts += ["## What the profile shows where targets are missed", *filter(None, said)]
+    pictures = {id(record): name for name, record in images.items()}
+    for record in records:
+        parts += _record_parts(record, pictures.get(id(record)))
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def make_readme_part(records: Sequence[Record]) -> str:
+    """Returns the tables of the README: speeds and targets, one machine after another."""
+    parts = [] if records else [_NO_RECORDS]
+    for raced in _by_hardware(records).values():
+        first = next(iter(raced.values()))
+        # The races of the input have two arms that matter, and a table of their own in the page.
+        shown = {name: record for name, record in raced.items() if not name.startswith("input-")}
+        parts += [_machine(first), tables.speeds_table(shown)]
+        parts += [_speed_targets(raced, only_measured=True), _count_targets(raced)]
+    parts.append(
+        "How it was measured, all figures and charts: [docs/benchmarks.md](docs/benchmarks.md)."
+    )
+    return "\n\n".join(parts)
+
+
+def _by_hardware(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
+    result: dict[str, dict[str, Record]] = {}
+    for record in records:
+        if "arms" in record:
+            result.setdefault(record["hardware"], {})[name_of(record)] = record
+    return result
+
+
+def _targets_part(records: Mapping[str, Record]) -> str:
+    groups = {
+        "pipeline over resident batches (0.97 or more)": targets.INPUT,
+        "time to the first step over fit's (1 or less)": targets.STARTUP,
+        "peak memory over fit's (1 or less)": targets.MEMORY,
+    }
+    others = {
+        title: [targets.evaluate(target, records) for target in group]
+        for title, group in groups.items()
+    }
+    return "\n\n".join(
+        [_speed_targets(records), tables.other_targets_table(others), _count_targets(records)]
+    )
+
+
+def _speed_targets(records: Mapping[str, Record], *, only_measured: bool = False) -> str:
+    outcomes = [targets.evaluate(target, records) for target in targets.SPEED]
+    return tables.speed_targets_table(
+        outcome for outcome in outcomes if outcome.measured is not None or not only_measured
+    )
+
+
+def _count_targets(records: Mapping[str, Record]) -> str:
+    every = (*targets.SPEED, *targets.INPUT, *targets.STARTUP, *targets.MEMORY)
+    outcomes = [targets.evaluate(target, records) for target in every]
+    measured = [outcome for outcome in outcomes if outcome.measured is not None]
+    num_reached = sum(outcome.verdict == targets.REACHED for outcome in measured)
+    return (
+        f"{num_reached} of {len(measured)} targets that were measured are reached "
+        "(those of input, start and memory included)."
+    )
+
+
+def _record_notes(record: Record) -> str:
+    notes = record.get("notes") or ""
+    text = notes if isinstance(notes, str) else "\n".join(f"- {note}" for note in notes)
+    return f"**{name_of(record)}**: {text}" if text else ""
+
+
+def _record_parts(record: Record, picture: str | None) -> list[str]:
+    name = name_of(record)
+    parts = [f"## {name}: {record['hardware']}", _machine(record), _command(record)]
+    if "arms" not in record:
+        return [*parts, *_other_parts(record)]
+    parts += [f"![images a second of each arm](images/{picture})"] if picture else []
+    parts += [tables.arms_table(record), tables.reasons(record), _roof(record)]
+    chosen = tables.settings(record)
+    parts += ["What the arms chose for themselves:\n\n" + chosen] if chosen else []
+    parts += [tables.ratios_table(record)] if record["ratios"] else []
+    return [part for part in parts if part]
+
+
+def _other_parts(record: Record) -> list[str]:
+    if "cells" in record:
+        return [tables.gpu_tables(record)]
+    return [
+        tables.learning_table(record) if "accuracies" in record else tables.scaling_tables(record)
+    ]
+
+
+def _machine(record: Record) -> str:
+    environment = record["environment"]
+    changed = ", with changes" if environment.get("git_has_changes") else ""
+    commit = str(environment.get("git_commit") or "unknown")[:12]
+    repeats = f", {record['num_repeats']} counted repeats" if "num_repeats" in record else ""
+    return (
+        f"{environment.get('num_cores', '?')} cores of {environment.get('processor', '?')}"
+        f"{_gpus(environment)}; TensorFlow {environment.get('tensorflow', '?')}, Keras "
+        f"{environment.get('keras', '?')}, Python {environment.get('python', '?')}; commit "
+        f"{commit}{changed}; {record['date']}{repeats}."
+    )
+
+
+def _gpus(environment: Mapping[str, Any]) -> str:
+    models = [device.get("model") for device in environment.get("physical_devices", [])]
+    names = [str(model) for model in models if model]
+    return f", {len(names)} x {names[0]}" if names else ""
+
+
+def _command(record: Record) -> str:
+    return f"```\n{record['command']}\n```"
+
+
+def _roof(record: Record) -> str:
+    roof = record.get("roof")
+    if not roof or not record.get("flops_per_step"):
+        return ""
+    peaks = ", ".join(
+        f"{number(value / 1e9)} GFLOP/s in {precision}"
+        for precision, value in roof["matmul_flops_per_sec"].items()
+    )
+    return (
+        f"Roof: {peaks}; memory {number(roof['copy_bytes_per_sec'] / 1e9)} GB/s. A step has "
+        f"{number(record['flops_per_step'] / 1e6)} million matrix operations."
+    )

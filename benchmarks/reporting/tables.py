@@ -1,0 +1,265 @@
+"""What records say, as tables in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.reporting import targets
+from benchmarks.reporting.targets import Outcome, Record
+
+NOTHING = "-"
+_STATUS = {"ok": "ok", "not_installed": "not installed", "not_implemented": "not implemented"}
+
+
+# Long lists in the settings of arms that measure before they race; the record has them.
+_TRIED = ("trials", "tried")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Returns a number with that many significant digits, and commas."""
+    if value is None:
+        return NOTHING
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.{digits}g}")
+    decimals = max(0, digits - len(str(int(abs(rounded))))) if abs(rounded) >= 1 else None
+    return f"{rounded:g}" if decimals is None else f"{rounded:,.{decimals}f}"
+
+
+def percent(share: float | None) -> str:
+    """Returns a share in percent."""
+    return NOTHING if share is None else f"{number(100 * share, 2)} %"
+
+
+def status(arm: Mapping[str, Any]) -> str:
+    """Returns an arm's status in words."""
+    if arm["status"] == "ok" and arm.get("is_ceiling"):
+        return "ok, a bound"
+    return _STATUS.get(arm["status"], arm["status"])
+
+
+def arms_table(record: Record) -> str:
+    """Returns a row an arm, with every figure of it that counts."""
+    arms = record["arms"]
+    has_energy = any(arm.get("joules_per_image") is not None for arm in arms.values())
+    header = ["arm", "status", "images/s", "quartiles", "us a step", "of the roof", "start, s"]
+    header += ["to 97 %, s", "to 99 %, s", "peak memory"] + ["J/image"] * has_energy
+    return table(header, (_arm_row(name, arm, has_energy) for name, arm in arms.items()))
+
+
+def _arm_row(name: str, arm: Mapping[str, Any], has_energy: bool) -> list[str]:
+    if arm["status"] != "ok":
+        return [name, status(arm), *[NOTHING] * (8 + has_energy)]
+    speed, secs_to = arm["images_per_sec"], arm.get("secs_to_accuracy") or {}
+    row = [
+        name,
+        status(arm),
+        number(speed["median"]),
+        f"{number(speed['quartile_1'])} to {number(speed['quartile_3'])}",
+        number(arm["usecs_per_step"]["median"]),
+        percent(arm.get("share_of_roof")),
+        number(arm.get("startup_secs")),
+        number(secs_to.get("0.97")),
+        number(secs_to.get("0.99")),
+        gigabytes(arm.get("peak_memory_bytes")),
+    ]
+    return row + [number(arm.get("joules_per_image"))] * has_energy
+
+
+def gigabytes(num_bytes: float | None) -> str:
+    """Returns a size of memory."""
+    return NOTHING if num_bytes is None else f"{num_bytes / 2**30:.2f} GiB"
+
+
+def reasons(record: Record) -> str:
+    """Returns a line for each arm that has no figures, and why."""
+    return "\n".join(
+        f"- `{name}`: {status(arm)}{': ' + one_line(arm['reason']) if arm.get('reason') else ''}"
+        for name, arm in record["arms"].items()
+        if arm["status"] != "ok"
+    )
+
+
+def settings(record: Record) -> str:
+    """Returns a line for each arm that chose something for itself; what it tried is left out."""
+    return "\n".join(
+        f"- `{name}`: "
+        + ", ".join(f"{k}={_plain(v)}" for k, v in arm["settings"].items() if k not in _TRIED)
+        for name, arm in record["arms"].items()
+        if arm.get("settings") and arm["status"] == "ok"
+    )
+
+
+def ratios_table(record: Record) -> str:
+    """Returns a row for each pair that was compared."""
+    rows = (
+        [r["arm"], r["over"], number(r["median"]), interval(r["low"], r["high"]), r["verdict"]]
+        for r in record["ratios"]
+    )
+    return table(["arm", "over", "ratio", "95 % interval", "verdict"], rows)
+
+
+def interval(low: float, high: float) -> str:
+    """Returns an interval."""
+    return f"{number(low)} to {number(high)}"
+
+
+def speed_targets_table(outcomes: Iterable[Outcome]) -> str:
+    """Returns a row for each target of speed."""
+    rows = (
+        [
+            outcome.target.workload,
+            outcome.target.arm,
+            _over(outcome),
+            f"{outcome.target.ratio:.2f}",
+            number(outcome.measured),
+            interval(*outcome.interval) if outcome.interval else NOTHING,
+            _strong(outcome.verdict),
+        ]
+        for outcome in outcomes
+    )
+    header = ["workload", "arm", "over", "target", "measured", "95 % interval", ""]
+    return table(header, rows)
+
+
+def _over(outcome: Outcome) -> str:
+    is_named = outcome.over == outcome.target.over
+    return outcome.over if is_named else f"{outcome.target.over}: {outcome.over}"
+
+
+def other_targets_table(groups: Mapping[str, Sequence[Outcome]]) -> str:
+    """Returns a row a workload and a column for each of the other targets.
+
+    Args:
+      groups: What is measured to the outcomes, in the same order of workloads.
+    """
+    rows = [
+        [outcomes[0].target.workload, *map(_short, outcomes)]
+        for outcomes in zip(*groups.values(), strict=True)
+        if any(outcome.measured is not None for outcome in outcomes)
+    ]
+    return table(["workload", *groups], rows)
+
+
+def _short(outcome: Outcome) -> str:
+    if outcome.measured is None:
+        return targets.NOT_MEASURED
+    return f"{number(outcome.measured)}: {_strong(outcome.verdict)}"
+
+
+def _strong(verdict: str) -> str:
+    return f"**{verdict}**" if verdict.startswith("missed") else verdict
+
+
+def speeds_table(records: Mapping[str, Record]) -> str:
+    """Returns images a second: a row an arm, a column a workload."""
+    names = dict.fromkeys(name for record in records.values() for name in record["arms"])
+    rows = [
+        [f"**{name}**" if name.startswith("engine") else name]
+        + [_speed(record["arms"].get(name)) for record in records.values()]
+        for name in names
+    ]
+    return table(["images/s", *records], rows)
+
+
+def _speed(arm: Mapping[str, Any] | None) -> str:
+    if arm is None:
+        return NOTHING
+    return number(arm["images_per_sec"]["median"]) if arm["status"] == "ok" else status(arm)
+
+
+def scaling_tables(record: Record) -> str:
+    """Returns the cost of an image by the size of the data set, and of a step by their number."""
+    parts = []
+    for key, what, unit in (("images", "images", "image"), ("steps", "steps", "step")):
+        sizes = record[key]
+        rows = [[f"{s['size']:,}", number(s["median_usecs"], 4), _quartiles(s)] for s in sizes]
+        spread = flatness([size["median_usecs"] for size in sizes])
+        parts += [table([what, f"us a {unit}", "quartiles"], rows), flatness_line(spread)]
+    return "\n\n".join(parts)
+
+
+def learning_table(record: Record) -> str:
+    """Returns test accuracies by seed, and the differences from what has fit's bits."""
+    accuracies = record["accuracies"]
+    rows = []
+    for name, values in accuracies.items():
+        found = record["differences"].get(name)
+        difference, verdict = "-", "-"
+        if found is not None:
+            low, high = 100 * found["low"], 100 * found["high"]
+            difference = f"{100 * found['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
+            verdict = "within noise" if found["is_within_noise"] else "different"
+        shown = ", ".join(f"{100 * value:.2f}" for value in values)
+        rows.append([name, shown, f"{100 * sum(values) / len(values):.2f}", difference, verdict])
+    header = ["numerics", "test accuracy by seed, %", "mean", "difference (95 %)", "verdict"]
+    return f"After {record['epochs']} epochs:\n\n{table(header, rows)}"
+
+
+def _quartiles(size: Mapping[str, Any]) -> str:
+    return f"{number(size['quartile_1'], 4)} to {number(size['quartile_3'], 4)}"
+
+
+def flatness(costs: Sequence[float]) -> float:
+    """Returns how much the dearest size costs above the cheapest one."""
+    return max(costs) / min(costs) - 1
+
+
+def flatness_line(spread: float) -> str:
+    """Returns the verdict on a cost that should not depend on the size."""
+    limit = targets.FLAT_WITHIN
+    verdict = targets.REACHED if spread <= limit else f"missed by {percent(spread - limit)}"
+    return (
+        f"The dearest over the cheapest: {percent(spread)} more; "
+        f"the target is {percent(limit)} at the most: {_strong(verdict)}."
+    )
+
+
+def gpu_tables(record: Record) -> str:
+    """Returns the cells of the GPU matrix, and the efficiency over several GPUs."""
+    header = ["precision", "XLA", "batch", "engine, images/s", "fit, images/s", "engine over fit"]
+    header += ["of the data sheet", "of the measured peak", "device memory"]
+    cells = table(header, map(_gpu_row, record["cells"]))
+    rows = (
+        [str(row["num_devices"]), number(row["images_per_sec"]), percent(row["efficiency"])]
+        for row in record["scaling"]
+    )
+    devices = table(["GPUs", "engine, images/s", "efficiency"], rows)
+    copies = number(record["host_to_device_bytes_per_sec"] / 1e9)
+    return f"{cells}\n\n{devices}\n\nCopies from host to device: {copies} GB/s."
+
+
+def _gpu_row(cell: Mapping[str, Any]) -> list[str]:
+    speeds = cell["images_per_sec"]
+    engine, fit = speeds.get("engine"), speeds.get("keras_fit")
+    return [
+        cell["precision"],
+        "on" if cell["jit_compile"] else "off",
+        str(cell["global_batch_size"]),
+        number(engine),
+        number(fit),
+        number(engine / fit if engine and fit else None),
+        percent(cell["share_of_data_sheet"]),
+        percent(cell["share_of_measured_peak"]),
+        gigabytes(cell["device_memory_bytes"]),
+    ]
+
+
+def one_line(text: str) -> str:
+    """Returns a text without line breaks."""
+    return " ".join(str(text).split())
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,1 @@
+"""The command line: `python train.py ...`, and `gradloop ...` where it is installed."""

@@ -1,0 +1,150 @@
+"""JobConfig: the settings of a training and those of the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from gradloop.engine.config import ConfigError, TrainConfig, option
+
+MODES = ("train", "evaluate", "predict", "compare", "tune", "diagnose_input")
+FAST_DEV_RUN_STEPS = 8
+_RECIPE = "the model's recipe"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobConfig(TrainConfig):
+    """What a command is told: every field is a flag and a key of its config file.
+
+    The engine reads the fields of `TrainConfig`, of which some have another default here; the
+    command line reads the others.
+
+    Raises:
+      ConfigError: If a value has the wrong type or is not legal.
+    """
+
+    mode: str = option(
+        "train", "what", "what to do", choices=MODES,
+        shortcuts={
+            "tune": "measure what is fastest on this machine, for later runs",
+            "diagnose_input": "measure whether the input limits the speed of the training",
+        },
+    )  # fmt: skip
+    model: str = option("cnn", "what", "name of the model")
+    dataset: str = option("mnist", "what", "name of the dataset")
+
+    epochs: int = option(1, "training", "number of epochs", minimum=1, default_text=_RECIPE)
+    global_batch_size: int = option(
+        64, "training", "examples a step, over all replicas together", minimum=1,
+        alias="batch_size", default_text=_RECIPE,
+    )  # fmt: skip
+    learning_rate: float | None = option(
+        None, "training", "learning rate of the optimizer", above=0, default_text=_RECIPE
+    )
+    seed: int | None = option(
+        0, "training", "global seed: weights, dropout, order; none: unseeded",
+        minimum=0, maximum=2**32 - 1,
+    )  # fmt: skip
+    fast_dev_run: bool = option(
+        False, "training", f"one epoch of {FAST_DEV_RUN_STEPS} steps, to see that everything works"
+    )
+
+    strategy: str = option(
+        "default", "execution", "tf.distribute strategy",
+        choices=("default", "one_device", "mirrored"),
+    )  # fmt: skip
+    precision: str = option(
+        "float32", "execution", "dtype policy of Keras",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    )  # fmt: skip
+
+    prefetch: int = option(4, "data", "batches that a streamed input keeps ready", minimum=1)
+    rescale: bool = option(True, "data", "scale pixels to [0, 1]; no_rescale: raw 0 to 255")
+    data_dir: str | None = option(
+        None, "data", "folder of the dataset", default_text="the user's cache"
+    )
+
+    run_dir: str | None = option(
+        None, "output", "folder of this run", default_text="a new one in runs/"
+    )
+    checkpoint: str | None = option(
+        None, "output", "checkpoint to start from, to evaluate or to predict with"
+    )
+    resume: bool = option(False, "output", "continue the run in --run_dir")
+    profile: str | None = option(
+        None, "output", "A,B: profile steps A to B, counted from 1, B included"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_start(self)
+        _check_profile(self)
+
+
+def _check_start(config: JobConfig) -> None:
+    has_start = config.resume or config.checkpoint is not None
+    if config.resume and config.run_dir is None:
+        raise ConfigError("resume needs run_dir: name the folder of the run to continue.")
+    if config.resume and config.checkpoint is not None:
+        raise ConfigError(
+            f"resume continues from the newest checkpoint in run_dir, and checkpoint="
+            f"{config.checkpoint!r} names another start: choose one."
+        )
+    if config.mode in ("compare", "tune", "diagnose_input") and has_start:
+        raise ConfigError(
+            f"mode={config.mode!r} starts from new weights: leave resume and checkpoint out."
+        )
+    if config.mode in ("evaluate", "predict") and not has_start:
+        raise ConfigError(
+            f"mode={config.mode!r} needs a checkpoint: pass --checkpoint FILE, or --run_dir DIR "
+            "--resume for the newest one of a run."
+        )
+
+
+def _check_profile(config: JobConfig) -> None:
+    if config.profile is None:
+        return
+    parse_profile(config.profile)
+    if config.mode != "train":
+        raise ConfigError(
+            f"profile={config.profile} with mode={config.mode!r}: only training steps are "
+            "profiled. Use mode='train', or leave profile out."
+        )
+
+
+def parse_profile(text: str, num_steps: int | None = None) -> tuple[int, int]:
+    """Returns the first and the last step to profile, counted from 1 as in Keras's TensorBoard.
+
+    Args:
+      text: "A,B".
+      num_steps: Steps of the run; None: unknown.
+
+    Raises:
+      ConfigError: If it is no such pair, or not within the run.
+
+    Example:
+      >>> parse_profile("20,40")
+      (20, 40)
+    """
+    found = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ConfigError(
+            f"profile={text} must be A,B: the first step, 1 or more, and the last one, not below "
+            "the first, as in 20,40."
+        )
+    first, last = int(found[1]), int(found[2])
+    if num_steps is not None and last > num_steps:
+        raise ConfigError(
+            f"profile={text}, but this run has {num_steps} steps: name steps from 1 to {num_steps}."
+        )
+    return first, last
+
+
+def choice_key(config: JobConfig) -> dict[str, Any]:
+    """Returns what the choice of `--tune` depends on besides the machine."""
+    names = (
+        "model", "dataset", "global_batch_size", "strategy", "num_replicas", "deterministic",
+        "rescale",
+    )  # fmt: skip
+    return {name: getattr(config, name) for name in names}

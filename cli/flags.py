@@ -1,0 +1,205 @@
+"""Where the values of a config come from: flags, files, the folder of a resumed run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gradloop.engine.config import ConfigError, check_field, field_types, show
+from gradloop.usage import EXIT_USAGE, did_you_mean
+
+from .config import FAST_DEV_RUN_STEPS, JobConfig
+
+_GROUPS = ("what", "training", "execution", "data", "output")
+# Fields that a resumed run does not take from its folder: they say what to do this time. Of
+# fast_dev_run, it takes the epochs and steps that it stands for.
+_NOT_RESUMED = ("mode", "run_dir", "resume", "checkpoint", "fast_dev_run", "profile")
+
+
+def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
+    """Returns what a person chose: config.json of a resumed run < config file < flags.
+
+    Args:
+      argv: The command line without the program's name.
+      prog: Name of the program in messages.
+      description: First line of `--help`.
+
+    Returns:
+      Field to value; and `print_config`, if that was given.
+
+    Raises:
+      ConfigError: If a file cannot be read or has an unknown key.
+    """
+    flags = parse_flags(argv, prog=prog, description=description)
+    chosen = read_config_file(flags.pop("config")) if "config" in flags else {}
+    chosen |= flags
+    if chosen.get("resume") is True and isinstance(chosen.get("run_dir"), str):
+        path = Path(chosen["run_dir"], "config.json")
+        saved = read_config_file(path) if path.exists() else {}
+        chosen = {k: v for k, v in saved.items() if k not in _NOT_RESUMED} | chosen
+    return chosen
+
+
+def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
+    """Reads the command line; only the flags that were given are in the result.
+
+    `-` and `_` are the same in a flag. `config` and `print_config` are in the result besides
+    fields. On wrong usage it prints one line and exits with 2, as `--help` exits with 0.
+    """
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False, add_help=True)
+    groups = {name: parser.add_argument_group(name) for name in _GROUPS}
+    for field in dataclasses.fields(JobConfig):
+        _add_flag(groups[field.metadata["group"]], field)
+    more: dict[str, dict[str, Any]] = {
+        "--config": {
+            "metavar": "FILE",
+            "help": "settings in JSON or TOML; flags win over it, it wins over recipes",
+        },
+        "--print_config": {"action": "store_true", "help": "print the whole config and exit"},
+    }
+    for name, arguments in more.items():
+        groups["output"].add_argument(name, default=argparse.SUPPRESS, **arguments)
+    flags, unknown = parser.parse_known_args([_underscores(arg) for arg in argv])
+    if unknown:
+        legal = [s for action in parser._actions for s in action.option_strings]
+        parser.error(f"unknown argument {unknown[0]!r}. {_hint(unknown[0].split('=')[0], legal)}")
+    return vars(flags)
+
+
+def read_config_file(path: str | Path) -> dict[str, Any]:
+    """Reads the keys of a `.json` or `.toml` file.
+
+    Raises:
+      ConfigError: If it cannot be read, or a key is not a field of `JobConfig`.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"config file {str(path)!r} cannot be read as JSON or TOML: {error}"
+        ) from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"config file {str(path)!r} must hold an object of fields, not a {values!r}"
+        )
+    values = {key.replace("-", "_"): value for key, value in values.items()}
+    names = _names()
+    for key in values:
+        if key not in names:
+            raise ConfigError(
+                f"config file {str(path)!r}: unknown key {key!r}. {_hint(key, names)}"
+            )
+    return {names[key]: value for key, value in values.items()}
+
+
+def make_config(*layers: Mapping[str, Any]) -> JobConfig:
+    """Merges layers of values over the defaults, the later the stronger: recipe, file, flags.
+
+    Raises:
+      ConfigError: If the result is not legal.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values.update(layer)
+    if values.get("fast_dev_run"):
+        values |= {
+            "epochs": 1, "initial_epoch": 0, "steps_per_epoch": FAST_DEV_RUN_STEPS,
+            "validation_steps": FAST_DEV_RUN_STEPS,
+        }  # fmt: skip
+    return JobConfig(**values)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: error: {message}\n")
+
+
+def _names() -> dict[str, str]:
+    """Returns each legal key, aliases included, with the field it sets."""
+    names = {}
+    for field in dataclasses.fields(JobConfig):
+        names[field.name] = field.name
+        if "alias" in field.metadata:
+            names[field.metadata["alias"]] = field.name
+    return names
+
+
+def _hint(word: str, legal: Iterable[str]) -> str:
+    legal = sorted(legal)
+    return f"Legal: {', '.join(legal)}.{did_you_mean(word, legal)}"
+
+
+def _add_flag(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> None:
+    flags = [f"--{field.name}"]
+    if "alias" in field.metadata:
+        flags.append(f"--{field.metadata['alias']}")
+    default = field.metadata.get("default_text") or show(field.default, _none_of(field))
+    help_text = f"{field.metadata['help']} (default: {default})".replace("%", "%%")
+    options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
+    if field.default is True or field.default is False:
+        group.add_argument(
+            *flags, nargs="?", const=True, metavar="BOOL", type=_flag_type(field),
+            help=help_text, **options,
+        )  # fmt: skip
+        group.add_argument(f"--no_{field.name}", action="store_const", const=False,
+                           help=argparse.SUPPRESS, **options)  # fmt: skip
+        return
+    for value, shortcut_help in field.metadata.get("shortcuts", {}).items():
+        group.add_argument(f"--{value}", action="store_const", const=value,
+                           help=f"{shortcut_help}: --{field.name} {value}", **options)  # fmt: skip
+    words = field.metadata.get("choices") or _words(field)
+    metavar = "{" + ",".join(words) + "}" if words else field.name.upper()
+    group.add_argument(*flags, metavar=metavar, type=_flag_type(field), help=help_text, **options)
+
+
+def _none_of(field: dataclasses.Field[Any]) -> str:
+    """Returns the word that stands for None."""
+    return str(field.metadata.get("none", "none"))
+
+
+def _words(field: dataclasses.Field[Any]) -> list[str]:
+    is_tristate = bool in field_types(JobConfig, field.name)
+    return [_none_of(field), "true", "false"] if is_tristate else []
+
+
+def _flag_type(field: dataclasses.Field[Any]) -> typing.Callable[[str], Any]:
+    legal_types = field_types(JobConfig, field.name)
+
+    def convert(text: str) -> Any:
+        value = _from_text(text, legal_types, _none_of(field))
+        try:
+            check_field(field, value, legal_types)
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return value
+
+    return convert
+
+
+def _from_text(text: str, legal_types: tuple[type, ...], none: str) -> Any:
+    if type(None) in legal_types and text.lower() == none:
+        return None
+    if bool in legal_types and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        if number in legal_types:
+            try:
+                return number(text)
+            except ValueError:
+                continue
+    return text
+
+
+def _underscores(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    flag, equals, value = argument.partition("=")
+    return "--" + flag[2:].replace("-", "_") + equals + value

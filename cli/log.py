@@ -1,0 +1,60 @@
+"""Log: lines for a person, on the screen and in a file."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from tqdm import tqdm
+
+from gradloop.files import make_directory
+
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class Log:
+    """Shows lines to a person and keeps them in a file, without control characters."""
+
+    def __init__(self, path: str | os.PathLike[str], stream: TextIO | None = None) -> None:
+        """Opens the file at its end.
+
+        Args:
+          path: The file; its directory is made.
+          stream: Default: what `sys.stdout` is at the time of writing.
+        """
+        self.path = make_directory(Path(path).parent) / Path(path).name
+        self._stream = stream
+        self._file = self.path.open("a", encoding="utf-8", buffering=1)
+
+    def line(self, text: str = "", *, stream: TextIO | None = None) -> None:
+        """Writes a line to both; a progress bar on the same stream stays whole.
+
+        Args:
+          text: Without the newline at its end.
+          stream: Default: the log's own.
+        """
+        stream = stream or self._stream or sys.stdout
+        tqdm.write(text, file=stream)
+        stream.flush()
+        self._file.write(_CONTROL.sub("", text) + "\n")
+
+    def close(self) -> None:
+        """Closes the file; may be called twice."""
+        self._file.close()
+
+    def __enter__(self) -> Log:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the file."""
+        self.close()

@@ -1,0 +1,269 @@
+"""What a run shows and leaves behind: banner, hooks, summary, predictions, pictures."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from gradloop.data.epoch_dataset import EpochDataset
+from gradloop.engine.history import History
+from gradloop.engine.hooks import (
+    Hook,
+    Profile,
+    ProgressBar,
+    SaveCheckpoint,
+    StopOnNaN,
+    StopOnSignal,
+    WriteMetrics,
+)
+from gradloop.engine.memory import format_growth
+from gradloop.engine.parity.comparison import Comparison
+from gradloop.engine.state import TrainState
+from gradloop.engine.storage.extras import MissingExtra
+from gradloop.engine.storage.writers import (
+    RECORD_KEYS,
+    CSVWriter,
+    JSONLinesWriter,
+    MultiWriter,
+    Record,
+    TensorBoardWriter,
+    Writer,
+    epoch_records,
+    read_csv,
+)
+from gradloop.engine.strategy import describe_strategy
+from gradloop.engine.timing import format_line
+from gradloop.machine import peak_memory_bytes
+
+from . import plots
+from .config import JobConfig, parse_profile
+from .log import Log
+from .run_folder import RunFolder
+
+
+def format_banner(config: JobConfig, state: TrainState, **facts: str) -> str:
+    """Returns the lines that a run begins with.
+
+    Args:
+      config: Of the run.
+      state: Built.
+      **facts: More lines, name to text.
+    """
+    num_replicas = state.strategy.num_replicas_in_sync
+    lines = {
+        "model": f"{config.model}, {state.model.count_params():,} parameters",
+        "devices": describe_strategy(state.strategy),
+        "batch": f"{config.global_batch_size} global, "
+        f"{config.global_batch_size / num_replicas:g} per replica",
+        "precision": config.precision,
+        "xla": "auto" if config.jit_compile is None else _xla(config),
+        **facts,
+    }
+    return "\n".join(f"  {name:<10} {text}" for name, text in lines.items())
+
+
+def _xla(config: JobConfig) -> str:
+    return f"the {config.jit_scope}" if config.jit_compile else "off"
+
+
+def summarize(
+    state: TrainState, facts: dict[str, Any], history: dict[str, list[Any]]
+) -> dict[str, Any]:
+    """Returns what summary.json holds: the same keys, and maybe more, whatever the run did.
+
+    Args:
+      state: After the run.
+      facts: What the run found: `exit_reason` and more; they win over what is said here.
+      history: Metric name to one value an epoch, of the whole run.
+
+    Returns:
+      JSON-ready values, None where there is none. `images_per_sec` is over the training alone, the
+      tracing of the graph included, validation excluded.
+    """
+    return {
+        "status": None,
+        "exit_reason": None,
+        "test_accuracy": None,
+        "history": history,
+        "images_per_sec": None,
+        "num_steps": state.progress.num_steps_completed,
+        "num_traces": sum(f.num_traces for f in state.functions.values()),
+        "traces": [dataclasses.asdict(t) for f in state.functions.values() for t in f.traces],
+        "timing": None,
+        "memory": None,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "device_peak_memory_bytes": device_peak_memory_bytes(),
+        "weights_sha256": state.weights_sha256(),
+    } | facts
+
+
+def describe_training(history: History, num_steps: int, dataset: EpochDataset) -> dict[str, Any]:
+    """Returns what a summary says of a training.
+
+    Args:
+      history: What `fit` returned.
+      num_steps: Steps of the run, including those before it was resumed.
+      dataset: What it was trained on.
+    """
+
+    def count_examples(num_steps: int) -> int:
+        num_passes, rest = divmod(num_steps, dataset.num_batches)
+        return num_passes * dataset.num_examples + rest * dataset.global_batch_size
+
+    num_trained = count_examples(num_steps) - count_examples(num_steps - history.num_steps)
+    return {
+        "num_epochs": len(history.epoch),
+        "train_secs": history.train_secs,
+        "timing": history.timing,
+        "memory": history.memory,
+        "images_per_sec": num_trained / history.train_secs if history.train_secs else None,
+    }
+
+
+def describe_comparison(comparison: Comparison) -> dict[str, Any]:
+    """Returns what a summary says of a comparison."""
+    return dataclasses.asdict(comparison) | {
+        "history": comparison.engine_history,
+        "is_equal": comparison.is_equal,
+        "has_moved": comparison.has_moved,
+    }
+
+
+def history_of(epochs: Sequence[Record]) -> dict[str, list[Any]]:
+    """Returns Keras's history: metric name to its values, of the epochs that have one."""
+    names = sorted({name for record in epochs for name in record} - set(RECORD_KEYS))
+    return {name: [r[name] for r in epochs if name in r] for name in names}
+
+
+def format_summary(summary: dict[str, Any], epochs: Sequence[Record]) -> str:
+    """Returns the lines that a run ends with."""
+    speed = summary["images_per_sec"]
+    lines = {
+        "ended": summary["exit_reason"],
+        "steps": f"{summary['num_steps']:,} in all"
+        + (f", {summary['train_secs']:.1f} s of training" if "train_secs" in summary else "")
+        + (f", {speed:,.0f} images/s" if speed else ""),
+        "time": format_line(summary["timing"]) if summary["timing"] else "",
+        "best": format_best(epochs),
+        "traces": str(summary["num_traces"]),
+        "memory": f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at the peak"
+        + format_growth(summary["memory"] or {}),
+        "weights": f"sha256 {summary['weights_sha256'][:16]}",
+    }
+    return "\n".join(f"  {name:<10} {text}" for name, text in lines.items() if text)
+
+
+def format_best(epochs: Sequence[Record]) -> str:
+    """Returns the best epoch by validation accuracy, or by loss where there is none."""
+    for name, sign in (("val_accuracy", 1), ("val_loss", -1), ("loss", -1)):
+        # NaN is no best.
+        found = [r for r in epochs if name in r and not np.isnan(r[name])]
+        if found:
+            best = max(found, key=lambda record: sign * record[name])
+            return f"{name} {best[name]:.4f} in epoch {best['epoch'] + 1}"
+    return ""
+
+
+def device_peak_memory_bytes() -> dict[str, int]:
+    """Returns the largest memory in use on each GPU so far; empty without one."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return {
+        gpu.name: tf.config.experimental.get_memory_info(gpu.name.removeprefix("/device:"))["peak"]
+        for gpu in gpus
+    }
+
+
+def make_hooks(folder: RunFolder, log: Log, profile: str | None = None) -> list[Hook]:
+    """Returns what every run of train.py does beside training: watch, record, save, show.
+
+    Args:
+      folder: Takes what is written.
+      log: Takes lines.
+      profile: The config's; None: nothing is profiled.
+    """
+    writers: list[Writer] = [CSVWriter(folder.metrics_csv), JSONLinesWriter(folder.metrics_jsonl)]
+    try:
+        writers.append(TensorBoardWriter(folder.tensorboard))
+    except MissingExtra as error:
+        log.line(f"no TensorBoard files: {error}")
+    # First, so that the work of the others is no part of a profile's last step.
+    profiles: list[Hook] = []
+    if profile is not None:
+        profiles.append(Profile(folder.new_profile(), *parse_profile(profile), line=log.line))
+    return [
+        *profiles,
+        StopOnSignal(),
+        StopOnNaN(),
+        WriteMetrics(MultiWriter(*writers)),
+        SaveCheckpoint(folder.checkpoints),
+        ProgressBar(line=log.line),
+    ]
+
+
+def finish(folder: RunFolder, log: Log, state: TrainState, facts: dict[str, Any]) -> None:
+    """Writes summary.json, history.json and the curves, and shows the last lines of a run.
+
+    Args:
+      folder: Of the run; the epochs are read from its metrics.csv, those of an earlier call, that
+        this one has resumed, included.
+      log: Takes the lines.
+      state: See `summarize`.
+      facts: See `summarize`.
+    """
+    records = read_csv(folder.metrics_csv) if folder.metrics_csv.exists() else []
+    epochs = epoch_records(records)
+    summary = summarize(state, facts, history_of(epochs))
+    folder.write_summary(summary)
+    if epochs:
+        folder.write_history(summary["history"])
+        _draw(log, plots.plot_history, records, folder.plots / "history.png")
+    log.line(format_summary(summary, epochs))
+    if summary["test_accuracy"] is not None:
+        log.line(f"Test set prediction accuracy: {100 * summary['test_accuracy']:.2f}%")
+    log.line(f"Everything is in {folder.path}")
+
+
+def write_predictions(
+    folder: RunFolder, log: Log, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
+) -> float:
+    """Writes `predictions.csv` (label, predicted, a column a class), `.npz`, and two pictures.
+
+    Args:
+      folder: Where to.
+      log: Takes what could not be drawn.
+      images: Shape `[num_examples, ...]`.
+      labels: True classes, shape `[num_examples]`.
+      probabilities: Shape `[num_examples, num_classes]`.
+
+    Returns:
+      The accuracy.
+    """
+    predicted, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    with (folder.path / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["label", "predicted", *(f"p{index}" for index in range(num_classes))])
+        for label, guess, row in zip(labels, predicted, probabilities.tolist(), strict=True):
+            writer.writerow([label, guess, *row])
+    np.savez_compressed(
+        folder.path / "predictions.npz",
+        labels=labels,
+        predicted=predicted,
+        probabilities=probabilities,
+    )
+    confusion, mistakes = folder.plots / "confusion_matrix.png", folder.plots / "worst_mistakes.png"
+    _draw(log, plots.plot_confusion_matrix, labels, predicted, num_classes, confusion)
+    _draw(log, plots.plot_worst_mistakes, images, labels, probabilities, mistakes)
+    return float((predicted == labels).mean())
+
+
+def _draw(log: Log, plot: Callable[..., Path], *args: Any, **kwargs: Any) -> None:
+    try:
+        plot(*args, **kwargs)
+    except MissingExtra as error:
+        log.line(f"no picture: {error}")

@@ -1,0 +1,162 @@
+"""The run folder: all that a run leaves behind, in one place, never overwritten."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import os
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from gradloop.engine.runtime import describe_environment
+from gradloop.files import json_text, make_directory, write_atomically
+
+from .log import Log
+
+# The file that a run makes first: whoever makes it owns the folder.
+_CLAIM = "command.txt"
+_RUN_FILES = (_CLAIM, "config.json", "environment.json", "history.json", "summary.json")
+
+
+class RunFolder:
+    """Paths and JSON files of one run.
+
+    `config.json`, `environment.json`, `command.txt`, `metrics.csv`, `metrics.jsonl`,
+    `history.json`, `summary.json`, `train.log`, and the directories `checkpoints/`, `tensorboard/`,
+    `plots/`, `profile/`, which come into being when something is put there. Make one with `create`
+    or `at`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Takes a folder that this process owns; no files are touched."""
+        self.path = path
+        self._written: set[str] = set()
+
+    @classmethod
+    def create(
+        cls, root: str | os.PathLike[str] = "runs", *, model: str, dataset: str
+    ) -> RunFolder:
+        """Makes `<root>/<model>-<dataset>/<YYYYmmdd-HHMMSS>-<n>/`, which no other process has.
+
+        Raises:
+          ValueError: If it cannot be made.
+        """
+        parent = make_directory(Path(root) / f"{_file_name(model)}-{_file_name(dataset)}")
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        for number in itertools.count(1):
+            path = parent / f"{now}-{number}"
+            try:
+                path.mkdir()  # Succeeds in one process only.
+            except FileExistsError:
+                continue
+            folder = cls(path)
+            folder._append_command()
+            return folder
+        raise AssertionError("count() does not end")
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str], *, resume: bool = False) -> RunFolder:
+        """Makes or takes the folder that a person names.
+
+        Args:
+          path: The folder.
+          resume: Whether to go on in a folder that holds a run. Tables and logs are appended to;
+            JSON files of the earlier run are kept as `<name>.1.json`, `<name>.2.json`, ...
+
+        Raises:
+          ValueError: If it holds a run and `resume` is false, or cannot be written.
+        """
+        directory = make_directory(path)
+        folder = cls(directory)
+        holds_run = any((directory / name).exists() for name in _RUN_FILES)
+        try:
+            if resume or not holds_run:
+                folder._append_command(must_be_new=not resume)
+                return folder
+        except FileExistsError:  # Another process came first.
+            pass
+        raise ValueError(
+            f"{directory} holds a run already: pass --resume to go on with it, or name another "
+            "folder."
+        )
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory for checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Directory for TensorBoard's files."""
+        return self.path / "tensorboard"
+
+    @property
+    def plots(self) -> Path:
+        """Directory for pictures."""
+        return self.path / "plots"
+
+    def new_profile(self) -> Path:
+        """Returns a directory for a profile that no earlier one has: `profile`, `profile-2`, ..."""
+        names = itertools.chain(["profile"], (f"profile-{n}" for n in itertools.count(2)))
+        return next(path for name in names if not (path := self.path / name).exists())
+
+    @property
+    def metrics_csv(self) -> Path:
+        """File for a CSVWriter."""
+        return self.path / "metrics.csv"
+
+    @property
+    def metrics_jsonl(self) -> Path:
+        """File for a JSONLinesWriter."""
+        return self.path / "metrics.jsonl"
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Writes `<name>.json` in one go; see `gradloop.files.json_text` for what JSON lacks.
+
+        What this object wrote is replaced; what an earlier run wrote is kept under a numbered name.
+        """
+        path = self.path / f"{name}.json"
+        text = json_text(value, indent=2) + "\n"
+        if name not in self._written and path.exists() and path.read_text("utf-8") != text:
+            _set_aside(path)
+        self._written.add(name)
+        write_atomically(path, lambda file: file.write(text))
+        return path
+
+    def write_config(self, config: Any) -> Path:
+        """Writes config.json from a dataclass or a dict."""
+        return self.write_json("config", config)
+
+    def write_environment(self) -> Path:
+        """Writes environment.json. Initialises the devices: call it after `configure_runtime`."""
+        return self.write_json("environment", describe_environment())
+
+    def write_history(self, history: dict[str, list[float]]) -> Path:
+        """Writes history.json."""
+        return self.write_json("history", history)
+
+    def write_summary(self, summary: dict[str, Any]) -> Path:
+        """Writes summary.json."""
+        return self.write_json("summary", summary)
+
+    def open_log(self, stream: TextIO | None = None) -> Log:
+        """Opens train.log, at its end."""
+        return Log(self.path / "train.log", stream)
+
+    def _append_command(self, *, must_be_new: bool = False) -> None:
+        command = shlex.join(sys.orig_argv or sys.argv)
+        with (self.path / _CLAIM).open("x" if must_be_new else "a", encoding="utf-8") as file:
+            file.write(command + "\n")
+
+
+def _set_aside(path: Path) -> None:
+    numbered = (path.with_suffix(f".{number}.json") for number in itertools.count(1))
+    shutil.copy2(path, next(name for name in numbered if not name.exists()))
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".") or "_"

@@ -1,0 +1,1 @@
+"""One module a dataset, and where its files come from."""

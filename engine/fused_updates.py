@@ -1,0 +1,145 @@
+"""Optimizer updates with fewer operations: the same formulas, other bits.
+
+A Keras optimizer computes its update with a dozen elementwise operations a variable, each of which
+reads and writes all of it. TensorFlow has single operations for the common formulas, and XLA fuses
+the whole update into one. Both round differently: they are for `numerics="fast"`. Everything around
+the formula (clipping, decay, averages, loss scale, constraints) stays Keras's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class Update(enum.Enum):
+    """Who computes an optimizer's update."""
+
+    KERAS = enum.auto()  # its own operations: the bits of fit
+    FUSED = enum.auto()  # one operation of TensorFlow's a variable
+    XLA = enum.auto()  # one compiled program a variable
+
+
+UpdateStep = Callable[[Any, Any, Any], None]
+
+
+@contextlib.contextmanager
+def updates_by(optimizers: list[keras.optimizers.Optimizer], update: Update) -> Iterator[None]:
+    """Replaces how the optimizers update their variables, while a step is traced.
+
+    Context: the one replica.
+
+    Args:
+      optimizers: Built. One whose formula TensorFlow has no operation for keeps Keras's.
+      update: Who computes the update.
+    """
+    with contextlib.ExitStack() as stack:
+        for outer in optimizers if update is not Update.KERAS else ():
+            optimizer = getattr(outer, "inner_optimizer", outer)  # of LossScaleOptimizer
+            original = optimizer.update_step
+            make = _fused if update is Update.FUSED else _compiled
+            # Past __setattr__: Keras would take the function for something to save.
+            vars(optimizer)["update_step"] = make(optimizer, original)
+            stack.callback(vars(optimizer).pop, "update_step")
+        yield
+
+
+def _fused(optimizer: keras.optimizers.Optimizer, original: UpdateStep) -> UpdateStep:
+    rule = _find_rule(optimizer)
+
+    def update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:
+        if rule is None or isinstance(gradient, tf.IndexedSlices):
+            return original(gradient, variable, learning_rate)
+        index = optimizer._get_variable_index(variable)
+        handle = variable.handle  # TensorFlow's variable, not Keras's
+        gradient = tf.cast(gradient, variable.dtype)
+        return rule(optimizer, index, handle, gradient, tf.cast(learning_rate, variable.dtype))
+
+    return update_step
+
+
+def _compiled(optimizer: keras.optimizers.Optimizer, original: UpdateStep) -> UpdateStep:
+    def update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:
+        compiled = tf.function(
+            lambda gradient, rate: original(gradient, variable, rate),
+            autograph=False,
+            jit_compile=True,
+        )
+        compiled(gradient, tf.convert_to_tensor(learning_rate))
+
+    return update_step
+
+
+def _find_rule(optimizer: keras.optimizers.Optimizer) -> Callable[..., None] | None:
+    # Exact types: a subclass may have another formula.
+    if type(optimizer) is keras.optimizers.SGD:
+        return _sgd
+    if type(optimizer) is keras.optimizers.RMSprop and not optimizer.centered:
+        return _rmsprop
+    if type(optimizer) in (keras.optimizers.Adam, keras.optimizers.AdamW):
+        return None if optimizer.amsgrad else _adam
+    return None
+
+
+def _sgd(optimizer: Any, index: int, handle: Any, gradient: Any, rate: Any) -> None:
+    if not optimizer.momentum:
+        tf.raw_ops.ResourceApplyGradientDescent(var=handle, alpha=rate, delta=gradient)
+        return
+    tf.raw_ops.ResourceApplyKerasMomentum(
+        var=handle,
+        accum=optimizer.momentums[index].value.handle,
+        lr=rate,
+        grad=gradient,
+        momentum=tf.cast(optimizer.momentum, gradient.dtype),
+        use_nesterov=optimizer.nesterov,
+    )
+
+
+def _rmsprop(optimizer: Any, index: int, handle: Any, gradient: Any, rate: Any) -> None:
+    # The operation has the epsilon inside the root, as Keras has it (TensorFlow 1 named it so).
+    tf.raw_ops.ResourceApplyRMSProp(
+        var=handle,
+        ms=optimizer._velocities[index].value.handle,
+        mom=_rmsprop_momentum(optimizer, index, gradient).handle,
+        lr=rate,
+        rho=tf.cast(optimizer.rho, gradient.dtype),
+        momentum=tf.cast(optimizer.momentum, gradient.dtype),
+        epsilon=tf.cast(optimizer.epsilon, gradient.dtype),
+        grad=gradient,
+    )
+
+
+def _rmsprop_momentum(optimizer: Any, index: int, gradient: Any) -> tf.Variable:
+    if optimizer.momentum:
+        variable: tf.Variable = optimizer._momentums[index].value
+        return variable
+    # The operation insists on a place for it; without momentum nothing of it lasts over a step.
+    scratch = vars(optimizer).setdefault("_fused_scratch", {})
+    if index not in scratch:
+        with tf.init_scope():
+            zeros = tf.zeros(optimizer._velocities[index].shape, gradient.dtype)
+            scratch[index] = tf.Variable(zeros, trainable=False)
+    return scratch[index]
+
+
+def _adam(optimizer: Any, index: int, handle: Any, gradient: Any, rate: Any) -> None:
+    dtype = gradient.dtype
+    step = tf.cast(optimizer.iterations.value + 1, dtype)
+    beta_1, beta_2 = tf.cast(optimizer.beta_1, dtype), tf.cast(optimizer.beta_2, dtype)
+    tf.raw_ops.ResourceApplyAdam(
+        var=handle,
+        m=optimizer._momentums[index].value.handle,
+        v=optimizer._velocities[index].value.handle,
+        beta1_power=tf.pow(beta_1, step),
+        beta2_power=tf.pow(beta_2, step),
+        lr=rate,
+        beta1=beta_1,
+        beta2=beta_2,
+        epsilon=tf.cast(optimizer.epsilon, dtype),
+        grad=gradient,
+    )

@@ -1,0 +1,211 @@
+"""compare_with_fit: trains a model twice, with the engine and with fit, bit against bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .. import loop
+from ..config import TrainConfig
+from ..hooks.base import Hook, LambdaHook
+from ..protocols import Seekable
+from ..state import METRICS_PREFIX, TrainState
+from ..storage.checkpoint import assign_local_values, local_values
+from .comparison import Comparison, VariableDifference, count_ulps, same_history
+
+Values = dict[str, list[np.ndarray]]
+Digests = list[dict[str, bytes]]
+
+
+def compare_with_fit(
+    make_state: Callable[[], TrainState],
+    make_dataset: Callable[[], Any],
+    config: TrainConfig,
+    *,
+    make_validation_data: Callable[[], Any] | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    hooks: tuple[Hook, ...] = (),
+) -> Comparison:
+    """Trains twice from the same weights on the same batches, with the engine and with `fit`.
+
+    Context: cross-replica, on the host, outside `strategy.scope()`. Keras's session is cleared.
+
+    Args:
+      make_state: Makes a fresh state; called inside the strategy's scope, with the global seed set.
+      make_dataset: Makes a fresh data set. Under a strategy, fit takes one batch to build the model
+        before it trains: the order must be fixed, or the data set have `seek`, like the
+        pipeline's.
+      config: As for `fit`; `jit_compile` is given to both sides. Keras runs one step an execution.
+      make_validation_data: Likewise, for validation.
+      strategy: Default: TensorFlow's own for one device.
+      class_weight: Given to both sides.
+      hooks: For the engine's side.
+
+    Returns:
+      What was found. If the two differ, both are trained again and compared after each step, to
+      name the first one at which they part.
+    """
+    sides = _Sides(
+        make_state, make_dataset, config, make_validation_data,
+        strategy or tf.distribute.get_strategy(), class_weight,
+    )  # fmt: skip
+    ours, engine_history, before = sides.train_with_engine(hooks=hooks)
+    theirs, fit_history = sides.train_with_fit(before)
+    differences = [_difference(name, ours[name], theirs[name], before[name]) for name in before]
+    found = Comparison(engine_history, fit_history, differences, None)
+    if found.is_equal:
+        return found
+    return dataclasses.replace(found, first_difference=_find_first_difference(sides, before))
+
+
+class _Sides:
+    """The two trainings; each call starts again from the same initial values."""
+
+    def __init__(
+        self,
+        make_state: Callable[[], TrainState],
+        make_dataset: Callable[[], Any],
+        config: TrainConfig,
+        make_validation_data: Callable[[], Any] | None,
+        strategy: tf.distribute.Strategy,
+        class_weight: Mapping[int, float] | None,
+    ) -> None:
+        self.config = config
+        self._make_state = make_state
+        self._make_dataset = make_dataset
+        self._make_validation_data = make_validation_data or (lambda: None)
+        self._strategy = strategy
+        self._class_weight = class_weight
+
+    def train_with_engine(
+        self, initial: Values | None = None, *, hooks: tuple[Hook, ...] = (), **changes: Any
+    ) -> tuple[Values, dict[str, list[Any]], Values]:
+        """Returns the final values, the history and the initial values."""
+        dataset = self._make_dataset()
+        state = self._start(dataset, initial)
+        before = _values(state)
+        history = loop.fit(
+            state,
+            dataset,
+            dataclasses.replace(self.config, **changes),
+            validation_data=self._make_validation_data(),
+            class_weight=self._class_weight,
+            hooks=hooks,
+        )
+        return _values(state), history.history, before
+
+    def train_with_fit(
+        self, initial: Values, *, after_step: Callable[[TrainState], object] | None = None
+    ) -> tuple[Values, dict[str, list[Any]]]:
+        """Returns the final values and the history."""
+        dataset, config = self._make_dataset(), self.config
+        state = self._start(dataset, initial)
+        callbacks: list[keras.callbacks.Callback] = [_seek_callback(dataset)]
+        if after_step is not None:
+            callbacks.append(
+                keras.callbacks.LambdaCallback(
+                    on_train_batch_end=lambda batch, logs: after_step(state)
+                )
+            )
+        if config.jit_compile is not None:
+            state.model.jit_compile = config.jit_compile
+        history = state.model.fit(
+            dataset,
+            epochs=config.epochs,
+            initial_epoch=config.initial_epoch,
+            steps_per_epoch=config.steps_per_epoch,
+            validation_data=self._make_validation_data(),
+            validation_freq=config.validation_freq,
+            validation_steps=config.validation_steps,
+            class_weight=self._class_weight,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+        return _values(state), history.history
+
+    def _start(self, dataset: Any, initial: Values | None) -> TrainState:
+        policy = keras.config.dtype_policy()
+        # For equal names on both sides. It forgets the policy, too.
+        keras.utils.clear_session(free_memory=False)
+        keras.config.set_dtype_policy(policy)
+        keras.utils.set_random_seed(self.config.seed or 0)
+        with self._strategy.scope():
+            state = self._make_state()
+        state.build(dataset.element_spec)
+        if initial is not None:
+            for name, variable in state.named_variables():
+                if name in initial:
+                    assign_local_values(variable, initial[name])
+        return state
+
+
+def _find_first_difference(sides: _Sides, initial: Values) -> str:
+    ours: Digests = []
+    theirs: Digests = []
+    record = LambdaHook(on_execution_end=lambda info: ours.append(_digests(info.state)))
+    _, engine_history, _ = sides.train_with_engine(initial, hooks=(record,), steps_per_execution=1)
+    _, fit_history = sides.train_with_fit(initial, after_step=lambda s: theirs.append(_digests(s)))
+    for step, (a, b) in enumerate(zip(ours, theirs, strict=False), start=1):
+        names = [name for name in a if a[name] != b[name]]
+        if names:
+            return f"first at step {step}, in {', '.join(names[:3])}" + _and_more(names[3:])
+    if len(ours) != len(theirs):
+        return f"the engine did {len(ours)} steps, fit {len(theirs)}; equal until then."
+    if not same_history(engine_history, fit_history):
+        names = [k for k in engine_history if engine_history[k] != fit_history.get(k)]
+        return f"all {len(ours)} steps are equal, but not the logs of {', '.join(names) or 'fit'}."
+    return (
+        f"all {len(ours)} steps are equal one by one: the two differ only with "
+        f"steps_per_execution={sides.config.steps_per_execution}."
+    )
+
+
+def _seek_callback(dataset: Any) -> keras.callbacks.Callback:
+    """Starts each epoch of fit where the engine starts it."""
+    if not isinstance(dataset, Seekable):
+        return keras.callbacks.Callback()
+    return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: dataset.seek(epoch))
+
+
+def _values(state: TrainState) -> Values:
+    # Of the metrics, what counts is what they report: the history.
+    return {
+        name: local_values(variable)
+        for name, variable in state.named_variables()
+        if not name.startswith(METRICS_PREFIX)
+    }
+
+
+def _digests(state: TrainState) -> dict[str, bytes]:
+    return {
+        name: hashlib.blake2b(b"".join(v.tobytes() for v in values), digest_size=8).digest()
+        for name, values in _values(state).items()
+    }
+
+
+def _difference(
+    name: str, ours: list[np.ndarray], theirs: list[np.ndarray], before: list[np.ndarray]
+) -> VariableDifference:
+    # One array stands for all replicas where they agree.
+    count = max(len(ours), len(theirs))
+    ours, theirs = (v * count if len(v) == 1 else v for v in (ours, theirs))
+    ulps = [count_ulps(a, b) for a, b in zip(ours, theirs, strict=True)]
+    return VariableDifference(
+        name=name,
+        max_ulps=max((int(u.max()) for u in ulps if u.size), default=0),
+        num_different=sum(int(np.count_nonzero(u)) for u in ulps),
+        num_elements=sum(u.size for u in ulps),
+        has_moved=any(a.tobytes() != before[0].tobytes() for a in ours),
+    )
+
+
+def _and_more(names: list[str]) -> str:
+    return f" and {len(names)} more." if names else "."

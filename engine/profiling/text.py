@@ -1,0 +1,124 @@
+"""What a profile's summary says to a person: a few lines for the log, and the whole text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_NUM_IN_TEXT = 12
+_MAX_NAME = 60
+_WALL_LABELS = {
+    "operations": "an operation runs",
+    "call_starts": "start of a call, up to its first operation",
+    "gaps_in_calls": "in a call, between operations",
+    "between_calls": "between calls (hooks, loop)",
+}
+
+
+def format_short(summary: dict[str, Any]) -> str:
+    """Returns the lines for the log."""
+    step, window, wall = summary["step_secs"], summary["window_secs"], summary["wall"]
+    top = ", ".join(f"{row['type']} {row['share']:.0%}" for row in summary["types"][:4])
+    lines = {
+        "profile": f"steps {summary['first_step']} to {summary['last_step']}, "
+        f"{1e3 * step:.3f} ms a step (median)",
+        "wall": f"{wall['operations']['share']:.0%} an operation runs, "
+        f"{wall['call_starts']['share']:.0%} a call starts, "
+        f"{wall['gaps_in_calls']['share']:.0%} gaps between operations, "
+        f"{wall['between_calls']['share']:.0%} between calls",
+        "top": top,
+        "input": f"next() {summary['input']['next_secs'] / window:.0%} of the wall time",
+    }
+    if summary["reduce"]["count"]:
+        lines["reduce"] = f"{summary['reduce']['wall_secs'] / window:.0%} of the wall time"
+    return "\n".join(f"  {name:<10} {text}" for name, text in lines.items())
+
+
+def format_text(summary: dict[str, Any]) -> str:
+    """Returns the whole text: what the wall time is made of, operations, threads, gaps."""
+    num_steps = summary["num_steps"]
+    share = ["ms a step", "share"]
+    columns = [*share, "times a step", "what"]
+    wall = [[*_cells(row, num_steps), _WALL_LABELS[name]] for name, row in summary["wall"].items()]
+    types = [
+        [*_cells(row, num_steps), row["category"], row["type"]]
+        for row in summary["types"][:_NUM_IN_TEXT]
+    ]
+    operations = [
+        [*_cells(row, num_steps), row["category"], row["type"], _shorten(row["name"])]
+        for row in summary["operations"][:_NUM_IN_TEXT]
+    ]
+    threads = [
+        [_msecs(row["operations_secs"], num_steps), _msecs(row["busy_secs"], num_steps),
+         f"{row['idle_share']:.1%}", row["name"]]
+        for row in summary["threads"]
+        if row["busy_secs"]
+    ]  # fmt: skip
+    gaps = [
+        [_msecs(gap["secs"]), str(gap["step"]), _msecs(gap["after_secs"]), ""]
+        for gap in summary["gaps"]
+    ]
+    parts = [
+        f"Steps {summary['first_step']} to {summary['last_step']} on "
+        f"{', '.join(summary['devices'])}: {_msecs(summary['window_secs'])} ms, "
+        f"{_msecs(summary['step_secs'])} ms a step (median), "
+        f"{_msecs(summary['call_secs'])} ms of them in the call.\n"
+        "Profiling makes each step slower: compare shares, not speeds.",
+        _table("Wall time", [*share, ""], wall),
+        "Input and reduce\n" + "\n".join(_input_and_reduce(summary)),
+        _table("Types of operation (their own time)", [*columns, "type"], types),
+        _table("Operations (their own time)", [*columns, "type", "operation"], operations),
+        _table("Threads", ["ops, ms a step", "busy, ms a step", "idle", "thread"], threads),
+        _table(
+            "Longest gaps: no operation runs on any thread",
+            ["ms", "in step", "ms after its start", ""],
+            gaps,
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(row: dict[str, Any], num_steps: int) -> list[str]:
+    cells = [_msecs(row["secs"], num_steps), f"{row['share']:.1%}"]
+    return cells + ([f"{row['count'] / num_steps:.4g}"] if "count" in row else [])
+
+
+def _msecs(secs: float, num_steps: int = 1) -> str:
+    return f"{1e3 * secs / num_steps:.3f}"
+
+
+def _input_and_reduce(summary: dict[str, Any]) -> list[str]:
+    num_steps, found, reduce = summary["num_steps"], summary["input"], summary["reduce"]
+
+    def wall(secs: float) -> str:
+        share = secs / summary["window_secs"]
+        return f"{_msecs(secs, num_steps)} ms a step, {share:.1%} of the wall time"
+
+    work = _msecs(found["work_secs"], num_steps)
+    lines = [f"  next(): {wall(found['next_secs'])}; work on all threads: {work} ms a step"]
+    if found["made_in_graph"]:
+        lines.append(
+            "  The step's own graph makes the batches. A call of one step makes the next one too, "
+            "in vain: without\n  the profiler, it is about half as much."
+        )
+    count = reduce["count"] / num_steps
+    lines.append(
+        f"  reduce: {wall(reduce['wall_secs'])}, waiting included; {count:.4g} a step"
+        if count
+        else "  reduce: none"
+    )
+    return lines
+
+
+def _shorten(name: str) -> str:
+    # The end says more than the beginning: layer and operation.
+    return name if len(name) <= _MAX_NAME else "..." + name[-(_MAX_NAME - 3) :]
+
+
+def _table(title: str, header: list[str], rows: list[list[str]]) -> str:
+    """Lays out columns, numbers to the right and the last one, a name, to the left."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join([*(c.rjust(w) for c, w in zip(row[:-1], widths, strict=False)), row[-1]])
+        for row in (header, *rows)
+    ]
+    return title + "\n" + "\n".join(f"  {line}".rstrip() for line in lines)

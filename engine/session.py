@@ -1,0 +1,162 @@
+"""Session: one call of `fit` or `evaluate`, its hooks, its logs and its history.
+
+In the way of a batch: around it. `loop` tells the session what has happened; the session tells the
+hooks, brings the logs to the host, one execution late, and keeps the history.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from .config import ConfigError, TrainConfig
+from .history import History
+from .hooks.base import Hook, HookInfo
+from .memory import MemoryWatch
+from .protocols import Logs
+from .runtime import check_runtime
+from .state import TrainState
+from .step_function import StepFunction
+from .strategy import check_strategy
+from .timing import HOOKS, METRICS, Timing, current
+
+
+class Session:
+    """One call of `fit` or `evaluate`.
+
+    Args:
+      state: What is trained or evaluated.
+      config: Must agree with the state and the process.
+      hooks: Called in this order.
+
+    Raises:
+      ConfigError: If the config asks for what the state or the process is not.
+      ValueError: If a hook is none.
+    """
+
+    def __init__(self, state: TrainState, config: TrainConfig, hooks: Sequence[Hook]) -> None:
+        check_agreement(config, state)
+        for hook in hooks:
+            if not isinstance(hook, Hook):
+                raise ValueError(
+                    f"{hook!r} is no hook: pass instances of engine.Hook, or engine.LambdaHook "
+                    "with functions. Keras's callbacks do not fit: their methods take other "
+                    "arguments."
+                )
+        self.state = state
+        self.info = HookInfo(state, state.progress)
+        self.history = History()
+        self.timing = Timing()
+        self.memory = MemoryWatch()
+        self.step_logs: Logs | None = None
+        self._hooks = hooks
+        self._functions: list[tuple[StepFunction, int, int]] = []
+
+    def watch(self, function: StepFunction) -> None:
+        """Counts the traces of the function from now on."""
+        self._functions.append((function, function.num_traces, len(function.traces)))
+
+    def begin(self, config: TrainConfig, *, resume: bool) -> None:
+        """Sets the progress to where the run starts."""
+        progress = self.state.progress
+        if not resume:
+            progress.epoch = progress.num_epochs_completed = config.initial_epoch
+            progress.step = 0
+        elif progress.epoch < progress.num_epochs_completed:  # saved at the end of an epoch
+            progress.epoch, progress.step = progress.num_epochs_completed, 0
+        progress.num_epochs = config.epochs
+
+    def call(self, moment: str) -> None:
+        """Calls a method of each hook, in their order."""
+        with current(self.timing):
+            for hook in self._hooks:
+                self._call_hook(hook, moment)
+
+    def end(self) -> None:
+        """Calls `on_train_end` of each hook, and completes the history."""
+        self.history.stop_reason = self.info.stop_reason
+        self.history.stop_kind = self.info.stop_kind
+        # Each hook closes what it opened, even if the one before it fails.
+        with current(self.timing), contextlib.ExitStack() as stack:
+            stack.callback(self._complete_history)
+            for hook in reversed(self._hooks):
+                stack.callback(self._call_hook, hook, "on_train_end")
+
+    def _call_hook(self, hook: Hook, moment: str) -> None:
+        if hook.overrides(moment):
+            with self.timing.part(HOOKS + type(hook).__name__):
+                getattr(hook, moment)(self.info)
+
+    def _complete_history(self) -> None:
+        history = self.history
+        history.num_traces = sum(f.num_traces - before for f, before, _ in self._functions)
+        history.traces = [
+            dataclasses.asdict(trace)
+            for function, _, num_before in self._functions
+            for trace in function.traces[num_before:]
+        ]
+        self.timing.stop()
+        history.timing = self.timing.to_dict(history.num_steps)
+        history.memory = self.memory.to_dict()
+
+    def set_logs(self, logs: Logs, step: int, execution_steps: int = 0) -> None:
+        """Sets the logs that hooks see, and the step that they belong to."""
+        self.info.logs, self.info.logs_step = logs, step
+        self.info.execution_steps = execution_steps
+
+    def epoch_logs(self) -> Logs:
+        """Returns the results of the metrics and what else the last step returned."""
+        # A run that is resumed at the end of an epoch has done no step yet.
+        return self.results(
+            self.state.metrics_result() if self.step_logs is None else self.step_logs
+        )
+
+    def results(self, step_logs: Logs) -> Logs:
+        """Returns the logs of a step, with the results of the metrics under their names."""
+        with self.timing.part(METRICS):
+            results = self.state.metrics_result()
+            return to_host({name: results.get(name, value) for name, value in step_logs.items()})
+
+    def fetch(self, step_logs: Logs) -> Logs:
+        """Returns the logs of a step as they are, on the host."""
+        self.timing.wait_for_device(step_logs)
+        with self.timing.part(METRICS):
+            return to_host(step_logs)
+
+    def reset_metrics(self) -> None:
+        """Resets the metrics of the state."""
+        with self.timing.part(METRICS):
+            self.state.reset_metrics()
+
+    def end_epoch(self, logs: Logs) -> None:
+        """Counts the epoch, keeps its logs and tells the hooks."""
+        progress = self.state.progress
+        progress.num_epochs_completed = progress.epoch + 1
+        logs = dict(sorted(logs.items()))  # the order of Keras's history
+        self.set_logs(logs, progress.num_steps_completed)
+        self.history.add_epoch(progress, logs)
+        self.call("on_epoch_end")
+
+
+def check_agreement(config: TrainConfig, state: TrainState) -> None:
+    """Raises ConfigError if a field of the config is set and the state or the process differs."""
+    check_runtime(config)
+    check_strategy(config, state.strategy, has_scope=state.has_scope)
+    policy = state.model.dtype_policy.name
+    if config.precision not in (None, policy):
+        raise ConfigError(
+            f"precision={config.precision!r}, but the model was built with the dtype policy "
+            f"{policy!r}: call configure_runtime(config) before the model is built, or set "
+            "precision to the model's policy."
+        )
+
+
+def to_host(logs: Logs) -> dict[str, Any]:
+    """Returns floats, and arrays where a result is no scalar, sorted by name as in Keras."""
+    values = {name: np.asarray(keras.ops.convert_to_tensor(v)) for name, v in logs.items()}
+    return {name: float(v) if v.ndim == 0 else v for name, v in sorted(values.items())}

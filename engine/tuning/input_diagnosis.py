@@ -1,0 +1,269 @@
+"""Input bound or not: a training's speed beside that over one batch which lies in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from gradloop.machine import memory_bytes, num_cores
+
+from .. import step as step_lib
+from ..config import TrainConfig
+from ..protocols import Batch, Logs, Resident
+from ..state import TrainState
+from ..step_function import StepFn
+from .trial import Trial, run_in_turn, speed_ratios
+
+# A training is called input bound if it stays below this share of the ceiling.
+BOUND_SHARE = 0.9
+# A change is advised as measured if it brings this much.
+WORTHWHILE_GAIN = 1.1
+# Alone, a pipeline should be faster than the ceiling by this much, since batches differ.
+AMPLE = 1.25
+# A pipeline that keeps no more busy than this waits rather than computes.
+IDLE_CORES = 0.5
+# Steps shorter than this cost about as much to hand a batch to as to do.
+SHORT_STEP_SECS = 5e-4
+_NUM_REPEATS = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class InputDiagnosis:
+    """What was measured; speeds are medians of short windows, taken in turn.
+
+    Attributes:
+      share: The training's speed over its ceiling: the median over neighbouring windows, since the
+        speed of a shared machine drifts.
+      share_high: Three quarters of the windows had less.
+      images_per_sec: Of the training as `fit` does it.
+      ceiling_images_per_sec: Of the same steps on one batch that lies in memory.
+      prefetch_gain: The training's speed with `prefetch` at the end of its data set, over that
+        without, likewise; None if that was not tried: it is not input bound, or makes its batches
+        in the graph.
+      pipeline_images_per_sec: Of the input alone.
+      waiting_share: Of the training's time, in which it did nothing but wait for a batch.
+      cores_busy: Cores that the input alone kept busy.
+      num_cores: Cores of this process.
+      batch_size: Of the first batch.
+      num_bytes: Of all batches of the data set together; None if nobody knows how many.
+      is_resident: Whether the compiled function makes the batches itself.
+    """
+
+    share: float
+    share_high: float
+    images_per_sec: float
+    ceiling_images_per_sec: float
+    prefetch_gain: float | None
+    pipeline_images_per_sec: float
+    waiting_share: float
+    cores_busy: float
+    num_cores: int
+    batch_size: int
+    num_bytes: int | None
+    is_resident: bool
+
+    @property
+    def is_input_bound(self) -> bool:
+        """Whether the input holds the training up."""
+        return self.share_high < BOUND_SHARE
+
+    @property
+    def advice(self) -> list[str]:
+        """What to change, by what was measured; empty if the training is not input bound."""
+        if not self.is_input_bound:
+            return []
+        is_slow = self.pipeline_images_per_sec < AMPLE * self.ceiling_images_per_sec
+        others = self._advise_slow() if is_slow else self._advise_late()
+        return [*self._advise_prefetch(), *others]
+
+    def to_text(self) -> str:
+        """Returns the lines that a person reads."""
+        verdict = "input bound" if self.is_input_bound else "not input bound"
+        lines = {
+            "input": f"{verdict}: {self.share:.1%} of the ceiling, {self.waiting_share:.1%} of the "
+            "time waiting for a batch",
+            "training": f"{self.images_per_sec:,.0f} images/s",
+            "ceiling": f"{self.ceiling_images_per_sec:,.0f} images/s, on one batch in memory",
+            "pipeline": f"{self.pipeline_images_per_sec:,.0f} images/s alone "
+            f"({self.pipeline_images_per_sec / self.batch_size:,.1f} batches/s), "
+            f"{self.cores_busy:.1f} of {self.num_cores} cores busy"
+            + (", made in the graph" if self.is_resident else ""),
+        }
+        shown = [f"  {name:<10} {text}" for name, text in lines.items()]
+        return "\n".join([*shown, *(f"  {'change':<10} {text}" for text in self.advice)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all of it, JSON-ready."""
+        found = {"is_input_bound": self.is_input_bound, "advice": self.advice}
+        return dataclasses.asdict(self) | found
+
+    def _advise_prefetch(self) -> Iterator[str]:
+        if self.prefetch_gain is not None and self.prefetch_gain > WORTHWHILE_GAIN:
+            yield (
+                "end the data set with .prefetch(tf.data.AUTOTUNE), so that batches are made while "
+                f"the step runs: {self.prefetch_gain:.2f} times the speed was measured with it"
+            )
+
+    def _advise_slow(self) -> Iterator[str]:
+        """Of a pipeline that is too slow even alone."""
+        if self.cores_busy < IDLE_CORES:
+            yield (
+                "the pipeline waits more than it computes (files, network, Python): read and map "
+                "several at once, .map(..., num_parallel_calls=tf.data.AUTOTUNE) and .interleave"
+            )
+        elif self.cores_busy < 0.75 * self.num_cores:
+            yield (
+                f"the pipeline computes on {self.cores_busy:.1f} of {self.num_cores} cores: "
+                ".map(..., num_parallel_calls=tf.data.AUTOTUNE)"
+            )
+        else:
+            yield (
+                "the pipeline computes on all cores: do less in it, map whole batches and not "
+                "examples, or prepare the data once and store it"
+            )
+        if self.num_bytes is not None and self.num_bytes < memory_bytes() / 4:
+            yield (
+                f"all batches together take {self.num_bytes / 2**20:,.0f} MiB: .cache() them, "
+                "before what is random"
+            )
+
+    def _advise_late(self) -> Iterator[str]:
+        """Of a pipeline that is fast enough alone."""
+        step_secs = self.batch_size / self.ceiling_images_per_sec
+        if step_secs < SHORT_STEP_SECS:
+            yield (
+                f"a step takes {1e6 * step_secs:,.0f} microseconds, of which handing over a batch "
+                "is a large part: take larger batches"
+            )
+        if self.is_resident:
+            return
+        if self.cores_busy < IDLE_CORES:
+            yield (
+                "the pipeline is fast enough on average, but some batches come late: a longer "
+                ".prefetch, and .map(..., num_parallel_calls=tf.data.AUTOTUNE)"
+            )
+        else:
+            yield (
+                "the pipeline is fast enough alone, but takes cores from the step: make the data "
+                "set of arrays with data.pipeline.make_dataset, whose batches the graph makes"
+            )
+
+
+def diagnose_input(
+    make_state: Callable[[], TrainState],
+    make_dataset: Callable[[], tf.data.Dataset],
+    config: TrainConfig,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    train_step: StepFn = step_lib.train_step,
+) -> InputDiagnosis:
+    """Measures whether the input holds a training up, in some ten seconds.
+
+    Trains a state of its own, in short windows: in turn, over the data set, and over one batch of
+    it. Under a strategy, or where a batch holds more than tensors, that batch goes through tf.data.
+
+    Args:
+      make_state: Makes the state; called once, inside the strategy's scope.
+      make_dataset: Makes the data set, as in `fit`.
+      config: As in `fit`.
+      strategy: Default: the current one.
+      train_step: As in `fit`.
+
+    Raises:
+      ValueError: As `fit` does, for a data set that it cannot train on.
+    """
+    scope = contextlib.nullcontext() if strategy is None else strategy.scope()
+    with scope:
+        state = make_state()
+    dataset = make_dataset()
+    state.build(dataset.element_spec)
+    in_graph = not state.has_scope and not tf.config.list_logical_devices("GPU")
+    training = Trial(make_dataset(), state, config, train_step, resident=in_graph)
+    training.warm_up()
+    batch = next(iter(dataset))
+    ceiling = Trial(
+        _repeated(batch, dataset.element_spec), state, config, train_step,
+        resident=not state.has_scope,
+    )  # fmt: skip
+    pipeline = Trial(make_dataset(), state, config, _look_at, resident=in_graph)
+    run_in_turn([training, ceiling, pipeline])
+    _, share, share_high = statistics.quantiles(speed_ratios(training, ceiling), n=4)
+    batch_size = int(next(len(t) for t in tf.nest.flatten(batch) if tf.is_tensor(t)))
+    diagnosis = InputDiagnosis(
+        share=share,
+        share_high=share_high,
+        images_per_sec=batch_size * training.speed,
+        ceiling_images_per_sec=batch_size * ceiling.speed,
+        prefetch_gain=None,
+        pipeline_images_per_sec=batch_size * pipeline.speed,
+        waiting_share=training.waiting_share,
+        cores_busy=pipeline.cores_busy,
+        num_cores=num_cores(),
+        batch_size=batch_size,
+        num_bytes=_num_bytes(dataset, batch),
+        is_resident=in_graph and isinstance(dataset, Resident),
+    )
+    if diagnosis.is_resident or not diagnosis.is_input_bound:
+        return diagnosis
+    prefetching = make_dataset().prefetch(tf.data.AUTOTUNE)
+    prefetched = Trial(prefetching, state, config, train_step, resident=False)
+    run_in_turn([training, prefetched])
+    gain = statistics.median(speed_ratios(prefetched, training))
+    return dataclasses.replace(diagnosis, prefetch_gain=gain)
+
+
+class _OneBatch:
+    """`GraphBatches` that are always the same one."""
+
+    num_batches = _NUM_REPEATS
+    stacks = None
+
+    def __init__(self, batch: Batch, element_spec: Any) -> None:
+        self._batch = batch
+        self.element_spec = element_spec
+
+    def seek(self, epoch: int, step: int = 0) -> None:
+        """Does nothing."""
+
+    def reader(self) -> Callable[[tf.Tensor], Batch]:
+        """Returns offset -> the batch."""
+        return lambda offset: self._batch
+
+    def current_step(self) -> tf.Tensor:
+        """Returns 0: there is no position."""
+        return tf.constant(0, tf.int64)
+
+    def get_stack(self, step: tf.Tensor, number: int) -> Any:
+        """There are no stacks."""
+        raise AssertionError("stacks is None")
+
+    def advance(self, num_steps: tf.Tensor) -> None:
+        """Does nothing."""
+
+
+def _repeated(batch: Batch, element_spec: Any) -> tf.data.Dataset:
+    """Returns a data set of one batch, over and over, in long epochs."""
+    dataset = tf.data.Dataset.from_tensors(batch).repeat(_NUM_REPEATS)
+    if all(isinstance(spec, tf.TensorSpec) for spec in tf.nest.flatten(element_spec)):
+        gpus = tf.config.list_logical_devices("GPU")
+        with tf.device(gpus[0].name if gpus else "CPU:0"):
+            dataset.resident = _OneBatch(tf.nest.map_structure(tf.identity, batch), element_spec)
+    return dataset
+
+
+def _look_at(state: TrainState, batch: Batch) -> Logs:
+    """A step that does nothing but need its batch."""
+    tensors = [t for t in tf.nest.flatten(batch) if tf.is_tensor(t) and t.dtype != tf.string]
+    firsts = [tf.cast(tf.reshape(t, [-1])[:1], tf.float32) for t in tensors]
+    return {"first": tf.reduce_sum(tf.concat([*firsts, tf.zeros([1])], axis=0))}
+
+
+def _num_bytes(dataset: tf.data.Dataset, batch: Batch) -> int | None:
+    num_batches = int(dataset.cardinality())
+    size = sum(t.dtype.size * int(tf.size(t)) for t in tf.nest.flatten(batch) if tf.is_tensor(t))
+    return size * num_batches if num_batches >= 0 else None

@@ -1,0 +1,117 @@
+"""Trials: trainings that run a while each in turn, so that their speeds can be compared."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from ..config import TrainConfig
+from ..protocols import Logs
+from ..source import Planner, Source
+from ..state import TrainState
+from ..step_function import StepFn, make_train_function
+from ..timing import COMPUTE, DATA, DISPATCH, Timing
+
+WARM_UP_SECS = 1.0
+WINDOW_SECS = 0.25
+NUM_ROUNDS = 9
+
+
+class Trial:
+    """One way to train, which runs a while each time it is asked to."""
+
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        state: TrainState,
+        config: TrainConfig,
+        step: StepFn,
+        *,
+        resident: bool,
+    ) -> None:
+        """Makes the compiled function; nothing runs yet.
+
+        Args:
+          dataset: As in `fit`.
+          state: Built; it is trained. Several trials may share one.
+          config: As in `fit`.
+          step: `(state, batch) -> logs`.
+          resident: See `Source`.
+        """
+        # Whole passes, unless there is no end: a trial goes on and on.
+        is_endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
+        steps_per_epoch = config.steps_per_epoch if is_endless else None
+        self._source = Source(dataset, state.strategy, steps_per_epoch, resident=resident)
+        self._function = make_train_function(step, state, state.strategy, config)
+        self._planner = Planner(config, state=state)
+        self._timing = Timing()
+        self._executions = self._run()
+        self.speeds: list[float] = []  # steps a second, of each window
+        self._cores_busy: list[float] = []
+        self._is_warm = False
+
+    @property
+    def speed(self) -> float:
+        """Steps a second: the median of the windows."""
+        return statistics.median(self.speeds)
+
+    @property
+    def cores_busy(self) -> float:
+        """Processor seconds of the process in a second: the median likewise."""
+        return statistics.median(self._cores_busy)
+
+    @property
+    def waiting_share(self) -> float:
+        """Of the time in executions, that of waiting for a batch."""
+        secs = self._timing.secs
+        return secs[DATA] / (secs[DATA] + secs[COMPUTE] + secs[DISPATCH])
+
+    def warm_up(self, secs: float | None = None) -> None:
+        """Traces, and lets the planner find the size of executions; only once."""
+        if not self._is_warm:
+            self._run_for(WARM_UP_SECS if secs is None else secs)
+            self._is_warm = True
+
+    def measure(self) -> None:
+        """Runs one window."""
+        speed, cores_busy = self._run_for(WINDOW_SECS)
+        self.speeds.append(speed)
+        self._cores_busy.append(cores_busy)
+
+    def _run_for(self, secs: float) -> tuple[float, float]:
+        num_steps, passed = 0, 0.0
+        began, processor_began = time.perf_counter(), time.process_time()
+        while passed < secs:
+            num_done, logs = next(self._executions)
+            num_steps += num_done
+            self._timing.wait_for_device(logs)
+            passed = time.perf_counter() - began
+        self._planner.pause()
+        return num_steps / passed, (time.process_time() - processor_began) / passed
+
+    def _run(self) -> Iterator[tuple[int, Logs]]:
+        for epoch in itertools.count():
+            with self._timing.part(DATA):
+                self._source.begin_epoch(epoch)
+            yield from self._source.executions(
+                self._function, self._planner, lambda: False, self._timing
+            )
+
+
+def run_in_turn(trials: Sequence[Trial], num_rounds: int = NUM_ROUNDS) -> None:
+    """Runs each for a window, over and over; those that are new warm up first."""
+    for trial in trials:
+        trial.warm_up()
+    for number in range(num_rounds):
+        for trial in trials if number % 2 else reversed(trials):
+            trial.measure()
+
+
+def speed_ratios(trial: Trial, other: Trial, num_rounds: int = NUM_ROUNDS) -> list[float]:
+    """Returns one's speed over the other's, of each round of the last `run_in_turn`."""
+    pairs = zip(trial.speeds[-num_rounds:], other.speeds[-num_rounds:], strict=True)
+    return [speed / of_other for speed, of_other in pairs]

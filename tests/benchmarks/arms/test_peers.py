@@ -1,0 +1,216 @@
+"""The arms of other frameworks do the same work as `keras_fit`: the same loss and the same weights.
+
+Runs where those frameworks are, without TensorFlow:
+
+    .venv-peers/bin/python -m pytest --noconftest tests/benchmarks/test_peers.py
+"""
+
+import dataclasses
+import functools
+import importlib
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks.race import weights
+from benchmarks.race.workloads import WORKLOADS, Task
+
+torch = pytest.importorskip("torch", reason="the peers are not installed: make bench-peers")
+pytest.importorskip("lightning", reason="the peers are not installed: make bench-peers")
+pytest.importorskip("optax", reason="the peers are not installed: make bench-peers")
+
+# keras_jax_fit wants it, and Keras reads it once.
+os.environ["KERAS_BACKEND"] = "jax"
+keras = pytest.importorskip("keras")
+if keras.backend.backend() != "jax":
+    pytest.skip("Keras has another backend in this process", allow_module_level=True)
+
+pytestmark = [
+    # Of the frameworks themselves.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+COMPILER = pytest.param(
+    "torch_compile",
+    marks=pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++"),
+)
+ARMS = ["torch_eager", COMPILER, "lightning", "jax_step", "jax_scan", "keras_jax_fit"]
+NUM_STEPS = 4
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """Replaces conftest's, which is TensorFlow's; a policy of one test is not the next one's."""
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@functools.cache
+def initial_weights(workload):
+    from benchmarks.race import keras_models
+
+    keras.utils.set_random_seed(0)
+    return keras_models.build(workload).get_weights()
+
+
+@pytest.fixture
+def make_task(tmp_path):
+    def make(name, precision="float32", **changes):
+        changes = {"global_batch_size": 8, "num_examples": 8 * NUM_STEPS, **changes}
+        workload = dataclasses.replace(WORKLOADS[name], **changes)
+        generator = np.random.default_rng(0)
+        num = workload.num_examples
+        dtype = np.int32 if len(workload.input_shape) == 1 else np.uint8
+        x = generator.integers(0, 256, (num, *workload.input_shape)).astype(dtype)
+        np.save(tmp_path / "x_train.npy", x)
+        np.save(tmp_path / "y_train.npy", generator.integers(0, workload.num_classes, num))
+        np.save(tmp_path / "order.npy", generator.permutation(num))
+        weights.save(tmp_path / "initial.npz", initial_weights(workload))
+        return Task(workload=workload, directory=tmp_path, precision=precision)
+
+    return make
+
+
+def make_arm(name, task):
+    return importlib.import_module(f"benchmarks.arms.{name}").Arm(task)
+
+
+def load(task):
+    names = ("x_train", "y_train", "order")
+    x, y, order = (np.load(task.directory / f"{name}.npy") for name in names)
+    return x[order], y[order], weights.load(task.directory / "initial.npz")
+
+
+class NumpyDense:
+    """The dense net with RMSprop, worked out by hand in float64."""
+
+    def __init__(self, task):
+        self.task = task
+        self.x, self.y, initial = load(task)
+        self.weights = [weight.astype(np.float64) for weight in initial]
+        self.mean_squares = [np.zeros_like(weight) for weight in self.weights]
+
+    def step(self, rows):
+        x, y = self.x[rows].reshape(len(self.y[rows]), -1) / 255, np.eye(10)[self.y[rows]]
+        kernel1, bias1, kernel2, bias2 = self.weights
+        hidden = np.maximum(x @ kernel1 + bias1, 0)
+        exps = np.exp(hidden @ kernel2 + bias2)
+        yes = exps / exps.sum(1, keepdims=True)
+        of_logits = (yes - y) / len(y)
+        of_hidden = of_logits @ kernel2.T * (hidden > 0)
+        gradients = [x.T @ of_hidden, of_hidden.sum(0), hidden.T @ of_logits, of_logits.sum(0)]
+        for i, gradient in enumerate(gradients):
+            square = self.mean_squares[i] = 0.9 * self.mean_squares[i] + 0.1 * gradient**2
+            rate = self.task.workload.learning_rate
+            self.weights[i] = self.weights[i] - rate * gradient / np.sqrt(square + 1e-7)
+        self.num_right += int((yes.argmax(1) == self.y[rows]).sum())
+        return -np.log(yes[y == 1]).mean()
+
+    def run(self, num_epochs):
+        size = self.task.workload.global_batch_size
+        self.num_right = 0
+        starts = [*range(0, self.task.workload.num_examples, size)] * num_epochs
+        return np.mean([self.step(slice(start, start + size)) for start in starts])
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_dense_nets_are_those_of_numpy_over_several_runs(name, make_task):
+    task = make_task("tiny")
+    arm, reference = make_arm(name, task), NumpyDense(task)
+    for num_epochs in (1, 2):
+        assert arm.run(num_epochs) == pytest.approx(reference.run(num_epochs), rel=1e-3)
+    for ours, theirs in zip(arm.weights(), reference.weights, strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    if name != "keras_jax_fit":  # Keras's own metrics count there
+        assert int(getattr(arm, "metrics", arm).num_right) == reference.num_right
+    assert not arm.claims_bits
+    assert arm.settings
+
+
+@pytest.fixture
+def no_dropout(monkeypatch):
+    from benchmarks.arms import jax_models
+
+    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
+    monkeypatch.setattr(jax_models, "_dropout", lambda x, rate, key: x)
+    monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, x, training=False: x)
+
+
+# The reference is keras_jax_fit: its model, loss and optimizer are Keras's own.
+PEERS = [arm for arm in ARMS if arm != "keras_jax_fit"]
+
+
+@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("workload", ["cnn", "lstm", "transformer"])
+def test_nets_are_those_of_keras(name, workload, make_task, no_dropout):
+    # Narrow, so that it is quick.
+    task = make_task(workload, units=16)
+    arm, reference = make_arm(name, task), make_arm("keras_jax_fit", task)
+    assert arm.run(1) == pytest.approx(reference.run(1), rel=1e-3)
+    initial = weights.load(task.directory / "initial.npz")
+    for ours, theirs, before in zip(arm.weights(), reference.weights(), initial, strict=True):
+        assert ours.shape == theirs.shape
+        assert np.any(ours != before)
+        # Where a gradient is almost nothing, rounding decides which way the optimizer goes.
+        assert np.mean(np.abs(ours - theirs) > 2e-4) < 0.01
+
+
+def test_resnet50_is_that_of_keras(make_task):
+    task = make_task("resnet50", input_shape=(32, 32, 3), global_batch_size=4, num_examples=4)
+    arm, reference = make_arm("torch_eager", task), make_arm("keras_jax_fit", task)
+    assert arm.run(1) == pytest.approx(reference.run(1), rel=1e-3)
+    names = [weight.path.rpartition("/")[2] for weight in reference._model.weights]
+    for name, ours, theirs in zip(names, arm.weights(), reference.weights(), strict=True):
+        assert ours.shape == theirs.shape
+        # PyTorch's variance is that of the sample, with one example less in the divisor.
+        if name == "moving_mean":
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_dropout_costs_on_average_what_it_costs_in_keras(name, make_task, monkeypatch):
+    task = make_task("cnn", units=16, num_examples=400, learning_rate=0.0)
+    # Large weights, so that what is dropped is missed.
+    initial = weights.load(task.directory / "initial.npz")
+    weights.save(task.directory / "initial.npz", [3 * weight for weight in initial])
+    arm, reference = make_arm(name, task), make_arm("keras_jax_fit", task)
+    losses = [arm.run(1), arm.run(1)]
+    assert losses[0] != losses[1]
+    expected = reference.run(4)
+    assert np.mean(losses) == pytest.approx(expected, rel=0.05)
+    monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, x, training=False: x)
+    assert make_arm("keras_jax_fit", task).run(1) < 0.8 * expected
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_bfloat16_reaches_the_same_loss(name, make_task, no_dropout):
+    losses = [
+        make_arm(name, make_task("cnn", precision, units=16)).run(2)
+        for precision in ("float32", "mixed_bfloat16")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_what_an_arm_cannot_do_is_said_in_one_line(name, make_task):
+    with pytest.raises(NotImplementedError, match="mixed_float16"):
+        make_arm(name, make_task("tiny", "mixed_float16"))
+
+
+def test_a_missing_compiler_is_named(make_task, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(RuntimeError, match="needs no-such-compiler"):
+        make_arm("torch_compile", make_task("tiny"))
+
+
+def test_no_arm_imports_tensorflow(make_task):
+    make_arm("keras_jax_fit", make_task("tiny")).run(1)
+    assert "tensorflow" not in sys.modules

@@ -1,0 +1,213 @@
+"""The page, the README's part and the charts come from the records, and from nothing else."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.reporting import charts, report, tables
+from tests.benchmarks.records import arm, ratio, record
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """Replaces conftest's: nothing here runs Keras."""
+
+
+ARMS = {
+    "engine": arm(1180.0),
+    "engine_resident": arm(1200.0),
+    "keras_fit": arm(1000.0),
+    "keras_fit_tuned": arm(1150.0) | {"settings": {"steps_per_execution": 32}},
+    "torch_eager": arm(987_654.0, status="void", reason="mean loss 0.51,\nfit has 0.48"),
+    "jax_scan": arm(1.0, status="not_installed"),
+}
+RATIOS = [
+    ratio("engine", "keras_fit", 1.18, 1.15, 1.21),
+    ratio("engine", "keras_fit_tuned", 1.026, 0.99, 1.05, "undecided"),
+]
+README = f"# Words\n\nbefore\n{report.BEGIN}\nold figures\n{report.END}\nafter\n"
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "README.md").write_text(README, "utf-8")
+    add(tmp_path, record(ARMS, ratios=RATIOS))
+    return tmp_path
+
+
+def add(root, made):
+    directory = root / report.RESULTS
+    directory.mkdir(parents=True, exist_ok=True)
+    name = f"{made['workload']}_{made['hardware']}_{made['date']}.json"
+    (directory / name).write_text(json.dumps(made), "utf-8")
+
+
+def page(root):
+    return report.make_texts(root)[report.PAGE]
+
+
+def rows(text, first):
+    """Returns the cells of each row whose first cell is `first`."""
+    found = (line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|"))
+    return [cells for cells in found if cells[0] == first]
+
+
+def test_a_row_of_figures(root):
+    assert rows(page(root), "engine")[0] == [
+        "engine", "ok", "1,180", "1,160 to 1,200", "54,200", "25 %", "1.00", "12.5", "-",
+        "1.00 GiB",
+    ]  # fmt: skip
+
+
+def test_reached_and_missed(root):
+    outcomes = {tuple(r[1:3]): r for r in rows(page(root), "cnn") if r[1] == "engine"}
+    assert outcomes["engine", "keras_fit"][3:] == ["1.10", "1.18", "1.15 to 1.21", "reached"]
+    assert outcomes["engine", "keras_fit_tuned"][6] == "**missed by 2.3 %**"
+    assert outcomes["engine", "jax_scan"][6] == "not measured: jax_scan is not installed"
+    assert outcomes["engine", "best PyTorch"][6].startswith("not measured")
+
+
+def test_input_start_and_memory_are_targets_too(root):
+    assert ["cnn", "0.983: reached", "1.00: reached", "1.00: reached"] in rows(page(root), "cnn")
+
+
+def test_a_void_arm_shows_its_reason_and_no_speed_anywhere(root):
+    report.write(root)
+    texts = [path.read_text("utf-8") for path in root.rglob("*") if path.suffix in (".md", ".svg")]
+    assert len(texts) == 3
+    for text in texts:
+        assert not re.search(r"987,?654|988,?000", text)
+    assert rows(texts[0] + texts[1] + texts[2], "torch_eager")
+    assert "- `torch_eager`: void: mean loss 0.51, fit has 0.48" in page(root)
+
+
+def test_the_readme_keeps_its_words(root):
+    report.write(root)
+    text = (root / "README.md").read_text("utf-8")
+    assert text.startswith(f"# Words\n\nbefore\n{report.BEGIN}\n")
+    assert text.endswith(f"\n{report.END}\nafter\n")
+    assert "old figures" not in text
+    assert rows(text, "**engine**") == [["**engine**", "1,180"]]
+    assert rows(text, "torch_eager") == [["torch_eager", "void"]]
+
+
+def test_writing_again_changes_nothing(root):
+    assert len(report.write(root)) == 3
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert report.write(root) == []
+    for path in root.rglob("*.svg"):
+        path.unlink()  # drawn from nothing, the picture has the same bytes
+    assert report.write(root) == [Path("docs/images/benchmarks_cnn.svg")]
+    assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
+
+
+def test_check_finds_what_is_out_of_date(root, capsys):
+    arguments = ["--check", "--root", str(root)]
+    assert report.main(arguments) == 1
+    assert report.main(arguments[1:]) == 0
+    assert report.main(arguments) == 0
+    changed = record(ARMS | {"engine": arm(2000.0)}, ratios=RATIOS)
+    add(root, changed)
+    capsys.readouterr()
+    assert report.main(arguments) == 1
+    stale = capsys.readouterr().out
+    assert all(n in stale for n in ("docs/benchmarks.md", "README.md", "benchmarks_cnn.svg"))
+
+
+def test_a_chart_of_another_matplotlib_is_up_to_date(root):
+    report.write(root)
+    picture = root / "docs/images/benchmarks_cnn.svg"
+    picture.write_text(picture.read_text("utf-8").replace("<path", "<path  "), "utf-8")
+    assert report.find_stale(root) == []
+
+
+def test_the_newest_record_counts(root):
+    add(root, record(ARMS | {"engine": arm(777.0)}, date="2026-11-23"))
+    add(root, record(ARMS | {"engine": arm(555.0)}, date="2026-11-01"))
+    assert rows(page(root), "engine")[0][2] == "777"
+
+
+def test_two_machines_have_charts_and_targets_of_their_own(root):
+    add(root, record(ARMS, ratios=RATIOS, hardware="cpu64"))
+    report.write(root)
+    assert {path.name for path in root.rglob("*.svg")} == {
+        "benchmarks_cnn_cpu2.svg", "benchmarks_cnn_cpu64.svg",
+    }  # fmt: skip
+    assert "## Targets: cpu2" in page(root)
+    assert "## Targets: cpu64" in page(root)
+
+
+def test_hand_written_words_come_from_files_of_their_own(root):
+    (root / "docs").mkdir()
+    (root / report.NOTES).write_text("Convolutions take two thirds.\n", "utf-8")
+    add(root, record(ARMS, notes=["Dispatch of small operations."], workload="tiny"))
+    _, _, said = page(root).partition("## What the profile shows")
+    assert "Convolutions take two thirds." in said
+    assert "**tiny**: - Dispatch of small operations." in said
+
+
+def test_scaling_shows_each_size_and_the_verdict(root):
+    sizes = [
+        {"size": size, "median_usecs": cost, "quartile_1": cost, "quartile_3": cost}
+        for size, cost in ((60_000, 7.0), (6_000_000, 7.35))
+    ]
+    made = record({}, workload="scaling", images=sizes, steps=sizes[:1])
+    del made["arms"]
+    add(root, made)
+    text = page(root)
+    assert ["6,000,000", "7.350", "7.350 to 7.350"] in rows(text, "6,000,000")
+    assert "5.0 % more; the target is 3.0 % at the most: **missed by 2.0 %**" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("{", "cannot be read"), ("[]", "cannot be read"), ('{"workload": "x"}', "has no command")],
+)
+def test_a_file_that_is_no_record_is_one_line(root, capsys, content, words):
+    (root / report.RESULTS / "old.json").write_text(content, "utf-8")
+    assert report.main(["--root", str(root)]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["no markers", report.BEGIN, report.END + report.BEGIN])
+def test_a_readme_without_markers_is_one_line(root, capsys, text):
+    (root / "README.md").write_text(text, "utf-8")
+    assert report.main(["--root", str(root)]) == 2
+    assert "README.md must have" in capsys.readouterr().err
+
+
+def test_without_records_it_says_so(root):
+    for path in (root / report.RESULTS).iterdir():
+        path.unlink()
+    assert "No record has been made yet" in page(root)
+
+
+def test_without_matplotlib_it_is_one_line(root, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    assert report.main(["--root", str(root)]) == 2
+    assert "pip install gradloop[plots]" in capsys.readouterr().err
+
+
+def test_the_digest_depends_on_what_is_drawn_and_on_nothing_else():
+    one = record(ARMS)
+    assert charts.digest(one) == charts.digest(record(ARMS, command="another"))
+    assert charts.digest(one) != charts.digest(record(ARMS | {"engine": arm(1181.0)}))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0, "0"), (0.0123456, "0.0123"), (5.7, "5.70"), (12.34, "12.3"), (999.6, "1,000"),
+     (1234567, "1,230,000")],
+)  # fmt: skip
+def test_three_digits(value, text):
+    assert tables.number(value) == text
+
+
+def test_the_files_of_this_project_are_what_its_records_give():
+    assert report.find_stale(ROOT) == []

@@ -1,0 +1,178 @@
+"""Pictures: right content, no global state, clear words where they cannot be made."""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+
+from gradloop.cli import plots
+from gradloop.engine.storage.writers import MissingExtra
+
+pytest.importorskip("matplotlib")
+
+_RECORDS = [
+    {"step": 4, "epoch": 0, "kind": "epoch", "accuracy": 0.5, "loss": 1.0},
+    {"step": 8, "epoch": 1, "kind": "epoch", "accuracy": 0.75, "loss": 0.5},
+    {"step": 12, "epoch": 2, "kind": "epoch", "accuracy": 0.8, "loss": 0.4},
+]
+
+
+def _validated(records):
+    return [r | {"val_accuracy": r["accuracy"] + 0.1, "val_loss": r["loss"] - 0.1} for r in records]
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that were saved, to be looked at piece by piece."""
+    saved = []
+    save = plots.save_figure
+    monkeypatch.setattr(
+        plots, "save_figure", lambda figure, path: saved.append(figure) or save(figure, path)
+    )
+    return saved
+
+
+def _curves(axes):
+    return {
+        line.get_label().partition(",")[0].partition(":")[0]: (
+            list(line.get_xdata()),
+            list(line.get_ydata()),
+        )
+        for line in axes.get_lines()
+        if not line.get_label().startswith("_")
+    }
+
+
+def test_history_has_a_panel_a_metric_with_the_loss_first(tmp_path, figures):
+    path = plots.plot_history(_validated(_RECORDS), tmp_path / "deep" / "history.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    loss, accuracy = figures[0].axes
+    assert [loss.get_title("left"), accuracy.get_title("left")] == ["loss", "accuracy"]
+    assert _curves(loss) == {
+        "training": ([1, 2, 3], [1.0, 0.5, 0.4]),
+        "validation": ([1, 2, 3], [0.9, 0.4, 0.4 - 0.1]),
+    }
+    assert _curves(accuracy)["validation"][1] == [0.6, 0.85, 0.8 + 0.1]
+
+
+def test_history_puts_rare_validations_at_their_epochs(tmp_path, figures):
+    records = [_RECORDS[0], *_validated(_RECORDS[1:2]), _RECORDS[2]]
+    plots.plot_history(records, tmp_path / "h.png")
+    assert _curves(figures[0].axes[0])["validation"] == ([2], [0.4])
+
+
+def test_history_of_a_resumed_run_takes_the_later_record(tmp_path, figures):
+    records = [*_RECORDS[:2], _RECORDS[1] | {"loss": 0.25}, _RECORDS[2]]
+    plots.plot_history(records, tmp_path / "h.png")
+    assert _curves(figures[0].axes[0])["training"] == ([1, 2, 3], [1.0, 0.25, 0.4])
+
+
+def test_one_epoch_is_drawn_over_steps_if_there_are_records_of_them(tmp_path, figures):
+    records = [
+        {"step": 4, "epoch": 0, "kind": "execution", "loss": 1.0},
+        {"step": 8, "epoch": 0, "kind": "execution", "loss": 0.5},
+        {"step": 10, "epoch": 0, "kind": "epoch", "loss": 0.25, "val_loss": 0.5},
+    ]
+    plots.plot_history(records, tmp_path / "h.png")
+    curves = _curves(figures[0].axes[0])
+    assert curves["training"] == ([4, 8, 10], [1.0, 0.5, 0.25])
+    assert curves["validation"] == ([10], [0.5])
+
+
+def test_one_epoch_without_records_of_steps_has_markers(tmp_path, figures):
+    plots.plot_history(_validated(_RECORDS[:1]), tmp_path / "h.png")
+    lines = figures[0].axes[0].get_lines()
+    assert [line.get_marker() for line in lines] == ["o", "s"]
+
+
+def test_nan_and_results_that_are_arrays_do_no_harm(tmp_path, figures):
+    records = [r | {"f1": [0.0, 1.0], "loss": float("nan")} for r in _RECORDS]
+    plots.plot_history(records, tmp_path / "h.png")
+    assert [axes.get_title("left") for axes in figures[0].axes] == ["loss", "accuracy"]
+
+
+@pytest.mark.parametrize("records", [[], [{"step": 4, "epoch": 0, "kind": "execution", "loss": 1}]])
+def test_records_without_an_epoch_are_refused(tmp_path, records):
+    with pytest.raises(ValueError, match="no epoch in the records"):
+        plots.plot_history(records, tmp_path / "h.png")
+
+
+def test_confusion_matrix_counts_truth_in_rows(tmp_path, figures):
+    labels, predictions = np.array([0, 0, 0, 1, 2]), np.array([0, 0, 1, 1, 1], "uint8")
+    plots.plot_confusion_matrix(labels, predictions, 3, tmp_path / "c.png")
+    (axes,) = figures[0].axes
+    cells = {tuple(map(int, t.get_position())): t.get_text() for t in axes.texts}
+    assert cells == {(0, 0): "2", (1, 0): "1", (1, 1): "1", (1, 2): "1"}, "(column, row): count"
+    assert axes.get_ylabel() == "true class"
+    assert axes.get_title("left") == "5 examples, 60.00% right"
+
+
+def test_confusion_matrix_of_many_classes_has_no_numbers(tmp_path, figures):
+    classes = np.arange(100)
+    plots.plot_confusion_matrix(classes, classes, 100, tmp_path / "c.png")
+    assert len(figures[0].axes[0].texts) == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "message"),
+    [
+        ([0, 1], [0], "differ in length"),
+        ([0, 3], [0, 1], r"labels must lie in 0\.\.2, not 0\.\.3"),
+        ([0, 1], [0, -1], r"predictions must lie in 0\.\.2, not -1\.\.0"),
+        ([0, 1], [0.5, 0.5], "predictions must be class indices"),
+        ([[0, 1]], [0, 1], "labels must be class indices"),
+    ],
+)
+def test_confusion_matrix_refuses_what_does_not_fit(tmp_path, labels, predictions, message):
+    with pytest.raises(ValueError, match=message):
+        plots.plot_confusion_matrix(np.array(labels), np.array(predictions), 3, tmp_path / "c.png")
+
+
+_PROBABILITIES = np.array(
+    [[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.0, 0.05, 0.95], [0.2, 0.8, 0.0]], "float32"
+)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 5), (4, 5, 5, 1), (4, 5, 5, 3)])
+def test_worst_mistakes_come_first(tmp_path, figures, shape):
+    images = np.arange(np.prod(shape)).reshape(shape).astype("uint8")
+    labels = np.array([0, 0, 1, 2])  # The first is right.
+    plots.plot_worst_mistakes(images, labels, _PROBABILITIES, tmp_path / "w.png", num_images=2)
+    titles = [axes.get_title() for axes in figures[0].axes]
+    assert titles == ["2, 95.0%\ntruly 1", "1, 80.0%\ntruly 2"]
+    shown = np.asarray(figures[0].axes[0].get_images()[0].get_array())
+    assert (shown == images[2].reshape(shown.shape)).all()
+    assert figures[0].get_suptitle() == "3 mistakes in 4 images"
+
+
+def test_no_mistakes_is_a_picture_too(tmp_path, figures):
+    labels = _PROBABILITIES.argmax(axis=1)
+    path = plots.plot_worst_mistakes(
+        np.zeros((4, 5, 5)), labels, _PROBABILITIES, tmp_path / "w.png"
+    )
+    assert path.exists() and figures[0].get_suptitle() == "0 mistakes in 4 images"
+
+
+def test_worst_mistakes_refuses_what_does_not_fit(tmp_path):
+    images, labels = np.zeros((4, 5, 5)), np.zeros(4, int)
+    with pytest.raises(ValueError, match="differ in length"):
+        plots.plot_worst_mistakes(images[:3], labels, _PROBABILITIES, tmp_path / "w.png")
+    with pytest.raises(ValueError, match=r"not \(4, 25\) and \(4, 3\)"):
+        plots.plot_worst_mistakes(images.reshape(4, 25), labels, _PROBABILITIES, tmp_path / "w.png")
+
+
+def test_without_matplotlib_one_line_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        MissingExtra, match=r"matplotlib is not installed: run `pip install gradloop"
+    ):
+        plots.plot_history(_RECORDS, tmp_path / "h.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pyplot_is_never_imported(tmp_path):
+    before = "matplotlib.pyplot" in sys.modules
+    plots.plot_history(_RECORDS, tmp_path / "h.png")
+    plots.plot_confusion_matrix(np.zeros(2, int), np.zeros(2, int), 2, tmp_path / "c.png")
+    assert ("matplotlib.pyplot" in sys.modules) == before

@@ -1,0 +1,120 @@
+"""What a run says of itself: speed, best epoch, history, and the same keys whatever it did."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from gradloop.cli import report
+from gradloop.cli.run_folder import RunFolder
+from gradloop.engine.history import History
+from gradloop.engine.parity.compare import Comparison
+from gradloop.engine.state import TrainState
+from gradloop.engine.storage.writers import CSVWriter, epoch_records
+
+RECORDS = [
+    {"step": 5, "epoch": 0, "kind": "epoch", "loss": 3.0},
+    {"step": 10, "epoch": 1, "kind": "epoch", "loss": 2.0, "val_accuracy": 0.5},
+    {"step": 15, "epoch": 2, "kind": "epoch", "loss": 1.0},
+    {"step": 20, "epoch": 3, "kind": "epoch", "loss": 0.5, "val_accuracy": 0.25},
+]
+
+
+@pytest.mark.parametrize(
+    ("num_steps_before", "num_steps", "expected"),
+    [
+        (0, 3, 25),  # 10, 10 and 5: one pass
+        (0, 2, 20),
+        (0, 7, 60),
+        (2, 1, 5),  # only the smaller batch
+        (3, 3, 25),
+        (4, 3, 25),
+        (0, 0, 0),
+    ],
+)
+def test_speed_counts_each_example_once(num_steps_before, num_steps, expected):
+    history = History(num_steps=num_steps, train_secs=2.0)
+    facts = report.describe_training(
+        history, num_steps_before + num_steps, num_examples=25, global_batch_size=10
+    )
+    assert facts["images_per_sec"] == expected / 2
+    assert facts["exit_reason"] == "completed"
+
+
+def test_a_run_that_did_nothing_has_no_speed():
+    facts = report.describe_training(History(), 0, num_examples=25, global_batch_size=10)
+    assert facts["images_per_sec"] is None
+
+
+def test_best_epoch_is_named_by_its_own_number():
+    assert report.format_best(RECORDS) == "val_accuracy 0.5000 in epoch 2"
+    losses = [{k: v for k, v in r.items() if k != "val_accuracy"} for r in RECORDS]
+    assert report.format_best(losses) == "loss 0.5000 in epoch 4"
+    assert report.format_best([*losses[:2], losses[2] | {"loss": float("nan")}]) == (
+        "loss 2.0000 in epoch 2"
+    )
+    assert report.format_best([]) == ""
+
+
+def test_history_of_a_resumed_run_is_whole_and_the_later_record_counts():
+    again = RECORDS[1] | {"loss": 1.5}
+    epochs = epoch_records([*RECORDS[:2], {"step": 7, "epoch": 1, "kind": "execution"}, again])
+    assert report.history_of(epochs) == {"loss": [3.0, 1.5], "val_accuracy": [0.5]}
+
+
+@pytest.mark.parametrize("is_equal", [True, False])
+def test_a_comparison_says_its_result(is_equal):
+    comparison = Comparison({"loss": [1.0]}, {"loss": [1.0 if is_equal else 2.0]}, [], None)
+    facts = report.describe_comparison(comparison)
+    assert (facts["is_equal"], facts["has_moved"]) == (is_equal, False)
+    assert facts["exit_reason"].startswith("failed"), "nothing moved: nothing was shown"
+    assert facts["history"] == {"loss": [1.0]}
+
+
+@pytest.fixture
+def state():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    return TrainState(model, "sgd", loss="mse")
+
+
+def test_finish_leaves_all_keys_whatever_happened(tmp_path, state, capsys):
+    folder = RunFolder.at(tmp_path)
+    with folder.open_log() as log:
+        report.finish(folder, log, state, {"exit_reason": "failed: ValueError: a bug"})
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary.keys() >= {
+        "test_accuracy", "history", "images_per_sec", "num_steps", "num_traces",
+        "peak_memory_bytes", "exit_reason", "weights_sha256",
+    }  # fmt: skip
+    assert (summary["test_accuracy"], summary["history"]) == (None, {})
+    assert "failed: ValueError: a bug" in capsys.readouterr().out
+    assert not (tmp_path / "history.json").exists()
+
+
+def test_finish_takes_the_history_from_the_table_of_metrics(tmp_path, state):
+    folder = RunFolder.at(tmp_path)
+    writer = CSVWriter(folder.metrics_csv)
+    for record in RECORDS:
+        logs = {k: v for k, v in record.items() if k not in ("step", "epoch", "kind")}
+        writer.write(record["step"], logs, epoch=record["epoch"], kind="epoch")
+    writer.close()
+    with folder.open_log() as log:
+        report.finish(folder, log, state, {"exit_reason": "completed", "test_accuracy": 0.5})
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert history == {"loss": [3.0, 2.0, 1.0, 0.5], "val_accuracy": [0.5, 0.25]}
+    text = (tmp_path / "train.log").read_text()
+    assert "val_accuracy 0.5000 in epoch 2" in text
+    assert "Test set prediction accuracy: 50.00%" in text
+
+
+def test_predictions_are_written_as_tables(tmp_path):
+    folder = RunFolder.at(tmp_path)
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], "float32")
+    images, labels = np.zeros((3, 4, 4), np.uint8), np.array([0, 1, 1])
+    with folder.open_log() as log:
+        accuracy = report.write_predictions(folder, log, images, labels, probabilities)
+    assert accuracy == 2 / 3
+    rows = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert rows[0] == "label,predicted,p0,p1"
+    assert rows[3].startswith("1,0,0.6")
