@@ -68,15 +68,15 @@ parity: $(has_dev) ## the promise against fit: equal bits
 
 bench: $(has_train) ## speed against fit and peers, in 25 minutes; flags in ARGS="..."
 	@$(python) -m benchmarks.throughput --workload tiny dense cnn --max_secs 300 --record $(ARGS)
-	@$(python) -m benchmarks.report
+	@$(python) -m benchmarks.reporting.report
 
 bench-peers: $(has_train) $(has_peers) ## the same with PyTorch, Lightning, JAX; flags in ARGS="..."
 	@$(python) -m benchmarks.throughput --workload tiny dense cnn --record \
 		--peers_python $(peers_python) $(ARGS)
-	@$(python) -m benchmarks.report
+	@$(python) -m benchmarks.reporting.report
 
 test-peers: $(has_peers) ## the tests of the other frameworks' arms, without TensorFlow
-	@$(peers_python) -m pytest --noconftest tests/benchmarks/test_peers.py $(PYTEST_ARGS)
+	@$(peers_python) -m pytest --noconftest tests/benchmarks/arms/test_peers.py $(PYTEST_ARGS)
 
 clean: ## remove caches and build outputs; .venv, .venv-peers and runs/ stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -94,7 +94,7 @@ def summarize(
         "images_per_sec": None,
         "num_steps": state.progress.num_steps_completed,
         "num_traces": sum(f.num_traces for f in state.functions.values()),
-        "traces": [dataclasses.asdict(t) for f in state.functions.values() for t in f.traces],
+        "traces": [t.to_dict() for f in state.functions.values() for t in f.traces],
         "timing": None,
         "memory": None,
         "peak_memory_bytes": peak_memory_bytes(),

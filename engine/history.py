@@ -27,6 +27,15 @@ class Progress:
     num_epochs: int = 0
     steps_per_epoch: int | None = None
 
+    def begin(self, initial_epoch: int, num_epochs: int, *, resume: bool) -> None:
+        """Moves to where a run starts: `initial_epoch`, or where a checkpoint stands."""
+        if not resume:
+            self.epoch = self.num_epochs_completed = initial_epoch
+            self.step = 0
+        elif self.epoch < self.num_epochs_completed:  # saved at the end of an epoch
+            self.epoch, self.step = self.num_epochs_completed, 0
+        self.num_epochs = num_epochs
+
 
 class StopKind(enum.Enum):
     """Why a run ended before its last epoch."""

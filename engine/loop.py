@@ -10,16 +10,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from . import step as step_lib
+from .agreement import check_model_steps
 from .config import ConfigError, TrainConfig
 from .history import History
 from .hooks.base import Hook
+from .planner import Planner
 from .protocols import Logs, Resident
 from .session import Session
-from .source import Planner, Source
+from .source import Source
 from .state import TrainState
 from .step_function import StepFn, StepFunction, make_eval_function, make_train_function
 from .timing import DATA, EVALUATION, SETUP
@@ -73,11 +74,14 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
       >>> len(history.history["loss"])
       2
     """
-    _check_model_step(state.model, "train_step", train_step is step_lib.train_step)
-    _check_model_step(state.model, "test_step", eval_step is step_lib.eval_step)
+    check_model_steps(
+        state.model,
+        train_step=train_step is step_lib.train_step,
+        test_step=eval_step is step_lib.eval_step,
+    )
     session = Session(state, config, hooks)
     with session.timing.part(SETUP):
-        session.begin(config, resume=resume)
+        state.progress.begin(config.initial_epoch, config.epochs, resume=resume)
         session.info.has_validation = validation_data is not None
         source = _make_source(state, dataset, config, class_weight)
         state.build(source.element_spec)
@@ -239,16 +243,15 @@ def _make_source(
             "input='resident' is for the pipeline's datasets, on one CPU, without a strategy and "
             "without class weights: use input='auto'."
         )
-    source = Source(
+    return Source(
         dataset,
         state.strategy,
         config.steps_per_epoch,
         class_weight=class_weight,
         first_epoch=config.initial_epoch,
         resident=may_be_resident and config.input != "streamed",
+        global_batch_size=config.global_batch_size,
     )
-    source.expect_batch_size(config.global_batch_size)
-    return source
 
 
 def _function(
@@ -261,14 +264,6 @@ def _function(
     function: StepFunction = state.functions[key]
     function.max_retraces = config.max_retraces
     return function
-
-
-def _check_model_step(model: keras.Model, name: str, is_default: bool) -> None:
-    if is_default and getattr(type(model), name) is not getattr(keras.Model, name):
-        raise ValueError(
-            f"{type(model).__name__} overrides {name}, which only keras.Model.fit calls: pass it "
-            "as your own step, `(state, batch) -> logs` (docs/custom_steps.md)."
-        )
 
 
 def _finalize(state: TrainState) -> None:

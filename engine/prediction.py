@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .agreement import check_agreement
 from .config import TrainConfig
 from .protocols import Batch
-from .session import check_agreement
 from .source import Source
 from .state import TrainState
 from .step import predict_step

@@ -30,10 +30,35 @@ class Trace:
     Attributes:
       function: Name of the step in it.
       cause: `FIRST_CALL`, or which argument changed, and what in it.
+      signature: What the graph is for.
     """
 
     function: str
     cause: str
+    signature: Signature = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, str]:
+        """Returns function and cause, JSON-ready."""
+        return {"function": self.function, "cause": self.cause}
+
+
+def note_trace(
+    traces: list[Trace], function: str, signature: Signature, max_retraces: int | None
+) -> None:
+    """Appends a trace with its cause, unless there would be too many.
+
+    Args:
+      traces: Earlier traces of the function.
+      function: Name of the step.
+      signature: What the new graph is for.
+      max_retraces: How many traces beyond the first are allowed; None: any number.
+
+    Raises:
+      RetraceError: If there are that many already.
+    """
+    trace = Trace(function, explain(signature, [t.signature for t in traces]), signature)
+    check_count(trace, len(traces), max_retraces)
+    traces.append(trace)
 
 
 def signature_of(iterator: Any, num_steps: tf.Tensor) -> Signature:

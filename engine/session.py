@@ -7,36 +7,29 @@ hooks, brings the logs to the host, one execution late, and keeps the history.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from .config import ConfigError, TrainConfig
+from .agreement import check_agreement
+from .config import TrainConfig
 from .history import History
 from .hooks.base import Hook, HookInfo
 from .memory import MemoryWatch
 from .protocols import Logs
-from .runtime import check_runtime
 from .state import TrainState
 from .step_function import StepFunction
-from .strategy import check_strategy
 from .timing import HOOKS, METRICS, Timing, current
 
 
 class Session:
     """One call of `fit` or `evaluate`.
 
-    Args:
-      state: What is trained or evaluated.
-      config: Must agree with the state and the process.
-      hooks: Called in this order.
-
     Raises:
-      ConfigError: If the config asks for what the state or the process is not.
-      ValueError: If a hook is none.
+      ConfigError: If the config does not agree with the state or the process.
+      ValueError: If a hook is not a `Hook`.
     """
 
     def __init__(self, state: TrainState, config: TrainConfig, hooks: Sequence[Hook]) -> None:
@@ -55,21 +48,11 @@ class Session:
         self.memory = MemoryWatch()
         self.step_logs: Logs | None = None
         self._hooks = hooks
-        self._functions: list[tuple[StepFunction, int, int]] = []
+        self._functions: list[tuple[StepFunction, int]] = []
 
     def watch(self, function: StepFunction) -> None:
         """Counts the traces of the function from now on."""
-        self._functions.append((function, function.num_traces, len(function.traces)))
-
-    def begin(self, config: TrainConfig, *, resume: bool) -> None:
-        """Sets the progress to where the run starts."""
-        progress = self.state.progress
-        if not resume:
-            progress.epoch = progress.num_epochs_completed = config.initial_epoch
-            progress.step = 0
-        elif progress.epoch < progress.num_epochs_completed:  # saved at the end of an epoch
-            progress.epoch, progress.step = progress.num_epochs_completed, 0
-        progress.num_epochs = config.epochs
+        self._functions.append((function, len(function.traces)))
 
     def call(self, moment: str) -> None:
         """Calls a method of each hook, in their order."""
@@ -94,12 +77,9 @@ class Session:
 
     def _complete_history(self) -> None:
         history = self.history
-        history.num_traces = sum(f.num_traces - before for f, before, _ in self._functions)
-        history.traces = [
-            dataclasses.asdict(trace)
-            for function, _, num_before in self._functions
-            for trace in function.traces[num_before:]
-        ]
+        traces = [trace for f, num_before in self._functions for trace in f.traces[num_before:]]
+        history.traces = [trace.to_dict() for trace in traces]
+        history.num_traces = len(traces)
         self.timing.stop()
         history.timing = self.timing.to_dict(history.num_steps)
         history.memory = self.memory.to_dict()
@@ -141,19 +121,6 @@ class Session:
         self.set_logs(logs, progress.num_steps_completed)
         self.history.add_epoch(progress, logs)
         self.call("on_epoch_end")
-
-
-def check_agreement(config: TrainConfig, state: TrainState) -> None:
-    """Raises ConfigError if a field of the config is set and the state or the process differs."""
-    check_runtime(config)
-    check_strategy(config, state.strategy, has_scope=state.has_scope)
-    policy = state.model.dtype_policy.name
-    if config.precision not in (None, policy):
-        raise ConfigError(
-            f"precision={config.precision!r}, but the model was built with the dtype policy "
-            f"{policy!r}: call configure_runtime(config) before the model is built, or set "
-            "precision to the model's policy."
-        )
 
 
 def to_host(logs: Logs) -> dict[str, Any]:

@@ -1,80 +1,25 @@
-"""Source: the batches of a dataset, epoch by epoch. Planner: how many of them an execution takes.
+"""Source: the batches of a dataset, epoch by epoch.
 
-In the way of a batch: `loop` asks a source for the executions of an epoch; the source plans their
-size, calls the compiled function of `step_function`, which takes the batches itself, and books the
-time of the call. Where an epoch starts in the data, and what happens at its end, is as in Keras.
+In the way of a batch: `loop` asks a source for the executions of an epoch. The source asks the
+planner for their size, calls the compiled function of `step_function`, which takes the batches
+itself, and books the time. Where an epoch starts in the data, and how it ends, is as in Keras.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 from keras.src.trainers.data_adapters import tf_dataset_adapter
 
-from .config import ConfigError, TrainConfig
-from .hooks.base import Hook
-from .protocols import GraphBatches, HasBatchSize, Logs, Resident, Seekable
-from .state import TrainState
+from .agreement import BatchSizeCheck
+from .planner import Planner
+from .protocols import GraphBatches, Logs, Resident, Seekable
 from .step_function import StepFunction
 from .timing import DATA, DISPATCH, Timing
-
-# An execution of a tenth of a second costs the host next to nothing, and the bar still moves.
-TARGET_EXECUTION_SECS = 0.1
-# Measured times mislead while caches warm up: the number of steps grows by this factor at most.
-MAX_GROWTH = 8
-
-
-class Planner:
-    """Decides how many steps the next execution does.
-
-    Args:
-      config: Read: `steps_per_execution`.
-      hooks: Limit the next execution by `Hook.max_steps`, and surround it.
-      state: Tells whether its step may run in a loop at all; None: it may.
-    """
-
-    def __init__(
-        self, config: TrainConfig, hooks: Sequence[Hook] = (), state: TrainState | None = None
-    ) -> None:
-        self._state = state
-        self._fixed = config.steps_per_execution
-        self._limits = [h.max_steps for h in hooks if h.overrides("max_steps") or h.every_steps]
-        self._around = [h.around_execution for h in hooks if h.overrides("around_execution")]
-        self._size = 1
-        self._started_at: float | None = None
-
-    def next_size(self, num_left: int | None, num_steps_completed: int) -> int:
-        """Returns the steps of the next execution, at most `num_left` if that is known."""
-        limits = [n for limit in self._limits if (n := limit(num_steps_completed))]
-        limits += [] if num_left is None else [num_left]
-        limits += [1] if self._state is not None and not self._state.may_loop else []
-        return min([self._fixed or self._size, *limits])
-
-    def around_execution(self, num_steps_completed: int) -> contextlib.ExitStack:
-        """Returns the context in which hooks want the next execution to run."""
-        with contextlib.ExitStack() as stack:
-            for around in self._around:
-                stack.enter_context(around(num_steps_completed))
-            return stack.pop_all()
-
-    def measure(self, num_steps: int) -> None:
-        """Takes the time since the last call as that of the last `num_steps` steps."""
-        now = time.perf_counter()
-        if self._started_at is not None:
-            secs_per_step = max(now - self._started_at, 1e-9) / num_steps
-            size = int(TARGET_EXECUTION_SECS / secs_per_step)
-            self._size = max(1, min(size, max(num_steps, self._size) * MAX_GROWTH))
-        self._started_at = now  # the first execution, which traces, is not measured
-
-    def pause(self) -> None:
-        """Leaves out of the measure what happens until the next call of `measure`."""
-        self._started_at = None
 
 
 class Source:
@@ -87,8 +32,10 @@ class Source:
       class_weight: As in `fit`.
       first_epoch: Index of the epoch in which the first pass over the data begins.
       resident: Whether the compiled function makes the batches itself, if the dataset can.
+      global_batch_size: Size that the batches must have; None: any.
 
     Raises:
+      ConfigError: If the batches have another size than `global_batch_size`, also later.
       ValueError: If it is no dataset, or endless without `steps_per_epoch`.
     """
 
@@ -101,6 +48,7 @@ class Source:
         class_weight: Mapping[int, float] | None = None,
         first_epoch: int = 0,
         resident: bool = False,
+        global_batch_size: int | None = None,
     ) -> None:
         if not isinstance(dataset, tf.data.Dataset):
             raise ValueError(
@@ -111,7 +59,7 @@ class Source:
         self._resident: GraphBatches | None = None
         if resident and isinstance(dataset, Resident):
             self._resident = dataset.resident
-        self._batch_size = _static_batch_size(dataset)
+        self._batch_size = BatchSizeCheck(dataset, global_batch_size)
         if class_weight is not None:
             dataset = dataset.map(tf_dataset_adapter.make_class_weight_map_fn(class_weight))
         self._asked = steps_per_epoch
@@ -124,20 +72,12 @@ class Source:
         self.element_spec = dataset.element_spec
         self.distributed = strategy.experimental_distribute_dataset(dataset)
         self._num_seen = 0
-        self._expected_batch_size: int | None = None
         self.iterator: Any = None
 
     @property
     def steps_per_epoch(self) -> int | None:
         """Steps of an epoch; None while they are unknown."""
         return self._asked or self._cardinality
-
-    def expect_batch_size(self, global_batch_size: int | None) -> None:
-        """Raises ConfigError if the batches have another size, now or when the first one comes."""
-        if self._batch_size is None:
-            self._expected_batch_size = global_batch_size
-        elif global_batch_size not in (None, self._batch_size):
-            raise _wrong_batch_size(global_batch_size, self._batch_size)
 
     def begin_epoch(self, epoch: int, step: int = 0) -> None:
         """Starts a pass over the data, or continues the one that is not at its end.
@@ -172,11 +112,7 @@ class Source:
         self.iterator = None
 
     def skip_pass(self, *, num_batches: int = 0) -> None:
-        """Starts a pass and leaves it: a dataset that reshuffles moves on to its next order.
-
-        Args:
-          num_batches: Batches of that pass that are taken.
-        """
+        """Takes some batches of a pass and leaves it: a dataset that reshuffles moves on."""
         if self._seekable is None:
             iterator = iter(self.distributed)
             for _ in range(num_batches):
@@ -208,7 +144,7 @@ class Source:
                 logs, num_examples = self._execute(function, size, timing)
             # Waits for the device, so only where the number of batches is unknown.
             num_done = int(function.num_steps_done) if self._may_end_early else size
-            self._check_first_batch(num_examples, num_done)
+            self._batch_size.see(num_examples, may_be_last=self._may_be_last(num_done))
             step += num_done
             num_steps_completed += num_done
             self._num_seen += num_done
@@ -236,20 +172,11 @@ class Source:
         timing.book_execution(num_steps, graph_secs, waited_secs, has_traced=has_traced)
         return logs, int(num_examples)
 
-    def _check_first_batch(self, num_examples: int, num_done: int) -> None:
-        """Checks the batch size by the first batch of an execution, until one is as expected."""
-        expected = self._expected_batch_size
-        if expected is None or not num_examples:
-            return
+    def _may_be_last(self, num_done: int) -> bool:
+        """Returns whether the first batch of an execution may have been the last of the data."""
         if self._cardinality is None:
-            may_be_last = num_done <= 1
-        else:
-            may_be_last = self._num_seen + 1 >= self._cardinality
-        may_be_partial = num_examples < expected and may_be_last
-        if num_examples == expected:
-            self._expected_batch_size = None
-        elif not may_be_partial:
-            raise _wrong_batch_size(expected, num_examples)
+            return num_done <= 1
+        return self._num_seen + 1 >= self._cardinality
 
     def _find_position(self, epoch: int, step: int) -> tuple[int, int]:
         """Returns the epoch in which the pass over the data began, and the steps since."""
@@ -283,21 +210,3 @@ class Source:
             if self._asked is None:
                 # Keras creates an iterator here, and another one when the next epoch starts.
                 self.skip_pass()
-
-
-def _static_batch_size(dataset: tf.data.Dataset) -> int | None:
-    """Returns the size that the dataset itself tells; None where only a batch can."""
-    if isinstance(dataset, HasBatchSize):
-        return dataset.global_batch_size
-    first: Any = next(iter(tf.nest.flatten(dataset.element_spec)), None)
-    if isinstance(first, tf.TensorSpec) and first.shape.rank:
-        size: int | None = first.shape[0]
-        return size
-    return None
-
-
-def _wrong_batch_size(expected: int | None, found: int) -> ConfigError:
-    return ConfigError(
-        f"global_batch_size={expected}, but the batches of the dataset have {found} examples: "
-        f"set global_batch_size={found}, leave it out, or batch the dataset otherwise."
-    )

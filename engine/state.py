@@ -7,7 +7,6 @@ else a step uses, and offers the pieces that a step is made of; `step` puts them
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -18,16 +17,7 @@ import tensorflow as tf
 from . import gradients as gradients_lib
 from .history import Progress
 from .protocols import Logs
-
-METRICS_PREFIX = "metrics/"
-
-_KINDS_OF_EXTRAS = (
-    keras.layers.Layer,
-    keras.optimizers.Optimizer,
-    keras.metrics.Metric,
-    keras.Variable,
-    keras.random.SeedGenerator,
-)
+from .variables import NamedVariables, check_extras, digest, name_variables
 
 
 class TrainState:
@@ -57,8 +47,8 @@ class TrainState:
     Example:
       >>> state = engine.TrainState(build_model(), "sgd", loss="mse")
       >>> state.build(train_ds.element_spec)
-      >>> [name for name, _ in state.named_variables()][:2]
-      ['model/dense/kernel', 'model/dense/bias']
+      >>> [variable.name for variable in state.model.trainable_variables]
+      ['kernel', 'bias']
     """
 
     def __init__(
@@ -75,7 +65,7 @@ class TrainState:
         self.strategy = tf.distribute.get_strategy()
         self.has_scope = tf.distribute.has_strategy()
         _check_scope(model, self.strategy if self.has_scope else None)
-        _check_extras(extras or {})
+        check_extras(extras or {})
         self.model = model
         self.progress = Progress()
         self.is_built = False
@@ -229,36 +219,18 @@ class TrainState:
     def _extras_of(self, kind: type) -> Iterator[Any]:
         return (extra for extra in self.extras.values() if isinstance(extra, kind))
 
-    def named_variables(self) -> list[tuple[str, keras.Variable]]:
+    def named_variables(self) -> NamedVariables:
         """Returns every variable that must be saved, each once, with a unique and stable name.
 
-        The names are `model/<path>`, `optimizer/<path>`, `<extra>/<path>` and `metrics/<path>`,
-        with `#2`, `#3`, ... where Keras gives the same path twice. The states of seed generators
-        (dropout) are among them.
+        The names are `model/<path>`, `optimizer/<path>`, `<extra>/<path>` and `metrics/<path>`. The
+        states of seed generators (dropout) are among them.
         """
         owners = {"model": self.model, "optimizer": self.optimizer, **self.extras}
-        owners |= {"metrics": self.model.metrics_variables}
-        seen: set[int] = set()
-        counts: dict[str, int] = {}
-        result = []
-        for owner, thing in owners.items():
-            for variable in _variables_of(thing):
-                if id(variable) in seen:
-                    continue
-                seen.add(id(variable))
-                name = f"{owner}/{variable.path}"
-                counts[name] = counts.get(name, 0) + 1
-                result.append((name if counts[name] == 1 else f"{name}#{counts[name]}", variable))
-        return result
+        return name_variables(owners | {"metrics": self.model.metrics_variables})
 
     def weights_sha256(self) -> str:
         """Returns a digest of all model variables in order: path, dtype, shape, bytes."""
-        digest = hashlib.sha256()
-        for variable in self.model.variables:
-            array = variable.numpy()
-            digest.update(f"{variable.path} {variable.dtype} {tuple(array.shape)}\n".encode())
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        return digest(self.model.variables)
 
 
 def _check_scope(model: keras.Model, strategy: tf.distribute.Strategy | None) -> None:
@@ -269,31 +241,6 @@ def _check_scope(model: keras.Model, strategy: tf.distribute.Strategy | None) ->
         )
 
 
-def _check_extras(extras: Mapping[str, Any]) -> None:
-    for name, extra in extras.items():
-        if name in ("model", "optimizer", "metrics"):
-            raise ValueError(f"extras[{name!r}]: the name is taken by state.{name}; use another.")
-        if not isinstance(extra, _KINDS_OF_EXTRAS):
-            kinds = ", ".join(f"keras.{kind.__name__}" for kind in _KINDS_OF_EXTRAS)
-            raise ValueError(
-                f"extras[{name!r}] is a {type(extra).__name__}, which cannot be saved: "
-                f"pass one of {kinds}."
-            )
-        if isinstance(extra, keras.optimizers.Optimizer) and not extra.built:
-            raise ValueError(
-                f"extras[{name!r}] is an optimizer that is not built: call "
-                f"{name}.build(model.trainable_variables) inside strategy.scope() first."
-            )
-
-
 def _spec_or_none(spec: Any) -> Any:
     # A dataset cannot hold the None of a batch; Keras puts an empty Optional in its place.
     return None if isinstance(spec, tf.OptionalSpec) else spec
-
-
-def _variables_of(thing: Any) -> list[keras.Variable]:
-    if isinstance(thing, keras.Variable):
-        return [thing]
-    if isinstance(thing, keras.random.SeedGenerator):
-        return [thing.state]
-    return list(thing if isinstance(thing, list) else thing.variables)

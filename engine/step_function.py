@@ -16,7 +16,7 @@ from .config import ConfigError, TrainConfig
 from .fused_updates import Update, updates_by
 from .graph_loops import loop_compiled, loop_over_iterator, loop_over_resident, stamp
 from .protocols import Batch, GraphBatches, Logs
-from .retracing import Signature, Trace, check_count, explain, signature_of
+from .retracing import Trace, note_trace, signature_of
 from .state import TrainState
 
 StepFn = Callable[[TrainState, Batch], Logs | None]
@@ -29,14 +29,12 @@ class StepFunction:
     of a batch is unknown, so that the partial last batch needs no graph of its own.
 
     Attributes:
-      num_traces: How often the graph was traced: 1 after the first call, unless the batches change
-        their structure.
       num_steps_done: Scalar int32 tensor, the steps of the last call: fewer than asked for if the
         iterator ran out of data.
       measured: Float64 tensor `[3]` of the last call: the seconds in the graph; those of them in
         which it only waited for a batch (with a GPU, whose steps the host does not wait for, for
         the first batch of the call); the examples of the first batch, 0 where they are not counted.
-      traces: Each trace, with its cause.
+      traces: Each trace, with its cause: one, unless the batches change their structure.
       max_retraces: How many traces beyond the first are allowed; None: any number.
     """
 
@@ -58,13 +56,11 @@ class StepFunction:
         self._compiles_loop = compiles_loop
         self._update = update
         self._run = tf.function(self._trace, autograph=False, reduce_retracing=True)
-        self.num_traces = 0
         self.num_steps_done: tf.Tensor = tf.constant(0)
         self.measured: tf.Tensor = tf.zeros([3], tf.float64)
         self.name = getattr(step, "__name__", type(step).__name__)
         self.traces: list[Trace] = []
         self.max_retraces: int | None = None
-        self._signatures: list[Signature] = []
         self._arguments: tuple[Any, tf.Tensor] | None = None
 
     def __call__(self, iterator: Any, num_steps: tf.Tensor) -> Logs:
@@ -97,6 +93,11 @@ class StepFunction:
             self._arguments = None
         return logs
 
+    @property
+    def num_traces(self) -> int:
+        """How often the graph was traced."""
+        return len(self.traces)
+
     def _trace(self, iterator: Any, num_steps: tf.Tensor) -> tuple[tf.Tensor, Logs, tf.Tensor]:
         """Builds the graph of one execution; runs only while TensorFlow traces."""
         self._note_trace(iterator, num_steps)
@@ -117,11 +118,8 @@ class StepFunction:
 
     def _note_trace(self, iterator: Any, num_steps: tf.Tensor) -> None:
         # What the caller passed: TensorFlow may trace for looser shapes that cover several calls.
-        signature = signature_of(*(self._arguments or (iterator, num_steps)))
-        trace = Trace(self.name, explain(signature, self._signatures))
-        check_count(trace, len(self.traces), self.max_retraces)
-        self.traces.append(trace)
-        self._signatures.append(signature)
+        arguments = self._arguments or (iterator, num_steps)
+        note_trace(self.traces, self.name, signature_of(*arguments), self.max_retraces)
         if not self._state.is_built:
             raise ValueError(
                 "The state is not built: call state.build(dataset.element_spec) first, so that "
@@ -140,7 +138,6 @@ class StepFunction:
             return {k: _as_float(v) for k, v in logs.items() if k not in metric_names}
 
         def one_step(batch: Batch) -> Logs:
-            self.num_traces += 1
             logs = self._strategy.run(one_replica, args=(batch,))
             return {name: self._mean_over_replicas(value) for name, value in logs.items()}
 

@@ -16,8 +16,8 @@ import tensorflow as tf
 from benchmarks.arms.constant_data import ConstantDataset
 from gradloop import engine
 from gradloop.data import pipeline
+from gradloop.engine.planner import TARGET_EXECUTION_SECS
 from gradloop.engine.protocols import Batch, Logs
-from gradloop.engine.source import TARGET_EXECUTION_SECS
 from gradloop.engine.storage.extras import MissingExtra
 from gradloop.engine.storage.writers import (
     CSVWriter,

@@ -26,7 +26,7 @@ import numpy as np
 
 from gradloop.files import json_text, make_directory, write_atomically
 
-from ..state import METRICS_PREFIX
+from ..variables import METRICS_PREFIX
 
 if TYPE_CHECKING:
     import keras

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from ..config import TrainConfig
+from ..planner import Planner
 from ..protocols import Logs
-from ..source import Planner, Source
+from ..source import Source
 from ..state import TrainState
 from ..step_function import StepFn, make_train_function
 from ..timing import COMPUTE, DATA, DISPATCH, Timing

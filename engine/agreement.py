@@ -1,0 +1,100 @@
+"""Does a config agree with the state, the process and the dataset that `fit` is given?
+
+A field that is set takes effect, or raises here: none is ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from .config import ConfigError, TrainConfig
+from .protocols import HasBatchSize
+from .runtime import check_runtime
+from .state import TrainState
+from .strategy import check_strategy
+
+
+def check_agreement(config: TrainConfig, state: TrainState) -> None:
+    """Raises ConfigError if a field of the config is set and the state or the process differs."""
+    check_runtime(config)
+    check_strategy(config, state.strategy, has_scope=state.has_scope)
+    policy = state.model.dtype_policy.name
+    if config.precision not in (None, policy):
+        raise ConfigError(
+            f"precision={config.precision!r}, but the model was built with the dtype policy "
+            f"{policy!r}: call configure_runtime(config) before the model is built, or set "
+            "precision to the model's policy."
+        )
+
+
+def check_model_steps(model: keras.Model, **is_default: bool) -> None:
+    """Raises ValueError if the model overrides a step for which the engine's default would run.
+
+    Args:
+      model: Of the state.
+      **is_default: Name of a method of `keras.Model` to whether the engine's own step runs.
+    """
+    for name, is_engines in is_default.items():
+        if is_engines and getattr(type(model), name) is not getattr(keras.Model, name):
+            raise ValueError(
+                f"{type(model).__name__} overrides {name}, which only keras.Model.fit calls: pass "
+                "it as your own step, `(state, batch) -> logs` (docs/custom_steps.md)."
+            )
+
+
+class BatchSizeCheck:
+    """Checks that batches have the size that a config says: of a dataset that tells it, at once.
+
+    Of another dataset, the first batch of each execution is looked at until one is full.
+
+    Args:
+      dataset: What is trained on.
+      global_batch_size: The size that is expected; None: any.
+
+    Raises:
+      ConfigError: If the dataset tells another size.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, global_batch_size: int | None) -> None:
+        self._expected = global_batch_size
+        found = _told_batch_size(dataset)
+        if found is not None and self._expected is not None:
+            self._check(found)
+
+    def see(self, num_examples: int, *, may_be_last: bool) -> None:
+        """Looks at a batch.
+
+        Args:
+          num_examples: Of the batch; 0: not counted.
+          may_be_last: Whether it may be the last of the data, and so a partial one.
+
+        Raises:
+          ConfigError: If the batch has another size than expected.
+        """
+        if self._expected is None or not num_examples:
+            return
+        if not (may_be_last and num_examples < self._expected):
+            self._check(num_examples)
+
+    def _check(self, found: int) -> None:
+        if found != self._expected:
+            raise ConfigError(
+                f"global_batch_size={self._expected}, but the batches of the dataset have {found} "
+                f"examples: set global_batch_size={found}, leave it out, or batch the dataset "
+                "otherwise."
+            )
+        self._expected = None
+
+
+def _told_batch_size(dataset: tf.data.Dataset) -> int | None:
+    """Returns the batch size that the dataset itself tells; None where only a batch can."""
+    if isinstance(dataset, HasBatchSize):
+        return dataset.global_batch_size
+    first: Any = next(iter(tf.nest.flatten(dataset.element_spec)), None)
+    if isinstance(first, tf.TensorSpec) and first.shape.rank:
+        size: int | None = first.shape[0]
+        return size
+    return None

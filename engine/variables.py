@@ -1,0 +1,80 @@
+"""The variables of a state: which must be saved, under which names, and a digest of the weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+
+METRICS_PREFIX = "metrics/"
+
+NamedVariables = list[tuple[str, keras.Variable]]
+
+_KINDS_OF_EXTRAS = (
+    keras.layers.Layer,
+    keras.optimizers.Optimizer,
+    keras.metrics.Metric,
+    keras.Variable,
+    keras.random.SeedGenerator,
+)
+
+
+def name_variables(owners: Mapping[str, Any]) -> NamedVariables:
+    """Returns the variables of each owner, each once, as `<owner>/<path>`.
+
+    Args:
+      owners: Name to layer, optimizer, metric, variable, seed generator, or list of variables.
+
+    Returns:
+      Unique names and variables, in order; `#2`, `#3`, ... follow where Keras gives a path twice.
+    """
+    seen: set[int] = set()
+    counts: dict[str, int] = {}
+    result = []
+    for owner, thing in owners.items():
+        for variable in _variables_of(thing):
+            if id(variable) in seen:
+                continue
+            seen.add(id(variable))
+            name = f"{owner}/{variable.path}"
+            counts[name] = counts.get(name, 0) + 1
+            result.append((name if counts[name] == 1 else f"{name}#{counts[name]}", variable))
+    return result
+
+
+def digest(variables: Iterable[keras.Variable]) -> str:
+    """Returns the SHA-256 of variables in order: path, dtype, shape, bytes."""
+    sha256 = hashlib.sha256()
+    for variable in variables:
+        array = variable.numpy()
+        sha256.update(f"{variable.path} {variable.dtype} {tuple(array.shape)}\n".encode())
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()
+
+
+def check_extras(extras: Mapping[str, Any]) -> None:
+    """Raises ValueError if an extra cannot be saved, is not built, or its name is taken."""
+    for name, extra in extras.items():
+        if name in ("model", "optimizer", "metrics"):
+            raise ValueError(f"extras[{name!r}]: the name is taken by state.{name}; use another.")
+        if not isinstance(extra, _KINDS_OF_EXTRAS):
+            kinds = ", ".join(f"keras.{kind.__name__}" for kind in _KINDS_OF_EXTRAS)
+            raise ValueError(
+                f"extras[{name!r}] is a {type(extra).__name__}, which cannot be saved: "
+                f"pass one of {kinds}."
+            )
+        if isinstance(extra, keras.optimizers.Optimizer) and not extra.built:
+            raise ValueError(
+                f"extras[{name!r}] is an optimizer that is not built: call "
+                f"{name}.build(model.trainable_variables) inside strategy.scope() first."
+            )
+
+
+def _variables_of(thing: Any) -> list[keras.Variable]:
+    if isinstance(thing, keras.Variable):
+        return [thing]
+    if isinstance(thing, keras.random.SeedGenerator):
+        return [thing.state]
+    return list(thing if isinstance(thing, list) else thing.variables)
