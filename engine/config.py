@@ -96,7 +96,8 @@ class TrainConfig:
     )
     jit_scope: str = option(
         "step", "execution",
-        "what XLA compiles: each step, a loop of many steps, or the optimizer's update",
+        "what XLA compiles: each step, a loop of steps where the graph makes the batches, or the "
+        "optimizer's update",
         choices=JIT_SCOPES,
     )  # fmt: skip
     steps_per_execution: int | None = option(
@@ -171,15 +172,25 @@ def _check_xla(config: TrainConfig) -> None:
             f"jit_scope={config.jit_scope!r} with jit_compile={show(config.jit_compile, 'auto')}: "
             "it says what XLA compiles. Set jit_compile=True, or leave jit_scope out."
         )
-    has_replicas = config.strategy == "mirrored" and config.num_replicas != 1
-    if has_replicas and config.jit_compile:
+    if config.strategy == "mirrored" and config.num_replicas != 1:
+        check_one_replica(config, "strategy='mirrored'")
+
+
+def check_one_replica(config: TrainConfig, found: str) -> None:
+    """Raises ConfigError if the config asks for what only one replica can do.
+
+    Args:
+      config: Read: `jit_compile`, `numerics`.
+      found: The replicas that there are, in words.
+    """
+    if config.jit_compile:
         raise ConfigError(
-            "jit_compile=true with strategy='mirrored': XLA cannot compile the exchange between "
-            "replicas. Use jit_compile='auto', or one replica."
+            f"jit_compile=true with {found}: XLA cannot compile the exchange between replicas. Use "
+            "jit_compile='auto' or false, or one replica."
         )
-    if has_replicas and config.numerics == "fast":
+    if config.numerics == "fast":
         raise ConfigError(
-            "numerics='fast' with strategy='mirrored': its updates are for one replica. Use "
+            f"numerics='fast' with {found}: its updates are for one replica. Use "
             "numerics='exact', or one replica."
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .config import ConfigError, TrainConfig
+from .config import TrainConfig, check_one_replica
 from .fused_updates import Update, updates_by
 from .graph_loops import loop_compiled, loop_over_iterator, loop_over_resident, stamp
 from .protocols import Batch, GraphBatches, Logs
@@ -190,7 +190,7 @@ def make_train_function(
       `logs = train_function(iterator, num_steps)`; see `StepFunction`.
 
     Raises:
-      ConfigError: If `jit_compile` is asked for under several replicas.
+      ConfigError: If several replicas cannot do what `jit_compile` or `numerics` asks for.
 
     Example:
       >>> state.build(train_ds.element_spec)
@@ -199,7 +199,7 @@ def make_train_function(
       ['loss']
     """
     is_compiled = resolve_jit_compile(state, strategy, config)
-    is_fast = config.numerics == "fast" and strategy.num_replicas_in_sync == 1
+    is_fast = config.numerics == "fast"
     compiles_step = is_compiled and config.jit_scope != "update"
     if is_compiled and config.jit_scope == "update":
         update = Update.XLA
@@ -231,13 +231,10 @@ def resolve_jit_compile(
     state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig
 ) -> bool:
     """Returns whether XLA compiles; raises ConfigError where it cannot."""
+    if strategy.num_replicas_in_sync > 1:
+        check_one_replica(config, f"{strategy.num_replicas_in_sync} replicas")
     if config.jit_compile is None:
         return bool(state.model.jit_compile)  # Keras's rule, for the bits of fit
-    if config.jit_compile and strategy.num_replicas_in_sync > 1:
-        raise ConfigError(
-            f"jit_compile=true with {strategy.num_replicas_in_sync} replicas: XLA cannot compile "
-            "the exchange between replicas. Use jit_compile='auto' or false, or one replica."
-        )
     return config.jit_compile
 
 
