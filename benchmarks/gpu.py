@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu --workload cnn
 
-The engine and `keras.Model.fit` by turns, each in a process of its own, in float32, TensorFloat-32,
-bfloat16 and float16, without and with XLA, which is pinned alike on both sides. Then, in one
-precision, 1, 2, 4, ... and all GPUs with the same batch for each. Writes
+Races the engine and `keras.Model.fit` in turn, each in a process of its own, in float32,
+TensorFloat-32, bfloat16 and float16, without and with XLA, which both use or both do not. Then
+trains in one precision on 1, 2, 4, ... and all GPUs, with the same batch size for each GPU. Writes
 benchmarks/results/gpu-<workload>_<hardware>_<date>.json, which `benchmarks.reporting.report` shows.
 
 Without a GPU it says so and exits with 0.
@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
-import hashlib
 import os
 import shlex
 import statistics
@@ -27,9 +25,9 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks import RESULTS, ROOT, throughput
-from benchmarks.hardware import data_sheets
-from benchmarks.hardware.utilisation import (
+from benchmarks import throughput
+from benchmarks.hardware import data_sheets, devices
+from benchmarks.hardware.utilization import (
     PRECISIONS,
     Cell,
     describe_cell,
@@ -37,14 +35,14 @@ from benchmarks.hardware.utilisation import (
     make_matrix,
     make_scaling,
 )
-from benchmarks.race import process
+from benchmarks.race import correctness, harness, process, screen
 from benchmarks.race.workloads import WORKLOADS, Task, Workload
-from benchmarks.reporting import tables
+from benchmarks.reporting import records, tables
 from gradloop.usage import EXIT_USAGE
 
-# Modules with the arms, by the names that the record gives them.
+# The modules of the arms, by their names in the record.
 ARMS = {"engine": "benchmarks.gpu_arms.engine", "keras_fit": "benchmarks.gpu_arms.keras_fit"}
-# Of a data set that has an end.
+# Size of MNIST.
 _MAX_EXAMPLES = 60_000
 _COPY_CODE = """
 import json, statistics, time
@@ -61,13 +59,13 @@ for _ in range({num_calls}):
 print(json.dumps({num_bytes} / statistics.median(secs[1:])))
 """
 
-# What was found for one cell: images a second by arm, bytes of device memory, faults by arm.
+# Images per second by arm, peak bytes of device memory, faults by arm.
 Measured = tuple[dict[str, float], int | None, dict[str, str]]
 Measure = Callable[[Cell], Measured]
 
 
 def make_task(workload: Workload, cell: Cell, num_steps: int, directory: Path) -> Task:
-    """Returns what the arms are asked to do for a cell."""
+    """Returns the task of the arms for a cell."""
     batch_size = cell.global_batch_size
     limit = num_steps if workload.dataset == "synthetic" else _MAX_EXAMPLES // batch_size
     resized = dataclasses.replace(
@@ -85,8 +83,7 @@ def make_task(workload: Workload, cell: Cell, num_steps: int, directory: Path) -
 
 def measure_cell(workload: Workload, cell: Cell, num_steps: int, num_repeats: int) -> Measured:
     """Races the engine and fit; an arm that fails or is void has no speed."""
-    from benchmarks.race import correctness, harness, preparation, screen
-
+    from benchmarks.race import preparation
     with tempfile.TemporaryDirectory(prefix="gradloop-gpu-") as directory:
         task = make_task(workload, cell, num_steps, Path(directory))
         preparation.prepare(task.workload, task.directory)
@@ -114,12 +111,10 @@ def make_record(
 
     Args:
       arguments: The flags.
-      gpus: Their names, as the driver gives them.
+      gpus: Names of the GPUs, as the driver has them.
       measure: Measures one cell.
       command: As a person types it.
     """
-    from gradloop.engine.runtime import describe_environment
-
     workload = WORKLOADS[arguments.workload]
     batch_sizes = arguments.batch_sizes or default_batch_sizes(workload)
     roof = throughput.measure_roof(Task(workload=workload, directory=Path(), device="gpu"))
@@ -137,16 +132,14 @@ def make_record(
     cells = [find(cell) for cell in make_matrix(arguments.precisions, batch_sizes)]
     scaling = make_scaling(len(gpus), arguments.precisions[0], max(batch_sizes))
     speeds = {cell.num_devices: find(cell)["images_per_sec"].get("engine") for cell in scaling}
-    environment = describe_environment()
+    described = records.describe_run(devices.short_name("gpu"), command)
     sheet = data_sheets.find(gpus[0])
-    identity = repr([environment, arguments.precisions, batch_sizes, list(gpus)])
     return {
         "workload": f"gpu-{workload.name}",
-        "hardware": throughput.hardware_name("gpu"),
-        "date": datetime.date.today().isoformat(),
-        "command": command,
-        "environment": environment,
-        "fingerprint": hashlib.sha256(identity.encode()).hexdigest(),
+        **described,
+        "fingerprint": records.fingerprint(
+            described["environment"], arguments.precisions, batch_sizes, list(gpus)
+        ),
         "gpus": list(gpus),
         "data_sheet": None if sheet is None else dataclasses.asdict(sheet),
         "roof": roof,
@@ -157,12 +150,12 @@ def make_record(
 
 
 def default_batch_sizes(workload: Workload) -> list[int]:
-    """Returns the workload's own batch size, 4 times and 16 times that."""
+    """Returns 1, 4 and 16 times the workload's own batch size."""
     return [factor * workload.global_batch_size for factor in (1, 4, 16)]
 
 
 def measure_copies(workload: Workload, num_bytes: int = 256 * 2**20, num_calls: int = 8) -> float:
-    """Returns bytes a second from the host's memory to the first GPU's."""
+    """Returns bytes per second from the host's memory to that of the first GPU."""
     code = _COPY_CODE.format(num_bytes=num_bytes, num_calls=num_calls)
     task = Task(workload=workload, directory=Path(), device="gpu")
     return float(process.run_python(code, task))
@@ -175,14 +168,15 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--workload", default="cnn", choices=WORKLOADS)
-    parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
-    parser.add_argument(
-        "--batch_sizes", nargs="+", type=int, help="default: 1, 4, 16 times its own"
-    )
-    parser.add_argument("--num_steps", type=int, default=100, help="of each repeat")
-    parser.add_argument("--num_repeats", type=int, default=5, help="counted ones")
-    parser.add_argument("--output", type=Path, help="file; default: in benchmarks/results")
+    add = parser.add_argument
+    add("--workload", default="cnn", choices=WORKLOADS, help="default: cnn")
+    add("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS,
+        help="default: all; the first one is that of several GPUs")  # fmt: skip
+    add("--batch_sizes", nargs="+", type=int,
+        help="global batch sizes (default: 1, 4 and 16 times the workload's)")  # fmt: skip
+    add("--num_steps", type=int, default=100, help="steps of a repeat (default: 100)")
+    add("--num_repeats", type=int, default=5, help="counted repeats (default: 5)")
+    add("--output", type=Path, help="write the record there (default: in benchmarks/results)")
     return parser
 
 
@@ -206,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     try:
         check(arguments)
-        gpus = throughput.find_gpus()
+        gpus = devices.find_gpus()
         if not gpus:
             print("No GPU here: nothing is measured.")
             return 0
@@ -217,22 +211,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             lambda cell: measure_cell(workload, cell, arguments.num_steps, arguments.num_repeats),
             shlex.join(["python", "-m", "benchmarks.gpu", *argv]),
         )
-        name = f"{record['workload']}_{record['hardware']}_{record['date']}.json"
-        write(record, arguments.output or ROOT / RESULTS / name)
+        path = arguments.output or records.default_path(record)
+        records.write(record, path)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"benchmarks.gpu: error: {error}", file=sys.stderr)
         return EXIT_USAGE
-    return 0
-
-
-def write(record: dict[str, Any], path: Path) -> None:
-    """Prints the tables of a record and writes it."""
-    from gradloop.files import json_text, make_directory
-
     print(tables.gpu_tables(record))
-    make_directory(path.parent)
-    path.write_text(json_text(record, indent=1) + "\n", "utf-8")
     print(f"Record: {path}")
+    return 0
 
 
 if __name__ == "__main__":

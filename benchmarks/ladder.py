@@ -1,20 +1,20 @@
-"""What each part of a training step costs: from the forward pass alone to training on real data.
+"""What each part of a training step costs, from the forward pass alone to training on real data.
 
     python -m benchmarks.ladder --model cnn
 
-Each rung does what the one before does, and one thing more:
+Each rung does what the rung before it does, and one thing more:
 
-    forward      the model and its loss, on one batch that stays
+    forward      the model and its loss, on one constant batch
     + backward   the gradients
     + optimizer  the update
     + metrics    the default step, as `engine.fit` runs it
-    + hooks      `engine.fit`, with a progress bar and the stops on NaN and on signals
-    + logging    metrics written as CSV, as JSON lines and for TensorBoard, if that is installed
-    + real data  the batches of the pipeline instead of one that stays
+    + hooks      `engine.fit` with a progress bar and the stops on NaN and on signals
+    + logging    metrics written as CSV, as JSON lines, and for TensorBoard if it is installed
+    + real data  the batches of the pipeline instead of the constant one
 
-All run many steps in one call from the host, by turns, and a rung's figure is the median. What a
-rung adds is the difference to the one before: parts that run at the same time on several cores may
-add less than they cost alone.
+All rungs run many steps in one host call, and take turns. The table has medians. What a rung adds
+is its difference from the rung before: parts that overlap on several cores may add less than they
+cost alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _COLOR = "#1f6f8b"
 
 
 def choose_num_steps(rungs: Mapping[str, rungs_lib.Rung]) -> int:
-    """Returns as many steps as the default step does in about a second."""
+    """Returns the number of default steps that take about a second."""
     rung = rungs["+ metrics"]
     rung(_WARMUP_STEPS)  # traces
     num_steps = _WARMUP_STEPS
@@ -59,20 +59,20 @@ def choose_num_steps(rungs: Mapping[str, rungs_lib.Rung]) -> int:
 def measure(
     rungs: Mapping[str, rungs_lib.Rung], num_steps: int, num_repeats: int
 ) -> dict[str, list[float]]:
-    """Returns microseconds a step of each rung in each counted round."""
+    """Returns microseconds per step of each rung in each counted round."""
     for rung in rungs.values():
         rung(min(num_steps, _WARMUP_STEPS))  # traces
         rung(num_steps)
     usecs: dict[str, list[float]] = {name: [] for name in rungs}
     for index in range(num_repeats):
-        # Forwards and backwards by turns, so that no rung always runs after the same other one.
+        # In alternating order, so that no rung always runs after the same one.
         for name in list(rungs)[:: 1 if index % 2 == 0 else -1]:
             usecs[name].append(rungs[name](num_steps) / num_steps * 1e6)
     return usecs
 
 
 def summarize(usecs: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """Returns for each rung its median and quartiles, and what it adds to the one before."""
+    """Returns the median and quartiles of each rung, and what it adds to the one before."""
     rows: list[dict[str, Any]] = []
     for name, samples in usecs.items():
         found = stats.summarize(samples)
@@ -90,9 +90,9 @@ def summarize(usecs: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
 
 
 def to_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the rungs for people, from below."""
+    """Returns the rungs as text, from the bottom up."""
     whole = rows[-1]["usecs"]
-    lines = [f"{'':<14}{'us a step':>12}{'quartiles':>24}{'adds':>12}{'of all':>9}"]
+    lines = [f"{'':<14}{'us/step':>12}{'quartiles':>24}{'adds':>12}{'of all':>9}"]
     for row in rows:
         quartiles = f"{row['quartile_1']:,.1f} to {row['quartile_3']:,.1f}"
         lines.append(
@@ -103,7 +103,7 @@ def to_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw(record: Mapping[str, Any], path: Path) -> None:
-    """Draws what each rung adds to those below it.
+    """Draws what each rung adds to those below.
 
     Raises:
       MissingExtra: If matplotlib is not installed.
@@ -120,7 +120,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     axes.set_yticks(range(len(record["rungs"])), [row["rung"] for row in record["rungs"]])
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    axes.set_xlabel("microseconds a step")
+    axes.set_xlabel("microseconds per step")
     axes.set_title(f"{record['model']}, batch {record['global_batch_size']}", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
@@ -133,13 +133,14 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", default="cnn", choices=registry.names())
-    parser.add_argument("--dataset", default="mnist", choices=sorted(data.DATASETS))
-    parser.add_argument("--global_batch_size", type=int, help="default: the model's recipe's")
-    parser.add_argument("--num_steps", type=int, help="of each repeat; default: about a second")
-    parser.add_argument("--num_repeats", type=int, default=7, help="counted ones")
-    parser.add_argument("--output", type=Path, help="JSON file for samples and environment")
-    parser.add_argument("--chart", type=Path, help="picture; its ending names the format")
+    add = parser.add_argument
+    add("--model", default="cnn", choices=registry.names(), help="default: cnn")
+    add("--dataset", default="mnist", choices=sorted(data.DATASETS), help="default: mnist")
+    add("--global_batch_size", type=int, help="examples of a step (default: the model's recipe)")
+    add("--num_steps", type=int, help="steps of a repeat (default: as many as take a second)")
+    add("--num_repeats", type=int, default=7, help="counted repeats (default: 7)")
+    add("--output", type=Path, help="write samples and environment to this JSON file")
+    add("--chart", type=Path, help="draw to this file; its suffix names the format")
     return parser
 
 
@@ -147,7 +148,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures and returns the record.
 
     Raises:
-      ValueError: If an argument is illegal, or the data cannot be had.
+      ValueError: If an argument is illegal, or the data is not available.
     """
     for name in ("global_batch_size", "num_steps", "num_repeats"):
         value = getattr(arguments, name)
@@ -174,7 +175,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints and, if asked, writes; returns 0, or 2 for wrong usage."""
+    """Measures, prints and writes what the flags ask for; returns 0, or 2 for wrong usage."""
     arguments = make_parser().parse_args(argv)
     try:
         record = run(arguments)

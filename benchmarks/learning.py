@@ -1,18 +1,18 @@
-"""Does what changes bits change the learning? Test accuracy with `numerics="fast"` and "exact".
+"""Does what changes bits change the learning? Test accuracy with numerics "fast" and "exact".
 
     python -m benchmarks.learning --model dense
 
-Trains a model of the registry on MNIST from several seeds, with fit's bits and with each of the
-changes that `numerics="fast"` may bring, and compares the accuracies of the same seeds.
+Trains a model on MNIST from several seeds, with fit's bits and with each of the changes that
+`numerics="fast"` allows, and compares the test accuracies seed by seed.
 
-Writes benchmarks/results/learning-<model>_<hardware>_<date>.json, which the report shows.
+Writes benchmarks/results/learning-<model>_<hardware>_<date>.json, which
+`benchmarks.reporting.report` shows.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import math
 import os
 import shlex
@@ -27,16 +27,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 
 from benchmarks import RESULTS, ROOT
+from benchmarks.hardware import devices
+from benchmarks.race.rungs import make_state
+from benchmarks.reporting import records
 from gradloop import data, engine
 from gradloop.data import pipeline
 from gradloop.engine import runtime
-from gradloop.engine.runtime import describe_environment
-from gradloop.files import json_text, make_directory
 from gradloop.models import registry
 from gradloop.models.recipe import Recipe
 from gradloop.usage import EXIT_USAGE
 
-# What is learned so is the reference.
+# The reference: fit's bits.
 EXACT = "exact"
 CONFIGS: dict[str, dict[str, Any]] = {
     EXACT: {},
@@ -44,21 +45,23 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "fast, whole loop in XLA": {"numerics": "fast", "jit_compile": True, "jit_scope": "loop"},
     "fast, bfloat16": {"numerics": "fast", "precision": "mixed_bfloat16"},
 }
-# Two-sided quantiles of Student's t at 95 %, by degrees of freedom.
+# Two-sided 95 % quantiles of Student's t, by degrees of freedom.
 _STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 
 
 def train(recipe: Recipe, arrays: data.DatasetArrays, seed: int, **changes: Any) -> float:
-    """Trains from new weights as the recipe says, and returns the accuracy on the test set."""
+    """Trains a new model as its recipe says and returns the test accuracy.
+
+    Args:
+      recipe: Of the model.
+      arrays: The dataset.
+      seed: Of weights, order and dropout.
+      **changes: Fields of the config that differ from the recipe's.
+    """
     config = engine.TrainConfig(**(recipe.defaults | changes))
     with runtime.dtype_policy(config.precision):
         keras.utils.set_random_seed(seed)
-        state = engine.TrainState(
-            recipe.build((*arrays.x_train.shape[1:], 1), arrays.num_classes),
-            recipe.make_optimizer(None),
-            loss=recipe.make_loss(),
-            metrics=recipe.make_metrics(),
-        )
+        state = make_state(recipe, (arrays.x_train, arrays.y_train, arrays.num_classes))
         train_ds, test_ds = (
             pipeline.make_dataset(
                 x,
@@ -78,14 +81,14 @@ def train(recipe: Recipe, arrays: data.DatasetArrays, seed: int, **changes: Any)
 
 
 def compare(accuracies: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
-    """Returns, for each way but the exact one, the mean difference from it and its interval.
+    """Returns the mean difference in accuracy between each of the other numerics and the exact one.
 
     Args:
-      accuracies: By way; of the same seeds in the same order, 2 to 10 of them.
+      accuracies: By numerics; of the same 2 to 10 seeds in the same order.
 
     Returns:
-      `difference`, `low` and `high` (95 %, Student's t over the pairs of a seed), and
-      `is_within_noise`: whether the interval holds zero.
+      Numerics to `difference`, `low` and `high` (95 %, paired t-test), and `is_within_noise`:
+      whether the interval contains zero.
     """
     result = {}
     for name, values in accuracies.items():
@@ -104,7 +107,7 @@ def compare(accuracies: Mapping[str, Sequence[float]]) -> dict[str, dict[str, An
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Trains all and returns the record.
+    """Trains all models and returns the record.
 
     Raises:
       ValueError: If an argument is illegal.
@@ -115,56 +118,57 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=arguments.epochs)
     arrays = data.load("mnist")
-    ways = [name for name in CONFIGS if name == EXACT or name not in arguments.leave_out]
-    accuracies: dict[str, list[float]] = {name: [] for name in ways}
+    chosen = [name for name in CONFIGS if name == EXACT or name not in arguments.leave_out]
+    accuracies: dict[str, list[float]] = {name: [] for name in chosen}
     for seed in range(arguments.num_seeds):
-        for name in ways:
+        for name in chosen:
             accuracies[name].append(train(recipe, arrays, seed, **CONFIGS[name]))
             print(f"seed {seed}, {name}: {accuracies[name][-1]:.4f}", flush=True)
-    environment = describe_environment()
+    command = shlex.join(["python", "-m", "benchmarks.learning", *arguments.argv])
     return {
         "workload": f"learning-{arguments.model}",
-        "hardware": arguments.hardware or f"cpu{environment['num_cores']}",
-        "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", "-m", "benchmarks.learning", *arguments.argv]),
-        "environment": environment,
+        **records.describe_run(arguments.hardware or devices.short_name("cpu"), command),
         "epochs": recipe.epochs,
         "accuracies": accuracies,
         "differences": compare(accuracies),
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the process's exit code: 0, or 2 for wrong usage."""
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the flags."""
     parser = argparse.ArgumentParser(
         prog="benchmarks.learning",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", choices=registry.names(), default="dense")
-    parser.add_argument("--num_seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, help="default: the recipe's")
-    parser.add_argument(
-        "--leave_out", nargs="*", default=[], choices=[name for name in CONFIGS if name != EXACT]
-    )
-    parser.add_argument("--hardware", help="name of this machine; default: cpu<cores>")
-    parser.add_argument(
-        "--results", type=Path, default=ROOT / RESULTS, help="folder for the record"
-    )
-    arguments = parser.parse_args(argv)
-    arguments.argv = list(sys.argv[1:] if argv is None else argv)
+    others = [name for name in CONFIGS if name != EXACT]
+    add = parser.add_argument
+    add("--model", choices=registry.names(), default="dense", help="default: dense")
+    add("--num_seeds", type=int, default=5, help="2 to 10 (default: 5)")
+    add("--epochs", type=int, help="epochs of a training (default: the model's recipe)")
+    add("--leave_out", nargs="*", default=[], choices=others, help="numerics not to train with")
+    add("--hardware", help="the machine's name in the record (default: cpu<cores>)")
+    add("--results", type=Path, default=ROOT / RESULTS, help="folder for the record")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains, prints and writes a record; returns 0, or 2 for wrong usage."""
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = make_parser().parse_args(argv)
+    arguments.argv = list(argv)
     try:
         record = run(arguments)
+        path = arguments.results / records.default_path(record).name
+        records.write(record, path)
     except ValueError as error:
         print(f"benchmarks.learning: error: {error}", file=sys.stderr)
         return EXIT_USAGE
-    make_directory(arguments.results)
-    name = f"{record['workload']}_{record['hardware']}_{record['date']}.json"
-    (arguments.results / name).write_text(json_text(record, indent=1) + "\n", encoding="utf-8")
-    for way, found in record["differences"].items():
+    for name, found in record["differences"].items():
         verdict = "within noise" if found["is_within_noise"] else "DIFFERENT"
         reach = f"{found['low']:+.4f} to {found['high']:+.4f}"
-        print(f"{way}: {found['difference']:+.4f} ({reach}), {verdict}")
+        print(f"{name}: {found['difference']:+.4f} ({reach}), {verdict}")
+    print(f"Record: {path}")
     return 0
 
 

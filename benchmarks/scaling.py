@@ -1,11 +1,11 @@
-"""Does the cost of an image depend on how many there are, or on how long the run is? It should not.
+"""Does the cost of an image depend on the number of images, or on the length of a run?
 
     python -m benchmarks.scaling
 
-Trains the workload `tiny` with the engine on 60,000 to 6,000,000 synthetic images (whole epochs,
-the order of each included), and for 1,000 to 100,000 steps on few of them. All sizes run by turns,
-a small one several times in a row, so that a sample is of seconds, and medians are compared. The
-largest data set needs about 10 GB of memory while it is made.
+It should not. Trains the workload `tiny` with the engine on 60,000 to 6,000,000 synthetic images
+(whole epochs, with the making of their order), and for 1,000 to 100,000 steps on few images. All
+sizes run in turn, a small size several times in a row, so that each sample takes seconds. Medians
+are compared. Making the largest dataset needs about 10 GB of memory.
 
 Writes benchmarks/results/scaling_<hardware>_<date>.json, which `benchmarks.reporting.report` shows.
 """
@@ -13,8 +13,6 @@ Writes benchmarks/results/scaling_<hardware>_<date>.json, which `benchmarks.repo
 from __future__ import annotations
 
 import argparse
-import datetime
-import hashlib
 import os
 import shlex
 import sys
@@ -24,33 +22,30 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks import RESULTS, ROOT
+from benchmarks.hardware import devices
 from benchmarks.race import keras_models
 from benchmarks.race.workloads import WORKLOADS
-from benchmarks.reporting import stats, tables
+from benchmarks.reporting import records, stats, tables
 from gradloop import engine
 from gradloop.data import pipeline
 from gradloop.data.sets import synthetic
-from gradloop.engine.runtime import describe_environment
-from gradloop.files import json_text
 from gradloop.usage import EXIT_USAGE
 
 NUM_IMAGES = (60_000, 600_000, 6_000_000)
 NUM_STEPS = (1_000, 10_000, 100_000)
+MIN_IMAGES = 300_000
 _WORKLOAD = WORKLOADS["tiny"]
-# Steps of an epoch in runs that differ in their number of steps.
+# Steps per epoch in runs that differ in their number of steps.
 _STEPS_PER_EPOCH = 1_000
 # NumPy's array and TensorFlow's copy of it.
 _COPIES = 2
-# Small sizes are repeated until a sample has trained that many images.
-_MIN_IMAGES = 300_000
 
-# Trains once and returns the seconds and the steps that it took.
+# Trains once and returns the seconds and the number of steps.
 Run = Callable[[], tuple[float, int]]
 
 
 def make_dataset(num_images: int) -> pipeline.EpochDataset:
-    """Returns batches of synthetic images, in another order each epoch."""
+    """Returns batches of synthetic images, in a new order each epoch."""
     workload = _WORKLOAD
     (x, y), _ = synthetic.load_data(
         workload.input_shape[:2], workload.num_classes, num_train=num_images, num_test=1
@@ -66,14 +61,14 @@ def make_dataset(num_images: int) -> pipeline.EpochDataset:
 
 
 def make_run(dataset: pipeline.EpochDataset, num_epochs: int = 1) -> Run:
-    """Returns what trains a net of its own for some epochs, without tracing."""
+    """Returns a function that trains a net of its own for some epochs, already traced."""
     state = engine.TrainState(
         keras_models.build(_WORKLOAD),
         keras_models.make_optimizer(_WORKLOAD),
         loss=keras_models.make_loss(_WORKLOAD),
         metrics=keras_models.make_metrics(),
     )
-    # Traces the graph; later calls find it.
+    # Traces the step function, which later calls use again.
     engine.fit(state, dataset, engine.TrainConfig(steps_per_epoch=1))
 
     def run() -> tuple[float, int]:
@@ -83,13 +78,21 @@ def make_run(dataset: pipeline.EpochDataset, num_epochs: int = 1) -> Run:
     return run
 
 
-def measure(runs: Mapping[int, Run], num_repeats: int) -> dict[int, list[float]]:
-    """Returns microseconds a step of each size in each counted round, the first left out."""
+def measure(
+    runs: Mapping[int, Run], num_repeats: int, min_images: int = MIN_IMAGES
+) -> dict[int, list[float]]:
+    """Returns microseconds per step of each size in each counted round.
+
+    Args:
+      runs: By size.
+      num_repeats: Counted rounds; one more round, before them, does not count.
+      min_images: A size repeats its run until a sample has trained this many images.
+    """
     usecs: dict[int, list[float]] = {size: [] for size in runs}
     for index in range(num_repeats + 1):
         for size in list(runs)[:: 1 if index % 2 == 0 else -1]:
             secs, num_steps = 0.0, 0
-            while num_steps * _WORKLOAD.global_batch_size < _MIN_IMAGES:
+            while num_steps * _WORKLOAD.global_batch_size < min_images:
                 run_secs, run_steps = runs[size]()
                 secs, num_steps = secs + run_secs, num_steps + run_steps
             if index > 0:
@@ -101,8 +104,8 @@ def summarize(usecs: Mapping[int, Sequence[float]], divisor: int = 1) -> list[di
     """Returns samples, median and quartiles of each size.
 
     Args:
-      usecs: Microseconds a step, by size.
-      divisor: What makes of a step what the figures are of: the batch size for images.
+      usecs: Microseconds per step, by size.
+      divisor: Of the microseconds: the batch size for figures per image, 1 for figures per step.
     """
     rows = []
     for size, samples in usecs.items():
@@ -121,10 +124,10 @@ def summarize(usecs: Mapping[int, Sequence[float]], divisor: int = 1) -> list[di
 
 
 def check_memory(num_images: int, available: int | None) -> None:
-    """Raises ValueError if the images would not fit into the memory that is left.
+    """Raises ValueError if the images do not fit into the available memory.
 
     Args:
-      num_images: Of the largest data set.
+      num_images: Of all datasets together.
       available: Bytes; None: unknown.
     """
     height, width, *_ = _WORKLOAD.input_shape
@@ -137,12 +140,12 @@ def check_memory(num_images: int, available: int | None) -> None:
 
 
 def available_memory() -> int | None:
-    """Returns the bytes that can be had without swapping, or None if the system does not say."""
+    """Returns the bytes that are available without swapping, or None if that is unknown."""
     try:
         for line in Path("/proc/meminfo").read_text("utf-8").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    except OSError:  # not Linux
+    except OSError:  # Not Linux.
         pass
     return None
 
@@ -153,29 +156,28 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
       ValueError: If an argument is illegal, or the images do not fit into memory.
     """
-    for name in ("max_images", "max_steps", "num_repeats"):
+    for name in ("max_images", "max_steps", "num_repeats", "min_images"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name} {getattr(arguments, name)}: must be 1 or more")
     if arguments.max_images < _WORKLOAD.global_batch_size:
         raise ValueError(
             f"--max_images {arguments.max_images}: must be {_WORKLOAD.global_batch_size} or more, "
-            "which make a batch"
+            "the size of a batch"
         )
     image_sizes = _up_to(NUM_IMAGES, arguments.max_images)
     step_sizes = _up_to(NUM_STEPS, arguments.max_steps)
     check_memory(sum(image_sizes), available_memory())
-    steps = measure(_step_runs(step_sizes), arguments.num_repeats)
+    how_often = (arguments.num_repeats, arguments.min_images)
+    steps = measure(_step_runs(step_sizes), *how_often)
     runs = {size: make_run(make_dataset(size)) for size in image_sizes}
-    images = measure(runs, arguments.num_repeats)
-    environment = describe_environment()
+    images = measure(runs, *how_often)
+    command = shlex.join(["python", "-m", "benchmarks.scaling", *arguments.argv])
+    described = records.describe_run(arguments.hardware or devices.short_name("cpu"), command)
     return {
         "workload": "scaling",
-        "hardware": arguments.hardware or f"cpu{environment['num_cores']}",
-        "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", "-m", "benchmarks.scaling", *arguments.argv]),
+        **described,
         "num_repeats": arguments.num_repeats,
-        "environment": environment,
-        "fingerprint": hashlib.sha256(json_text([environment, image_sizes]).encode()).hexdigest(),
+        "fingerprint": records.fingerprint(described["environment"], image_sizes),
         "images": summarize(images, _WORKLOAD.global_batch_size),
         "steps": summarize(steps),
     }
@@ -198,11 +200,14 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--max_images", type=int, default=NUM_IMAGES[-1])
-    parser.add_argument("--max_steps", type=int, default=NUM_STEPS[-1])
-    parser.add_argument("--num_repeats", type=int, default=5, help="counted ones")
-    parser.add_argument("--hardware", help="the machine's name in the file's; default: cpu<cores>")
-    parser.add_argument("--output", type=Path, help="file; default: in benchmarks/results")
+    add = parser.add_argument
+    add("--max_images", type=int, default=NUM_IMAGES[-1], help=f"default: {NUM_IMAGES[-1]}")
+    add("--max_steps", type=int, default=NUM_STEPS[-1], help=f"default: {NUM_STEPS[-1]}")
+    add("--min_images", type=int, default=MIN_IMAGES,
+        help=f"images that a sample trains on at least (default: {MIN_IMAGES})")  # fmt: skip
+    add("--num_repeats", type=int, default=5, help="counted repeats (default: 5)")
+    add("--hardware", help="the machine's name in the record (default: cpu<cores>)")
+    add("--output", type=Path, help="write the record there (default: in benchmarks/results)")
     return parser
 
 
@@ -213,15 +218,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.argv = list(argv)
     try:
         record = run(arguments)
-        name = f"scaling_{record['hardware']}_{record['date']}.json"
-        path = arguments.output or ROOT / RESULTS / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json_text(record, indent=2) + "\n", "utf-8")
+        path = arguments.output or records.default_path(record)
+        records.write(record, path)
     except (ValueError, OSError) as error:
         print(f"benchmarks.scaling: error: {error}", file=sys.stderr)
         return EXIT_USAGE
     print(tables.scaling_tables(record))
-    print(f"wrote {path}")
+    print(f"Record: {path}")
     return 0
 
 

@@ -1,20 +1,19 @@
-"""Images a second of the engine and its peers: same models, same data, by turns on one machine.
+"""Images per second of the engine and its peers: same model, same data, one machine.
 
     python -m benchmarks.throughput --workload tiny dense --arms engine keras_fit --record
 
-Prints a table and, with --record, writes benchmarks/results/<workload>_<hardware>_<date>.json. The
-workload `input` compares the engine on its pipeline with the engine on one batch in memory.
+An arm is a contender in a race: one way to train the same net, in a process of its own. The arms
+run in turn. Prints a table and, with --record, writes
+benchmarks/results/<workload>_<hardware>_<date>.json. The workload `input` compares the engine on
+its pipeline with the engine on one batch that stays in memory.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import datetime
 import math
 import os
-import re
 import shlex
 import signal
 import sys
@@ -26,9 +25,12 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks.race import process
+from benchmarks.hardware import devices
+from benchmarks.hardware.utilization import PRECISIONS
+from benchmarks.race import correctness, harness, process, screen
 from benchmarks.race.workloads import WORKLOADS, Task, Workload
-from gradloop.machine import num_cores
+from benchmarks.reporting import records
+from gradloop.usage import EXIT_USAGE
 
 OWN_ARMS = (
     "engine", "engine_fast", "engine_resident", "keras_fit", "keras_fit_float32",
@@ -37,12 +39,12 @@ OWN_ARMS = (
 PEER_ARMS = ("keras_jax_fit", "torch_eager", "torch_compile", "lightning", "jax_step", "jax_scan")
 INPUT_WORKLOADS = ("tiny", "dense", "cnn", "lstm")
 INPUT_ARMS = ("engine", "engine_resident", "keras_fit")
-PRECISIONS = ("float32", "tf32", "mixed_bfloat16", "mixed_float16")
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 _JIT_COMPILE = {"auto": None, "true": True, "false": False}
 
 
 class UsageError(ValueError):
-    """A flag's value is not legal; one line."""
+    """A flag's value is not legal; the message is one line."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -53,22 +55,25 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     add = parser.add_argument
-    add("--workload", nargs="+", default=["tiny"], help=f"some of: {', '.join(_workloads())}")
-    add("--arms", nargs="+", help="some of those in benchmarks/arms; default: all")
-    add("--num_repeats", type=int, default=7, help="counted runs of each arm (default 7)")
-    add("--num_warmups", type=int, default=1, help="runs before them (default 1)")
-    add("--epochs_per_repeat", type=int, default=1, help="of each run (default 1)")
-    add("--max_secs", type=float, default=math.inf, help="begin no round after it, once 5 count")
-    add("--timeout_secs", type=float, default=900.0, help="an arm that is silent so long hangs")
-    add("--num_examples", type=int, help="of an epoch; default: the workload's")
-    add("--global_batch_size", type=int, help="default: the workload's")
-    add("--precision", choices=PRECISIONS, default="float32")
-    add("--jit_compile", choices=_JIT_COMPILE, default="auto", help="XLA, pinned for all, or auto")
-    add("--device", choices=("cpu", "gpu"), default="cpu")
-    add("--seed", type=int, default=0, help="of weights, order and dropout")
-    add("--peers_python", default=".venv-peers/bin/python", help="the environment of the peers")
+    add("--workload", nargs="+", default=["tiny"], help=f"one or more of {', '.join(_workloads())}")
+    add("--arms", nargs="+", help="names of files in benchmarks/arms (default: all)")
+    add("--num_repeats", type=int, default=7, help="counted runs of each arm (default: 7)")
+    add("--num_warmups", type=int, default=1, help="runs before those (default: 1)")
+    add("--epochs_per_repeat", type=int, default=1, help="epochs of a run (default: 1)")
+    add("--max_secs", type=float, default=math.inf,
+        help="start no further round after this time, once 5 are counted")  # fmt: skip
+    add("--timeout_secs", type=float, default=900.0,
+        help="an arm that does not answer for this long is ended (default: 900)")  # fmt: skip
+    add("--num_examples", type=int, help="examples of an epoch (default: the workload's)")
+    add("--global_batch_size", type=int, help="examples of a step (default: the workload's)")
+    add("--precision", choices=PRECISIONS, default="float32", help="default: float32")
+    add("--jit_compile", choices=_JIT_COMPILE, default="auto",
+        help="XLA for all TensorFlow arms alike; auto: each arm decides (default)")  # fmt: skip
+    add("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
+    add("--seed", type=int, default=0, help="seed of weights, order and dropout (default: 0)")
+    add("--peers_python", default=".venv-peers/bin/python", help="Python of the other frameworks")
     add("--record", action="store_true", help="write the record into benchmarks/results")
-    add("--output", type=Path, help="write the record there; for one workload")
+    add("--output", type=Path, help="write the record to this file; for one workload")
     return parser
 
 
@@ -77,24 +82,24 @@ def _workloads() -> tuple[str, ...]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures what the flags ask for; returns the exit code."""
+    """Measures what the flags ask for and returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
     arguments = make_parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         check(arguments)
-        if arguments.device == "gpu" and not find_gpus():
+        if arguments.device == "gpu" and not devices.find_gpus():
             print("No GPU here: nothing is measured.")
             return 0
-        command = ["python", "-m", "benchmarks.throughput", *(argv or sys.argv[1:])]
+        command = shlex.join(["python", "-m", "benchmarks.throughput", *argv])
         for workload, arms in expand(arguments):
-            for task in make_tasks(arguments, workload):
-                run_task(task, arms, arguments, shlex.join(command))
+            run_task(make_task(arguments, workload), arms, arguments, command)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return EXIT_USAGE
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
-        return 130
+        return EXIT_INTERRUPTED
     return 0
 
 
@@ -104,7 +109,7 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raises UsageError for what is not legal."""
+    """Raises UsageError if a flag is illegal."""
     for name in arguments.workload:
         if name not in _workloads():
             raise UsageError(f"unknown workload {name!r}; legal: {', '.join(_workloads())}")
@@ -122,7 +127,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def expand(arguments: argparse.Namespace) -> Iterator[tuple[Workload, list[str]]]:
-    """Yields each workload, as the flags change it, with its arms."""
+    """Yields each workload, resized as the flags say, with its arms."""
     for name in arguments.workload:
         if name == "input":
             for part in INPUT_WORKLOADS:
@@ -133,7 +138,7 @@ def expand(arguments: argparse.Namespace) -> Iterator[tuple[Workload, list[str]]
 
 
 def choose_arms(arguments: argparse.Namespace, default: Sequence[str]) -> list[str]:
-    """Returns the arms in their fixed order; always with fit, which the others are held to."""
+    """Returns the arms in a fixed order; fit is always among them, as all are compared with it."""
     known = [*OWN_ARMS, *PEER_ARMS]
     if arguments.precision == "float32":
         known.remove("keras_fit_float32")
@@ -142,7 +147,7 @@ def choose_arms(arguments: argparse.Namespace, default: Sequence[str]) -> list[s
 
 
 def resize(workload: Workload, arguments: argparse.Namespace) -> Workload:
-    """Returns the workload with the batch size and the examples that were asked for."""
+    """Returns the workload with the batch size and the number of examples that the flags set."""
     batch_size = arguments.global_batch_size or workload.global_batch_size
     wanted = arguments.num_examples or workload.num_examples
     if wanted < batch_size:
@@ -151,41 +156,20 @@ def resize(workload: Workload, arguments: argparse.Namespace) -> Workload:
     return dataclasses.replace(workload, global_batch_size=batch_size, num_examples=num_examples)
 
 
-def make_tasks(arguments: argparse.Namespace, workload: Workload) -> list[Task]:
-    """Returns the tasks of a workload; the folder is filled in later."""
-    return [
-        Task(
-            workload=workload,
-            directory=Path(),
-            device=arguments.device,
-            precision=arguments.precision,
-            jit_compile=_JIT_COMPILE[arguments.jit_compile],
-            seed=arguments.seed,
-        )
-    ]
-
-
-def find_gpus() -> list[str]:
-    """Returns the names of the GPUs that TensorFlow sees; the harness itself leaves them alone."""
-    import tensorflow as tf
-
-    devices = tf.config.list_physical_devices("GPU")
-    details = [tf.config.experimental.get_device_details(device) for device in devices]
-    with contextlib.suppress(RuntimeError):  # TensorFlow has started already.
-        tf.config.set_visible_devices([], "GPU")
-    return [str(detail.get("device_name", "gpu")) for detail in details]
-
-
-def hardware_name(device: str) -> str:
-    """Returns a short name of the machine: cpu2, nvidia-h100-80gb-hbm3."""
-    if device == "cpu":
-        return f"cpu{num_cores()}"
-    gpus = find_gpus()
-    return re.sub(r"[^a-z0-9]+", "-", gpus[0].lower()).strip("-") if gpus else "gpu"
+def make_task(arguments: argparse.Namespace, workload: Workload) -> Task:
+    """Returns the task of a workload; `run_task` sets its directory."""
+    return Task(
+        workload=workload,
+        directory=Path(),
+        device=arguments.device,
+        precision=arguments.precision,
+        jit_compile=_JIT_COMPILE[arguments.jit_compile],
+        seed=arguments.seed,
+    )
 
 
 def pythons_of(arms: Sequence[str], peers_python: str) -> dict[str, str]:
-    """Returns arm to interpreter: peers live in an environment of their own, if there is one."""
+    """Returns arm to interpreter: the peers have an environment of their own, if it exists."""
     peers = Path(peers_python)
     # Not resolved: an environment's interpreter is a link, and finds its packages by its place.
     python = os.path.abspath(peers) if peers.exists() else sys.executable
@@ -196,66 +180,62 @@ def run_task(
     task: Task, arms: Sequence[str], arguments: argparse.Namespace, command: str
 ) -> dict[str, Any]:
     """Measures, prints and records one task; returns the record."""
-    from benchmarks.race import accuracy, correctness, harness, preparation, screen
-    from benchmarks.reporting import records
+    from benchmarks.race import accuracy, preparation
 
+    is_measured = task.workload.dataset != "synthetic"
     plan = harness.Plan(
         num_repeats=arguments.num_repeats,
         num_warmups=arguments.num_warmups,
         num_epochs=arguments.epochs_per_repeat,
         max_secs=arguments.max_secs,
         timeout_secs=arguments.timeout_secs,
-        keeps_all_weights=task.workload.dataset != "synthetic",
+        keeps_all_weights=is_measured,
     )
     with tempfile.TemporaryDirectory(prefix="gradloop-bench-") as directory:
         task = dataclasses.replace(task, directory=Path(directory))
         preparation.prepare(task.workload, task.directory, seed=task.seed)
-        found = find_circumstances(task, command)
-        results = harness.race(
-            task, pythons_of(arms, arguments.peers_python), plan, screen.show_progress
-        )
+        circumstances = find_circumstances(task, command)
+        pythons = pythons_of(arms, arguments.peers_python)
+        results = harness.race(task, pythons, plan, screen.show_progress)
         correctness.void_wrong_arms(results, task.directory / "initial.npz")
         files = [path for result in results if result.is_ok for path in result.weights]
-        is_measured = task.workload.dataset != "synthetic"
         accuracies = accuracy.evaluate_files(task, files) if is_measured else {}
-        record = records.make_record(task, plan, results, accuracies, found)
+        record = records.make_record(task, plan, results, accuracies, circumstances)
     screen.show_record(record)
     if arguments.record or arguments.output:
-        path = arguments.output or records.default_path(task, found.hardware, found.date)
+        path = arguments.output or records.default_path(record)
         records.write(record, path)
         print(f"Record: {path}")
     return record
 
 
-def find_circumstances(task: Task, command: str) -> Any:
-    """Returns what the record says beside results; measures the machine's roof."""
-    from benchmarks.reporting import records
-    from gradloop.engine.runtime import describe_environment
-
+def find_circumstances(task: Task, command: str) -> records.Circumstances:
+    """Returns what the record says besides the results; measures the machine's roof."""
     return records.Circumstances(
-        hardware=hardware_name(task.device),
-        date=datetime.date.today().isoformat(),
-        command=command,
-        environment=describe_environment(),
+        **records.describe_run(devices.short_name(task.device), command),
         roof=measure_roof(task),
         flops_per_step=count_flops(task.workload),
     )
 
 
-def measure_roof(task: Task) -> Mapping[str, Any]:
-    """Measures the roof in a process of its own, with the devices that the arms will have."""
+def measure_roof(task: Task, secs: float = 4.0) -> Mapping[str, Any]:
+    """Measures the roof in a process of its own, on the devices that the arms will have.
+
+    See `benchmarks.hardware.roof.measure_roof`.
+    """
     precisions = ["float32", "bfloat16"]
     if task.device == "gpu":
         precisions += ["float16", "tf32"]
     code = (
-        "import json; from benchmarks import roof; "
-        f"print(json.dumps(roof.measure_roof({precisions})))"
+        "import json; from benchmarks.hardware import roof; "
+        f"print(json.dumps(roof.measure_roof({precisions}, secs={secs})))"
     )
-    return process.run_python(code, task)
+    found: Mapping[str, Any] = process.run_python(code, task)
+    return found
 
 
 def count_flops(workload: Workload) -> int | None:
-    """Returns the floating-point operations of a step; None if the graph does not tell."""
+    """Returns the floating-point operations of a step, or None if the graph does not tell."""
     import tensorflow as tf
 
     from benchmarks.hardware import flops

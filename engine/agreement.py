@@ -60,23 +60,30 @@ class BatchSizeCheck:
 
     def __init__(self, dataset: tf.data.Dataset, global_batch_size: int | None) -> None:
         self._expected = global_batch_size
+        self._partial: int | None = None  # size of a batch that was taken for the last
         found = _told_batch_size(dataset)
         if found is not None and self._expected is not None:
             self._check(found)
 
-    def see(self, num_examples: int, *, may_be_last: bool) -> None:
+    def see(self, num_examples: int, *, is_first: bool, may_be_last: bool) -> None:
         """Looks at a batch.
 
         Args:
           num_examples: Of the batch; 0: not counted.
+          is_first: Whether it is the first of a pass over the data.
           may_be_last: Whether it may be the last of the data, and so a partial one.
 
         Raises:
-          ConfigError: If the batch has another size than expected.
+          ConfigError: If the batch, or one before it, has another size than expected.
         """
         if self._expected is None or not num_examples:
             return
-        if not (may_be_last and num_examples < self._expected):
+        before, self._partial = None if is_first else self._partial, None
+        if before is not None:  # It was not the last.
+            self._check(before)
+        elif may_be_last and num_examples < self._expected:
+            self._partial = num_examples
+        else:
             self._check(num_examples)
 
     def _check(self, found: int) -> None:

@@ -1,9 +1,9 @@
 """Optimizer updates with fewer operations: the same formulas, other bits.
 
-A Keras optimizer computes its update with a dozen elementwise operations a variable, each of which
-reads and writes all of it. TensorFlow has single operations for the common formulas, and XLA fuses
-the whole update into one. Both round differently: they are for `numerics="fast"`. Everything around
-the formula (clipping, decay, averages, loss scale, constraints) stays Keras's.
+For each variable, a Keras optimizer runs a dozen elementwise operations, each of which reads and
+writes the whole variable. TensorFlow has single operations for the common formulas, and XLA fuses
+all of an update into one program. Both round differently than Keras. Everything around the formula
+(clipping, decay, averages, loss scale, constraints) stays Keras's.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import tensorflow as tf
 
 
 class Update(enum.Enum):
-    """Who computes an optimizer's update."""
+    """What computes an optimizer's update."""
 
-    KERAS = enum.auto()  # its own operations: the bits of fit
-    FUSED = enum.auto()  # one operation of TensorFlow's a variable
-    XLA = enum.auto()  # one compiled program a variable
+    KERAS = enum.auto()  # Keras's operations: the bits of fit
+    FUSED = enum.auto()  # one TensorFlow operation per variable
+    XLA = enum.auto()  # one compiled program per variable
 
 
 UpdateStep = Callable[[Any, Any, Any], None]
@@ -30,20 +30,20 @@ UpdateStep = Callable[[Any, Any, Any], None]
 
 @contextlib.contextmanager
 def updates_by(optimizers: list[keras.optimizers.Optimizer], update: Update) -> Iterator[None]:
-    """Replaces how the optimizers update their variables, while a step is traced.
+    """Replaces how optimizers update their variables, while a step is traced.
 
-    Context: the one replica.
+    Context: replica, of which there is one.
 
     Args:
-      optimizers: Built. One whose formula TensorFlow has no operation for keeps Keras's.
-      update: Who computes the update.
+      optimizers: Built. One for whose formula TensorFlow has no operation keeps Keras's.
+      update: What computes the update.
     """
     with contextlib.ExitStack() as stack:
         for outer in optimizers if update is not Update.KERAS else ():
             optimizer = getattr(outer, "inner_optimizer", outer)  # of LossScaleOptimizer
             original = optimizer.update_step
             make = _fused if update is Update.FUSED else _compiled
-            # Past __setattr__: Keras would take the function for something to save.
+            # Not by setattr: Keras tracks attributes, to save them.
             vars(optimizer)["update_step"] = make(optimizer, original)
             stack.callback(vars(optimizer).pop, "update_step")
         yield
@@ -56,7 +56,7 @@ def _fused(optimizer: keras.optimizers.Optimizer, original: UpdateStep) -> Updat
         if rule is None or isinstance(gradient, tf.IndexedSlices):
             return original(gradient, variable, learning_rate)
         index = optimizer._get_variable_index(variable)
-        handle = variable.handle  # TensorFlow's variable, not Keras's
+        handle = variable.handle  # of the tf.Variable in Keras's
         gradient = tf.cast(gradient, variable.dtype)
         return rule(optimizer, index, handle, gradient, tf.cast(learning_rate, variable.dtype))
 
@@ -76,7 +76,7 @@ def _compiled(optimizer: keras.optimizers.Optimizer, original: UpdateStep) -> Up
 
 
 def _find_rule(optimizer: keras.optimizers.Optimizer) -> Callable[..., None] | None:
-    # Exact types: a subclass may have another formula.
+    # No isinstance: a subclass may have another formula.
     if type(optimizer) is keras.optimizers.SGD:
         return _sgd
     if type(optimizer) is keras.optimizers.RMSprop and not optimizer.centered:
@@ -101,7 +101,7 @@ def _sgd(optimizer: Any, index: int, handle: Any, gradient: Any, rate: Any) -> N
 
 
 def _rmsprop(optimizer: Any, index: int, handle: Any, gradient: Any, rate: Any) -> None:
-    # The operation has the epsilon inside the root, as Keras has it (TensorFlow 1 named it so).
+    # As in Keras 3, the operation adds epsilon under the root.
     tf.raw_ops.ResourceApplyRMSProp(
         var=handle,
         ms=optimizer._velocities[index].value.handle,
@@ -118,7 +118,7 @@ def _rmsprop_momentum(optimizer: Any, index: int, gradient: Any) -> tf.Variable:
     if optimizer.momentum:
         variable: tf.Variable = optimizer._momentums[index].value
         return variable
-    # The operation insists on a place for it; without momentum nothing of it lasts over a step.
+    # The operation needs a variable to write to; with momentum 0, no step reads what it holds.
     scratch = vars(optimizer).setdefault("_fused_scratch", {})
     if index not in scratch:
         with tf.init_scope():

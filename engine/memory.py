@@ -11,7 +11,7 @@ import numpy as np
 from gradloop.machine import peak_memory_bytes, resident_bytes
 
 SAMPLE_SECS = 1.0
-# What a run must have grown by, and in how many samples, before anybody is told of it.
+# A run is reported as growing if it has grown by this much, in this many samples.
 SUSPICIOUS_BYTES = 32 * 2**20
 SUSPICIOUS_SAMPLES = 8
 _MAX_SAMPLES = 1 << 12
@@ -20,19 +20,22 @@ Sample = tuple[int, int]
 
 
 class MemoryWatch:
-    """Takes the resident memory of this process now and then."""
+    """Samples the resident memory of this process, once a second.
+
+    Args:
+      read_bytes: Returns the resident memory, or None where it is unknown; default: that of this
+        process.
+      clock: Returns seconds.
+
+    Attributes:
+      samples: Training steps and bytes; every other one of a long run.
+    """
 
     def __init__(
         self,
         read_bytes: Callable[[], int | None] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Takes nothing yet.
-
-        Args:
-          read_bytes: Returns the resident memory now; default: of this process.
-          clock: In seconds.
-        """
         self._read_bytes = read_bytes or resident_bytes
         self._clock = clock
         self._period_secs = SAMPLE_SECS
@@ -40,7 +43,7 @@ class MemoryWatch:
         self.samples: list[Sample] = []
 
     def sample(self, num_steps: int) -> None:
-        """Takes a sample if the last one is a second old.
+        """Takes a sample if it is time for one.
 
         Args:
           num_steps: Training steps so far.
@@ -52,11 +55,11 @@ class MemoryWatch:
         num_bytes = self._read_bytes()
         if num_bytes is not None:
             self.samples.append((num_steps, num_bytes))
-        if len(self.samples) > _MAX_SAMPLES:  # more than an hour: every other one will do
+        if len(self.samples) > _MAX_SAMPLES:  # after more than an hour
             self.samples, self._period_secs = self.samples[::2], 2 * self._period_secs
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what summary.json holds: the slope is None where there are too few samples."""
+        """Returns what summary.json holds; the slope is None if there are too few samples."""
         return {
             "peak_bytes": peak_memory_bytes(),
             "slope_bytes_per_step": memory_slope(self.samples),
@@ -66,10 +69,10 @@ class MemoryWatch:
 
 
 def memory_slope(samples: Sequence[Sample]) -> float | None:
-    """Returns the bytes a step by which memory grows: least squares, warm-up left out.
+    """Returns by how many bytes a step memory grows, by least squares; None if that is unknown.
 
     Args:
-      samples: Steps and bytes, in their order. The first quarter is warm-up.
+      samples: Steps and bytes, in order. The first quarter is warm-up and left out.
     """
     steps, num_bytes = _after_warm_up(samples)
     if len(np.unique(steps)) < 3:  # two points have a slope whatever they are
@@ -79,9 +82,9 @@ def memory_slope(samples: Sequence[Sample]) -> float | None:
 
 
 def is_growing(samples: Sequence[Sample]) -> bool:
-    """Returns whether memory grows as a leak makes it: much, and until the end.
+    """Returns whether memory grows as with a leak: by much, and until the end.
 
-    A cache that fills, or an allocator that takes its blocks in time, grows and stays.
+    A cache that fills up, or an allocator that takes its blocks early, grows and then stays.
     """
     slope = memory_slope(samples)
     if slope is None or len(samples) < SUSPICIOUS_SAMPLES:
@@ -93,7 +96,7 @@ def is_growing(samples: Sequence[Sample]) -> bool:
 
 
 def format_growth(memory: dict[str, Any]) -> str:
-    """Returns words on what `MemoryWatch.to_dict` found suspicious, or nothing."""
+    """Returns a warning if `MemoryWatch.to_dict` found that memory grows, else nothing."""
     if not memory.get("is_growing"):
         return ""
     return f", growing by {memory['slope_bytes_per_step']:,.0f} bytes a step: is something leaking?"

@@ -1,4 +1,4 @@
-"""Traces of a compiled function: what each was made for, and what made another one necessary."""
+"""Traces of a compiled function: what each graph is for, and why another one was needed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .protocols import GraphBatches
 
 FIRST_CALL = "first call"
 
-# Argument, or part of the batch -> what of it the graph was made for: aspect -> value.
+# Argument, or part of the batch, to what the graph depends on of it: aspect to value.
 Signature = dict[str, dict[str, Any]]
 
 
 class RetraceError(ConfigError):
-    """A compiled function would have to be traced more often than `max_retraces` allows."""
+    """A call needs more traces of a compiled function than `max_retraces` allows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Trace:
     """One trace of a compiled function.
 
     Attributes:
-      function: Name of the step in it.
-      cause: `FIRST_CALL`, or which argument changed, and what in it.
+      function: Name of the step.
+      cause: `FIRST_CALL`, or which argument changed and how.
       signature: What the graph is for.
     """
 
@@ -45,7 +45,7 @@ class Trace:
 def note_trace(
     traces: list[Trace], function: str, signature: Signature, max_retraces: int | None
 ) -> None:
-    """Appends a trace with its cause, unless there would be too many.
+    """Appends a trace and its cause, or raises if that is one too many.
 
     Args:
       traces: Earlier traces of the function.
@@ -56,13 +56,18 @@ def note_trace(
     Raises:
       RetraceError: If there are that many already.
     """
-    trace = Trace(function, explain(signature, [t.signature for t in traces]), signature)
-    check_count(trace, len(traces), max_retraces)
-    traces.append(trace)
+    cause = explain(signature, [trace.signature for trace in traces])
+    if max_retraces is not None and len(traces) > max_retraces:
+        raise RetraceError(
+            f"{function} needs trace number {len(traces) + 1}, with max_retraces={max_retraces}: "
+            f"{cause}. Give all batches one structure, dtype and rank, and each fit of a state the "
+            "same dataset object, or allow more."
+        )
+    traces.append(Trace(function, cause, signature))
 
 
 def signature_of(iterator: Any, num_steps: tf.Tensor) -> Signature:
-    """Returns what of the arguments of a `StepFunction` the graph depends on."""
+    """Returns what the graph of a `StepFunction` depends on of its arguments."""
     is_resident = isinstance(iterator, GraphBatches)
     signature: Signature = {
         "num_steps": _aspects(num_steps),
@@ -70,40 +75,27 @@ def signature_of(iterator: Any, num_steps: tf.Tensor) -> Signature:
     }
     if is_resident:
         # Its arrays are constants of the graph: another object needs another graph.
-        signature["the data set"] = {"object": weakref.ref(iterator)}
+        signature["the dataset"] = {"object": weakref.ref(iterator)}
     for path, spec in keras.tree.flatten_with_path(iterator.element_spec):
         signature["batch" + "".join(f"[{key!r}]" for key in path)] = _aspects(spec)
     return signature
 
 
 def explain(signature: Signature, earlier: Sequence[Signature]) -> str:
-    """Returns why a graph is traced: what differs from the most similar of the earlier ones.
+    """Returns, in one line, how a new graph differs from the most similar earlier one.
 
     Args:
-      signature: What the graph is made for.
-      earlier: What there are graphs for already, the oldest first.
-
-    Returns:
-      One line.
+      signature: What the new graph is for.
+      earlier: What the existing graphs are for, the oldest first.
     """
     if not earlier:
         return FIRST_CALL
-    # Of equally similar ones, the newest is what a person remembers.
+    # Of equally similar graphs, the newest is the one that a person remembers.
     changes = min((_changes(other, signature) for other in reversed(earlier)), key=len)
     return "; ".join(changes) or (
         "nothing changed in the arguments: something else that TensorFlow keys graphs on did, such "
         "as the strategy's scope or the devices"
     )
-
-
-def check_count(trace: Trace, num_earlier: int, max_retraces: int | None) -> None:
-    """Raises RetraceError if there are more retraces with this one than allowed."""
-    if max_retraces is not None and num_earlier > max_retraces:
-        raise RetraceError(
-            f"{trace.function} needs trace number {num_earlier + 1}, with "
-            f"max_retraces={max_retraces}: {trace.cause}. Give all batches one structure, dtype "
-            "and rank, and each fit of a state the same data set object, or allow more."
-        )
 
 
 def _aspects(value: Any) -> dict[str, Any]:
@@ -131,5 +123,5 @@ def _is_of_batch(name: str) -> bool:
 
 def _describe(name: str, aspect: str, before: Any, now: Any) -> str:
     if aspect == "object":
-        return "another data set object, whose arrays are part of the graph"
+        return "another dataset object, whose arrays are part of the graph"
     return f"{name}: {aspect} {now}, before {before}"

@@ -1,7 +1,7 @@
-"""Process-global state of TensorFlow and Keras: what is set, checked and recorded here.
+"""Process-global state of TensorFlow and Keras: set, checked and recorded here.
 
-Devices, threads and determinism must be set before the first operation. `parity.compare` is the one
-other module that touches any of it: it starts both trainings from the same seed and Keras names.
+Devices, threads and determinism must be set before the first operation. Only `parity.compare` sets
+any of it too: it starts both trainings with the same seed, dtype policy and Keras names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# TensorFlow has a public setter and no public getter.
+# TensorFlow has a public setter, but no public getter.
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from gradloop.machine import num_cores, processor_name
@@ -44,14 +44,14 @@ _BIT_CHANGING_VARIABLES = (
 def configure_runtime(config: TrainConfig) -> None:
     """Sets seed, determinism, threads, memory growth, logical devices and dtype policy.
 
-    Call it once, before the first TensorFlow operation: threads and devices cannot change later.
+    Call it before the first TensorFlow operation: threads and devices cannot change later.
 
     Args:
       config: Read: `seed`, `deterministic`, `intra_op_threads`, `inter_op_threads`, `strategy`,
-        `num_replicas`, `precision`. Those that are None change nothing.
+        `num_replicas`, `precision`. Fields that are None change nothing.
 
     Raises:
-      ConfigError: If TensorFlow has started and the threads or devices asked for cannot be set.
+      ConfigError: If TensorFlow has started with other threads or devices.
 
     Example:
       >>> engine.configure_runtime(engine.TrainConfig(seed=7, precision="float32"))
@@ -60,7 +60,7 @@ def configure_runtime(config: TrainConfig) -> None:
         _configure_devices(config)
     except RuntimeError as error:
         raise ConfigError(
-            f"TensorFlow has started, so that its devices and threads cannot be changed ({error}). "
+            f"TensorFlow has started: its devices and threads cannot change any more ({error}). "
             "Call configure_runtime(config) before the first TensorFlow operation."
         ) from error
     if config.seed is not None:
@@ -72,11 +72,11 @@ def configure_runtime(config: TrainConfig) -> None:
 
 
 def check_runtime(config: TrainConfig) -> None:
-    """Raises ConfigError if a process-global field of the config is set and not in effect.
+    """Raises ConfigError if a process-global field of the config is set, but not in effect.
 
     Args:
-      config: Read: `seed`, `deterministic`, `intra_op_threads`, `inter_op_threads`. The dtype
-        policy is the model's, the devices are the strategy's: see `engine.session`.
+      config: Read: `seed`, `deterministic`, `intra_op_threads`, `inter_op_threads`. What a state
+        keeps of the rest (strategy, dtype policy) is checked in `agreement`.
     """
     threading = tf.config.threading
     asked_and_found: dict[str, tuple[Any, Any]] = {
@@ -95,13 +95,13 @@ def check_runtime(config: TrainConfig) -> None:
 
 
 def _global_seed() -> int:
-    # With a seed of the operation, the pair is read without a change of the global state.
+    # Given a seed for the operation, get_seed draws none, which would change the next one.
     return int(tf.compat.v1.get_seed(1)[0])
 
 
 @contextlib.contextmanager
 def dtype_policy(precision: str | None) -> Iterator[None]:
-    """Sets Keras's dtype policy for the models that are created within; None: as it is."""
+    """Sets Keras's dtype policy in this context; None leaves it as it is."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision or before)
     try:
@@ -111,7 +111,7 @@ def dtype_policy(precision: str | None) -> Iterator[None]:
 
 
 def has_fast_bfloat16() -> bool:
-    """Returns whether the processor has instructions for bfloat16; False if that is unknown."""
+    """Returns whether the processor has instructions for bfloat16; False if unknown."""
     try:
         words = Path("/proc/cpuinfo").read_text("utf-8").split()
     except OSError:
@@ -122,7 +122,7 @@ def has_fast_bfloat16() -> bool:
 def describe_environment() -> dict[str, Any]:
     """Returns what bits and speed depend on: versions, machine, devices, threads, flags, code.
 
-    Initializes the devices of TensorFlow: call it after `configure_runtime`.
+    Call it after `configure_runtime`: it makes TensorFlow initialize its devices.
     """
     commit, is_dirty = _git_state(Path(__file__).resolve().parent)
     return {
@@ -135,7 +135,7 @@ def describe_environment() -> dict[str, Any]:
         "num_cores": num_cores(),
         "physical_devices": [_describe_device(d) for d in tf.config.list_physical_devices()],
         "logical_devices": [device.name for device in tf.config.list_logical_devices()],
-        # 0 means that TensorFlow chooses: one for each core.
+        # 0: TensorFlow chooses, one per core.
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
         "op_determinism": is_op_determinism_enabled(),
@@ -152,7 +152,7 @@ def _describe_device(device: Any) -> dict[str, Any]:
 
 
 def _git_state(directory: Path) -> tuple[str | None, bool | None]:
-    """Returns the commit of the checkout that the engine runs from, and whether it has changes."""
+    """Returns the commit of the checkout that the engine runs from, and whether files differ."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(directory), *arguments]
@@ -161,15 +161,15 @@ def _git_state(directory: Path) -> tuple[str | None, bool | None]:
         ).stdout.strip()
 
     try:
-        # An installed engine may lie within the checkout of another project.
+        # An installed engine may lie in the checkout of another project.
         git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
-    except (OSError, subprocess.SubprocessError):  # No git, or no checkout.
+    except (OSError, subprocess.SubprocessError):  # no git, or no checkout
         return None, None
 
 
 def _configure_devices(config: TrainConfig) -> None:
-    # Set only where it differs, so that a second call with the same config is no error.
+    # Only what differs is set: a second call with the same config is legal.
     threading = tf.config.threading
     if config.intra_op_threads not in (None, threading.get_intra_op_parallelism_threads()):
         threading.set_intra_op_parallelism_threads(config.intra_op_threads)

@@ -144,7 +144,11 @@ class Source:
                 logs, num_examples = self._execute(function, size, timing)
             # Waits for the device, so only where the number of batches is unknown.
             num_done = int(function.num_steps_done) if self._may_end_early else size
-            self._batch_size.see(num_examples, may_be_last=self._may_be_last(num_done))
+            self._batch_size.see(
+                num_examples,
+                is_first=self._num_seen == 0,
+                may_be_last=self._may_be_last(num_done),
+            )
             step += num_done
             num_steps_completed += num_done
             self._num_seen += num_done

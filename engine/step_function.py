@@ -165,13 +165,13 @@ class StepFunction:
         return values[0] if len(values) == 1 else tf.reduce_mean(values, axis=0)
 
     def _count_examples(self, batch: Batch) -> tf.Tensor:
-        """Returns the leading dimension of the global batch; 0 where a part has none."""
+        """Returns the leading dimension of the global batch; 0 where this worker cannot know it."""
         first = next(iter(tf.nest.flatten(batch)))
         parts = self._strategy.experimental_local_results(first)
-        if not all(isinstance(part, tf.Tensor) and part.shape.rank for part in parts):
+        are_all = len(parts) == self._strategy.num_replicas_in_sync  # else on several workers
+        if not are_all or not all(isinstance(p, tf.Tensor) and p.shape.rank for p in parts):
             return tf.constant(0)
-        num_elsewhere = self._strategy.num_replicas_in_sync // len(parts)  # on other workers
-        return tf.add_n([tf.shape(part)[0] for part in parts]) * num_elsewhere
+        return tf.add_n([tf.shape(part)[0] for part in parts])
 
 
 def make_train_function(

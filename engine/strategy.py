@@ -12,19 +12,19 @@ from .config import DEFAULT_NUM_CPU_REPLICAS, ConfigError, TrainConfig
 def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     """Returns the strategy that `config.strategy` names.
 
-    Call `configure_runtime(config)` first: on a machine without a GPU, `mirrored` runs on the
-    logical CPU devices that it creates.
+    Call `configure_runtime(config)` first: it creates the logical CPU devices on which `mirrored`
+    runs on a machine without a GPU.
 
     Args:
       config: Read: `strategy`, `num_replicas`, `global_batch_size`.
 
     Returns:
-      `default` or None: the current strategy, TensorFlow's for one device outside a scope.
-      `one_device`: on the first GPU, or the CPU. `mirrored`: on all visible GPUs or the first
-      `num_replicas`; on logical CPU devices without a GPU.
+      `default` or None: the current strategy; outside a scope, TensorFlow's for one device.
+      `one_device`: one on the first GPU, or on the CPU. `mirrored`: one on the first `num_replicas`
+      GPUs (None: on all), or on logical CPU devices if there is no GPU.
 
     Raises:
-      ConfigError: If there are fewer devices than `num_replicas`.
+      ConfigError: If there are fewer devices than replicas, or fewer examples in a batch.
 
     Example:
       >>> engine.make_strategy(engine.TrainConfig()).num_replicas_in_sync
@@ -54,7 +54,7 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
-    # One object a set of devices: two would give their collectives the same keys, and TensorFlow
+    # One object per set of devices: the collectives of two would have the same keys, and TensorFlow
     # would mix them up ("Shape mismatch in the collective instance").
     return tf.distribute.MirroredStrategy(list(devices))
 
@@ -62,11 +62,11 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
 def check_strategy(
     config: TrainConfig, strategy: tf.distribute.Strategy, *, has_scope: bool
 ) -> None:
-    """Raises ConfigError if the config names another strategy or number of replicas.
+    """Raises ConfigError if a state has another strategy or number of replicas than the config.
 
     Args:
       config: Read: `strategy`, `num_replicas`.
-      strategy: Of the state.
+      strategy: The state's.
       has_scope: Whether the state was created in the scope of a strategy.
     """
     kinds = {
@@ -83,7 +83,7 @@ def check_strategy(
         )
     if config.num_replicas not in (None, strategy.num_replicas_in_sync):
         raise ConfigError(
-            f"num_replicas={config.num_replicas}, but the state has "
+            f"num_replicas={config.num_replicas}, but the strategy of the state has "
             f"{strategy.num_replicas_in_sync}: create model and state in "
             "make_strategy(config).scope(), or leave num_replicas out."
         )
@@ -95,5 +95,5 @@ def describe_strategy(strategy: tf.distribute.Strategy) -> str:
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     line = f"{num_replicas} x {kind}"
     if num_replicas > 1 and kind == "CPU":
-        line += ", logical devices: there is no GPU here; for trying out, not for speed"
+        line += ", logical devices: there is no GPU here; to try things out, not for speed"
     return line

@@ -18,10 +18,10 @@ COMPUTE, DATA, DISPATCH, METRICS = "compute", "data", "dispatch", "metrics"
 CHECKPOINTS, EVALUATION, TRACING, SETUP = "checkpoints", "evaluation", "tracing", "setup"
 OTHER = "other"
 HOOKS, WRITERS = "hooks/", "writers/"
-# Within an evaluation, these are what it consists of.
+# Within an evaluation, these count as evaluation.
 _OF_STEPS = {COMPUTE, DATA, DISPATCH, METRICS}
 PERCENTILES = (50, 95, 99)
-# Shares below this are not named in the line of a summary.
+# Smaller shares are left out of a summary's line.
 MIN_SHARE_SHOWN = 0.005
 _MAX_SAMPLES = 1 << 14
 
@@ -31,22 +31,30 @@ _current: contextvars.ContextVar[Timing | None] = contextvars.ContextVar("timing
 class Timing:
     """The parts of one run's wall time, from its creation until `stop`.
 
-    To enter a part pauses the one outside, so that each second is counted once. The parts:
+    Entering a part pauses the one outside, so that each second counts once. The parts:
 
-    - compute: the graph runs, or the device is waited for; metrics are updated there.
-    - data: the graph, or the loop, does nothing but wait for a batch. What is fetched while a step
-      runs costs nothing. With a GPU, the wait within an execution is not seen: it is in compute.
+    - compute: the graph runs, or the host waits for the device. Metrics are updated there.
+    - data: the graph, or the loop, only waits for a batch. A batch that is fetched while a step
+      runs costs nothing. With a GPU, an execution sees the wait for its first batch alone; the
+      others are in compute.
     - dispatch: the rest of the call of the compiled function.
     - metrics: resets, results, copies to the host.
-    - hooks/<class>, writers/<class>, checkpoints: as they are called.
-    - evaluation: all of it but hooks and tracing.
-    - tracing: Python's, the graph optimiser's and the compiler's work for a new graph, and what its
-      first run takes longer than others.
+    - hooks/<class>, writers/<class>, checkpoints: the calls of these.
+    - evaluation: all of it except hooks and tracing.
+    - tracing: what Python, the graph optimizer and the compiler do for a new graph, and how much
+      longer its first run takes than others.
     - setup: what comes before the first epoch. other: the loop itself.
+
+    Args:
+      clock: Returns seconds.
+
+    Attributes:
+      secs: Part to its seconds so far, the current part up to the last change.
+      execution_secs: Seconds of each execution of training that traced nothing.
+      step_secs: The same, divided by the steps of the execution.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Starts the clock, in the part "other"."""
         self.secs: dict[str, float] = collections.defaultdict(float)
         self.execution_secs = Samples()
         self.step_secs = Samples()
@@ -60,7 +68,7 @@ class Timing:
 
     @property
     def wall_secs(self) -> float:
-        """Seconds since the creation, or until `stop`; up to the last change of the part."""
+        """Seconds from the creation to the last change of the part, or to `stop`."""
         return sum(self.secs.values())
 
     def part(self, name: str) -> _Part:
@@ -74,13 +82,14 @@ class Timing:
     def book_execution(
         self, num_steps: int, graph_secs: float, waited_secs: float, *, has_traced: bool
     ) -> None:
-        """Moves the seconds of the last `dispatch` part to what the compiled function did in them.
+        """Moves the seconds of a call from `dispatch` to what the compiled function did in them.
 
-        Executions of training alone are samples of percentiles, and only if they did not trace.
+        Call it right after the `dispatch` part ends. Only executions of training that traced
+        nothing are samples of the percentiles.
 
         Args:
           num_steps: Steps of the execution.
-          graph_secs: Seconds that the graph took, as `StepFunction` measures them.
+          graph_secs: Seconds in the graph; see `StepFunction.measured`.
           waited_secs: Seconds of these in which the graph only waited for a batch.
           has_traced: Whether a new graph was traced.
         """
@@ -98,7 +107,7 @@ class Timing:
             self._execution = secs, num_steps
 
     def wait_for_device(self, logs: Mapping[str, Any]) -> None:
-        """Waits until the values of an execution are computed; the host copies none but one."""
+        """Waits until the logs of an execution are computed; copies one of them to the host."""
         with self.part(COMPUTE):
             began = self._since
             for value in itertools.islice(logs.values(), 1):
@@ -108,7 +117,7 @@ class Timing:
             self._execution = secs + self._since - began, num_steps
 
     def stop(self) -> None:
-        """Counts the time until now, and moves what first runs took longer than others."""
+        """Counts the time until now, and moves the extra time of first runs to tracing."""
         self._switch()
         self._add_sample()
         typical = self.step_secs.percentile(50)
@@ -123,9 +132,9 @@ class Timing:
           num_steps: Training steps of the run.
 
         Returns:
-          `wall_secs`; `parts`: name -> `secs`, `share` of the wall time, `usecs_per_step`, the
-          largest first; `execution_secs` and `step_secs`: `p50`, `p95`, `p99`, or None for a run
-          that only traced.
+          `wall_secs`; `parts`: name to `secs`, `share` of the wall time and `usecs_per_step`, the
+          largest first; `execution_secs` and `step_secs`: `p50`, `p95` and `p99` in seconds, or
+          None for a run that only traced.
         """
         wall_secs = self.wall_secs
         parts = sorted(self.secs.items(), key=lambda item: -item[1])
@@ -144,12 +153,12 @@ class Timing:
         }
 
     def enter(self, name: str) -> None:
-        """Begins a part; `part` does it for a `with`."""
+        """Begins a part; `part` calls it."""
         self._switch()
         self._stack.append(name)
 
     def leave(self) -> None:
-        """Ends the innermost part."""
+        """Ends the innermost part; `part` calls it."""
         self._switch()
         self._stack.pop()
 
@@ -174,17 +183,20 @@ class Timing:
 
 
 class Samples:
-    """Numbers of which an even choice is kept, so that a long run needs no more memory."""
+    """Numbers of which evenly spaced ones are kept, so that a long run needs no more memory.
+
+    Args:
+      max_samples: Above this number, every other sample is dropped.
+    """
 
     def __init__(self, max_samples: int = _MAX_SAMPLES) -> None:
-        """Takes the number above which every other sample is dropped."""
         self._max_samples = max_samples
         self._values = array("d")
         self._period = 1
         self._num_skipped = 0
 
     def add(self, value: float) -> None:
-        """Takes one more."""
+        """Adds a number."""
         self._num_skipped += 1
         if self._num_skipped < self._period:
             return
@@ -194,12 +206,12 @@ class Samples:
             self._values, self._period = self._values[::2], 2 * self._period
 
     def percentile(self, percent: float) -> float | None:
-        """Returns the number that `percent` of the samples do not exceed; None without samples."""
+        """Returns what `percent` of the samples do not exceed; None without samples."""
         return float(np.percentile(self._values, percent)) if self._values else None
 
 
 class _Part:
-    """A context; one object for each part of a run, since making one costs more than entering."""
+    """The context of a part; one object per part, because creating one costs more than entering."""
 
     __slots__ = ("_name", "_timing")
 
@@ -221,7 +233,7 @@ class _Part:
 
 @contextlib.contextmanager
 def current(timing: Timing) -> Iterator[None]:
-    """Lets `part` find the timing, from whatever is called within."""
+    """Makes a timing the one that `part` counts for, in this context."""
     token = _current.set(timing)
     try:
         yield
@@ -230,16 +242,16 @@ def current(timing: Timing) -> Iterator[None]:
 
 
 def part(name: str) -> contextlib.AbstractContextManager[None]:
-    """Returns a context in which a run's time counts for `name`; outside hooks, it does nothing.
+    """Returns a context in which the time of the run counts for `name`.
 
-    For hooks and writers, which are not told of the run's `Timing`.
+    For hooks and writers, which have no `Timing` of their own. Outside hooks it does nothing.
     """
     timing = _current.get()
     return contextlib.nullcontext() if timing is None else timing.part(name)
 
 
 def format_line(timing: Mapping[str, Any]) -> str:
-    """Returns what `Timing.to_dict` says, in one line: large parts, and percentiles."""
+    """Returns `Timing.to_dict` in one line: the large parts, and the percentiles."""
     shares = {name: part["share"] for name, part in timing["parts"].items()}
     shown = [
         f"{100 * share:.0f} % {name}" for name, share in shares.items() if share >= MIN_SHARE_SHOWN

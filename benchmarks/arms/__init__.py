@@ -1,8 +1,8 @@
-"""The contenders, one file each: `benchmarks/arms/<name>.py` has a class `Arm`.
+"""The arms, one file each: `benchmarks/arms/<name>.py` has a class `Arm`.
 
-Every arm has the same small interface, `ArmProtocol`, and runs in a process of its own
-(`benchmarks/worker.py`). Only the arm's own framework may be imported by it: the environment of the
-peers has no TensorFlow.
+An arm is a contender in a race: one way to train the same net. All have the same small interface,
+`ArmProtocol`, and each runs in a process of its own (`benchmarks/race/worker.py`). An arm imports
+its own framework alone: the environment of the peers has no TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,31 +16,30 @@ from benchmarks.race.workloads import Task
 
 
 class ArmProtocol(typing.Protocol):
-    """What an arm does.
+    """The interface of an arm.
 
     Attributes:
-      claims_bits: Whether the weights must equal those of `keras_fit` bit for bit; the others must
-        reach its loss.
+      claims_bits: Whether the weights must equal those of `keras_fit` bit for bit; without it, the
+        loss must be near fit's.
       settings: What the arm chose for itself, for the record.
-      is_ceiling: Optional: whether it is a bound that trains on other data than the others; its
-        numbers are not compared.
+      is_ceiling: Optional; whether it is a bound that trains on other data and is not compared.
     """
 
     claims_bits: bool
     settings: dict[str, typing.Any]
 
     def __init__(self, task: Task) -> None:
-        """Builds the model with `initial.npz` and loads the data; trains nothing that counts.
+        """Builds the model, with the weights of `initial.npz`, and loads the data.
 
         Raises:
-          NotImplementedError: With one line: the arm does not know this workload or precision.
+          NotImplementedError: If the arm does not support the workload, precision or device; the
+            message is one line.
         """
 
     def run(self, num_epochs: int) -> float:
-        """Trains whole epochs and waits for the device.
+        """Trains whole epochs, waits for the device, and returns the mean training loss.
 
-        Counts loss and accuracy over all of the epoch, as training loops do, and returns the mean
-        training loss.
+        Computes loss and accuracy over all steps, as training loops do.
         """
 
     def weights(self) -> list[npt.NDArray[np.generic]]:

@@ -18,7 +18,6 @@ class Arm:
     """See `benchmarks.arms.ArmProtocol`."""
 
     def __init__(self, task: Task) -> None:
-        """Builds the model and the pipeline."""
         tf_runtime.configure(task)
         self._task = task
         self.claims_bits = task.workload.has_steady_bits
@@ -49,7 +48,7 @@ class Arm:
         )
 
     def _config_values(self) -> dict[str, Any]:
-        """Returns what differs from `TrainConfig`'s defaults."""
+        """Returns the fields that differ from the defaults of `TrainConfig`."""
         task = self._task
         values: dict[str, Any] = {"global_batch_size": task.workload.global_batch_size}
         if task.precision != "tf32":
@@ -59,7 +58,7 @@ class Arm:
         return values
 
     def run(self, num_epochs: int) -> float:
-        """Calls `engine.fit` once."""
+        """Calls `engine.fit` once and returns the mean training loss."""
         config = engine.TrainConfig(epochs=num_epochs, **self._config_values())
         history = engine.fit(self._state, self._dataset, config)
         return float(np.mean(history.history["loss"]))

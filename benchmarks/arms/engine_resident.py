@@ -1,4 +1,4 @@
-"""The engine on one batch that lies in memory, again and again: no pipeline, so its ceiling."""
+"""The engine on one batch that stays in memory: without the pipeline, a ceiling for the engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ class Arm(engine_arm.Arm):
     is_ceiling = True
 
     def __init__(self, task: Task) -> None:
-        """Builds the model and keeps the first batch."""
         super().__init__(task)
         self.claims_bits = False
 
@@ -26,5 +25,5 @@ class Arm(engine_arm.Arm):
         return ConstantDataset(next(iter(super()._make_dataset(x[:size], y[:size]))))
 
     def _config_values(self) -> dict[str, Any]:
-        # The data set has no end.
+        # The dataset has no end.
         return super()._config_values() | {"steps_per_epoch": self._task.workload.steps_per_epoch}

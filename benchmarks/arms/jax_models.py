@@ -1,4 +1,4 @@
-"""The models in JAX: functions of the weights, which are a list in Keras's order and layout."""
+"""The models in JAX, as functions of a list of weights in Keras's order and layout."""
 
 from __future__ import annotations
 
@@ -8,41 +8,39 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from benchmarks.race.workloads import Task
+from benchmarks.race.workloads import LAYER_NORM_EPSILON, Task
 
-# The transformer's, as in `benchmarks.race.keras_models`.
-_LAYER_NORM_EPSILON = 1e-5
 _WEIGHTS_PER_BLOCK = 16
 _CONV_DROPOUT, _DENSE_DROPOUT = 0.25, 0.5
 
 _DTYPES = {"float32": jnp.float32, "mixed_bfloat16": jnp.bfloat16}
 
-# (weights and images or tokens in the compute dtype, key of the step) -> values before the head
+# (weights and images or tokens in the compute dtype, key of the step) -> inputs of the head
 Body = Callable[[Sequence[jax.Array], jax.Array, jax.Array], jax.Array]
 # (float32 weights, images in [0, 1] or tokens, key of the step) -> float32 logits
 Forward = Callable[[Sequence[jax.Array], jax.Array, jax.Array], jax.Array]
 
 
 def dense(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
-    """A hidden layer."""
+    """Computes a hidden layer."""
     kernel, bias = weights
     return jax.nn.relu(x.reshape(x.shape[0], -1) @ kernel + bias)
 
 
 def cnn(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
-    """The tutorial's convolutional net."""
+    """Computes the tutorial's convolutional net."""
     kernel1, bias1, kernel2, bias2, kernel, bias = weights
     x = jax.nn.relu(_conv(x, kernel1) + bias1)
     x = jax.nn.relu(_conv(x, kernel2) + bias2)
     size, height, width, channels = x.shape
     x = x.reshape(size, height // 2, 2, width // 2, 2, channels).max((2, 4))
     conv_key, dense_key = jax.random.split(key)
-    x = _dropout(x.reshape(size, -1), _CONV_DROPOUT, conv_key)
-    return _dropout(jax.nn.relu(x @ kernel + bias), _DENSE_DROPOUT, dense_key)
+    x = dropout(x.reshape(size, -1), _CONV_DROPOUT, conv_key)
+    return dropout(jax.nn.relu(x @ kernel + bias), _DENSE_DROPOUT, dense_key)
 
 
 def lstm(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
-    """A recurrent layer over the rows of an image; what the input gives is one product."""
+    """Computes a recurrent layer over the rows of an image, with one product for all inputs."""
     kernel, recurrent, bias = weights
     size, num_rows, *_ = x.shape
     rows = x.reshape(size, num_rows, -1).swapaxes(0, 1)
@@ -62,7 +60,7 @@ def lstm(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Arra
 
 
 def transformer(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
-    """Pre-norm blocks over embedded tokens, and the mean over positions."""
+    """Computes pre-norm blocks over embedded tokens, and the mean over positions."""
     tokens, positions, *rest, gamma, beta = weights
     x = tokens[x] + positions
     for start in range(0, len(rest), _WEIGHTS_PER_BLOCK):
@@ -87,15 +85,15 @@ def _attention(weights: Sequence[jax.Array], x: jax.Array) -> jax.Array:
 
 
 def _layer_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:
-    # Mean and variance in float32, as Keras has them.
+    # Mean and variance in float32, as in Keras.
     values = x.astype(jnp.float32)
     mean, variance = values.mean(-1, keepdims=True), values.var(-1, keepdims=True)
-    normal = (values - mean) * lax.rsqrt(variance + _LAYER_NORM_EPSILON)
+    normal = (values - mean) * lax.rsqrt(variance + LAYER_NORM_EPSILON)
     return normal.astype(x.dtype) * gamma + beta
 
 
 def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns a convolution without padding, as one product.
+    """Returns a convolution without padding, as one matrix product.
 
     XLA's own convolutions take twice as long on a CPU, and sixty times as long inside a loop.
     """
@@ -107,7 +105,8 @@ def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return patches @ kernel.reshape(height * width * channels, filters)
 
 
-def _dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+    """Zeroes a share `rate` of the values and scales the others up."""
     is_kept = jax.random.bernoulli(key, 1 - rate, x.shape)
     return jnp.where(is_kept, x / (1 - rate), 0)
 
@@ -119,7 +118,7 @@ def make_forward(task: Task) -> Forward:
     """Returns the workload's model: a body in the task's precision and a head in float32.
 
     Raises:
-      NotImplementedError: If these arms know no such model, precision or device.
+      NotImplementedError: If these arms do not support the model, precision or device.
     """
     name = task.workload.model
     if task.device != "cpu" or task.precision not in _DTYPES or name not in BODIES:

@@ -1,4 +1,4 @@
-"""A training loop in JAX with a whole epoch in one compiled call."""
+"""A training loop in JAX with one compiled call per epoch."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ class Arm:
     claims_bits = False
 
     def __init__(self, task: Task) -> None:
-        """Loads data and weights; the first run compiles."""
         self._steps_per_epoch = task.workload.steps_per_epoch
         self._train = jax.jit(_make_epoch(task), donate_argnums=0)
         self._examples = jax_training.load_examples(task)
         self._state = jax_training.make_state(task)
-        self.settings = jax_training.SETTINGS | {"compiled": "lax.scan of an epoch, donated state"}
+        self.settings = jax_training.SETTINGS | {"compiled": "lax.scan over an epoch, donated state"}
 
     @property
     def num_right(self) -> int:
-        """The right answers of the last run."""
+        """The number of correct predictions in the last run."""
         return int(self._state.num_right)
 
     def run(self, num_epochs: int) -> float:
-        """Trains epoch by epoch."""
+        """Trains epoch by epoch and returns the mean training loss."""
         state = self._state.reset()
         for _ in range(num_epochs):
             state = self._train(state, self._examples)

@@ -1,4 +1,4 @@
-"""A training loop in JAX with one compiled call a step."""
+"""A training loop in JAX with one compiled call per step."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ class Arm:
     claims_bits = False
 
     def __init__(self, task: Task) -> None:
-        """Loads data and weights; the first run compiles."""
         self._steps_per_epoch = task.workload.steps_per_epoch
         self._step = jax.jit(jax_training.make_step(task), donate_argnums=0)
         self._examples = jax_training.load_examples(task)
         self._state = jax_training.make_state(task)
-        self.settings = jax_training.SETTINGS | {"compiled": "a step a call, donated state"}
+        self.settings = jax_training.SETTINGS | {"compiled": "a call per step, donated state"}
 
     @property
     def num_right(self) -> int:
-        """The right answers of the last run."""
+        """The number of correct predictions in the last run."""
         return int(self._state.num_right)
 
     def run(self, num_epochs: int) -> float:
-        """Trains batch by batch."""
+        """Trains batch by batch and returns the mean training loss."""
         state, num_steps = self._state.reset(), num_epochs * self._steps_per_epoch
         for _ in range(num_steps):
             state = self._step(state, self._examples)

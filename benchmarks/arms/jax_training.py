@@ -1,4 +1,4 @@
-"""What the JAX arms share: data on the device, the step with loss, metrics and optimizer."""
+"""The common part of the JAX arms: data on the device, and a step with loss, metrics, optimizer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.race.workloads import Task, Workload
 _RHO, _BETA_1, _BETA_2, _EPSILON = 0.9, 0.9, 0.999, 1e-7
 
 SETTINGS: dict[str, Any] = {
-    "convolution": "patches and one product: lax.conv is slower on a CPU",
+    "convolution": "patches and one matrix product: lax.conv is slower on a CPU",
     "data": "bytes on the device, gathered by index in the step",
     "rmsprop": "optax.rmsprop(eps_in_sqrt=True), which is Keras's formula",
     "adam": "Keras's formula by hand: optax adds epsilon after the bias correction",
@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class Examples(NamedTuple):
-    """All examples on the device, and the order in which an epoch takes them."""
+    """All examples on the device, and their order in an epoch."""
 
     x: jax.Array
     y: jax.Array
@@ -38,10 +38,10 @@ class State(NamedTuple):
 
     Attributes:
       weights: In Keras's order.
-      slots: The optimizer's.
+      slots: Of the optimizer.
       num_steps: Steps so far.
       loss: Sum since the last reset.
-      num_right: Right answers since the last reset.
+      num_right: Correct predictions since the last reset.
     """
 
     weights: list[jax.Array]
@@ -51,7 +51,7 @@ class State(NamedTuple):
     num_right: jax.Array
 
     def reset(self) -> State:
-        """Returns the state with metrics of zero."""
+        """Returns the state with its metrics at zero."""
         return self._replace(loss=jnp.zeros(()), num_right=jnp.zeros((), jnp.int32))
 
 
@@ -76,14 +76,14 @@ def make_state(task: Task) -> State:
 
 
 def make_step(task: Task) -> Step:
-    """Returns a function that trains on the next batch; it is not compiled yet.
+    """Returns a function that trains on the next batch, not compiled.
 
     Raises:
-      NotImplementedError: If these arms do not know the model, precision or device.
+      NotImplementedError: If these arms do not support the model, precision or device.
     """
     workload, forward = task.workload, jax_models.make_forward(task)
     optimizer = make_optimizer(workload)
-    # The default generator takes longer than the dropout that wants its numbers.
+    # The default random generator takes longer than the dropout itself.
     key = jax.random.key(task.seed, impl="unsafe_rbg")
 
     def compute_loss(
@@ -130,7 +130,7 @@ def make_optimizer(workload: Workload) -> optax.GradientTransformation:
 
 
 class AdamSlots(NamedTuple):
-    """Adam's means of gradients and of their squares, and the updates so far."""
+    """Adam's number of updates, and the means of gradients and of their squares."""
 
     num_updates: jax.Array
     means: Sequence[jax.Array]

@@ -1,1 +1,1 @@
-"""What the machine can do: FLOPs, the roof of its products, data sheets, energy, use of a GPU."""
+"""What the machine can do: its devices, FLOPs, roof, data sheets, energy, use of a GPU."""

@@ -1,4 +1,4 @@
-"""Peaks that vendors print for their GPUs, and which of them a device is."""
+"""Peaks from the vendors' data sheets of GPUs, found by the name of a device."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class DataSheet:
-    """What a vendor prints for a GPU.
+    """The peaks of a GPU.
 
     Attributes:
-      title: The GPU's name, for people.
-      words: All of them are in the name that the driver gives, in lower case.
-      teraflops_per_sec: By precision; without sparsity, which training does not use; matrix units
-        ("tensor cores") where they take the precision.
-      gigabytes_per_sec: Of the device's own memory.
+      title: Name of the GPU, for people.
+      words: Lower case; the driver's name for the GPU contains all of them.
+      teraflops_per_sec: By precision; of the tensor cores where they support it, without sparsity,
+        which training does not use.
+      gigabytes_per_sec: Of the device's memory.
     """
 
     title: str
@@ -23,7 +23,7 @@ class DataSheet:
     gigabytes_per_sec: float
 
     def flops_per_sec(self, precision: str) -> float | None:
-        """Returns the peak in a precision of `Task`, or None if the GPU does not have it."""
+        """Returns the peak in a precision of `Task`, or None if the GPU does not support it."""
         value = self.teraflops_per_sec.get(precision)
         return None if value is None else value * 1e12
 
@@ -36,9 +36,9 @@ def _sheet(
     return DataSheet(title, tuple(words.split()), known, memory)
 
 
-# Each from NVIDIA's public data sheet of that name ("NVIDIA H100 Tensor Core GPU", "NVIDIA L4
-# Tensor Core GPU", ...). Where a sheet prints a figure "with sparsity" alone, as those of Ada and
-# Hopper do, its half stands here. The first that fits counts: the narrower names stand first.
+# From NVIDIA's public data sheets of these names ("NVIDIA H100 Tensor Core GPU", "NVIDIA L4 Tensor
+# Core GPU", ...). Those of Ada and Hopper have figures with sparsity alone: half of them is here.
+# The first sheet that matches counts, so the longer names come first.
 SHEETS = (
     _sheet("H200 NVL", "h200 nvl", (60, 417.5, 835.5, 835.5), 4800),
     _sheet("H200 SXM", "h200", (67, 494.5, 989.5, 989.5), 4800),
@@ -57,10 +57,10 @@ SHEETS = (
 
 
 def find(device_name: str | None) -> DataSheet | None:
-    """Returns the data sheet of a device, or None if there is none here.
+    """Returns the data sheet of a device, or None if it is unknown.
 
     Args:
-      device_name: As the driver gives it, for example "NVIDIA A100-SXM4-80GB".
+      device_name: As the driver has it, for example "NVIDIA A100-SXM4-80GB".
     """
     words = (device_name or "").lower().replace("-", " ").split()
     # "SXM4" and "SXM2" are sockets of the same family.

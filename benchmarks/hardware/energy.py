@@ -1,4 +1,4 @@
-"""Energy that the processor has used, where the machine tells (Intel's and AMD's RAPL on Linux)."""
+"""Energy that the processor uses, where the machine measures it (RAPL of Intel and AMD on Linux)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ _ROOT = Path("/sys/class/powercap")
 
 
 class EnergyMeter:
-    """Adds up the counters of all processor packages.
+    """Adds up the energy counters of all processor packages.
+
+    Args:
+      root: Directory of the counters.
 
     Attributes:
-      works: Whether there is a counter that may be read; often only root may.
+      works: Whether there is a readable counter; often only root may read them.
     """
 
     def __init__(self, root: Path = _ROOT) -> None:
-        """Looks for counters, one a package; what is inside a package is counted with it."""
+        # Counters of parts of a package, such as intel-rapl:0:0, are included in the package's.
         packages = [path for path in root.glob("intel-rapl:*") if path.name.count(":") == 1]
         self._packages = [path for path in packages if _read(path / "energy_uj") is not None]
         self.works = bool(self._packages)
@@ -25,12 +28,16 @@ class EnergyMeter:
         return [_read(path / "energy_uj") for path in self._packages]
 
     def joules_since(self, before: list[int | None]) -> float | None:
-        """Returns the energy used since `read()`; None if the machine does not tell."""
+        """Returns the energy used since a `read()`, or None if the machine does not measure it.
+
+        Args:
+          before: Result of that `read()`.
+        """
         total = 0
         for path, start, end in zip(self._packages, before, self.read(), strict=True):
             if start is None or end is None:
                 return None
-            # A counter starts again from 0 after its range, within minutes under load.
+            # A counter wraps around at the end of its range, within minutes under load.
             wrap = _read(path / "max_energy_range_uj") or 0
             total += end - start if end >= start else end + wrap - start
         return total / 1e6 if self.works else None

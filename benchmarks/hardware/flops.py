@@ -1,13 +1,13 @@
 """Floating-point operations of one training step, counted from the model's graph.
 
 A step is the forward pass, the loss and the gradient of each trainable variable. It is traced with
-static shapes, and what no gradient needs is left out, as TensorFlow's graph optimiser does it: the
-gradient with respect to the images, for instance, which a convolution's gradient offers.
+static shapes. What no gradient needs is left out, as TensorFlow's graph optimizer leaves it out:
+the gradient with respect to the images, for example.
 
-What is multiplied and added in matrices is counted exactly, an addition and a multiplication as one
-each (2 m n k for a product of m x k and k x n); a convolution with padding counts its zeros. The
-share of the machine's roof is computed from these alone. All other arithmetic is counted as one
-operation an element, which is a rough measure of it.
+Matrix products and convolutions are counted exactly, a multiplication and an addition as one each
+(2 m n k for a product of m x k and k x n); a convolution with padding counts its zeros. The share
+of the machine's roof comes from these alone. All other arithmetic counts as one operation per
+element, which is a rough measure.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.hardware import operations
 _CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
 _LOOPS = frozenset(("While", "StatelessWhile"))
 _BRANCHES = frozenset(("If", "StatelessIf", "Case", "StatelessCase"))
-# They are stateful, and change nothing that a later step could see.
+# Stateful, but without an effect that a later step sees.
 _PURE = ("ReadVariableOp", "Random", "Stateless", "VariableShape", "VarHandleOp", "Placeholder")
 
 
@@ -35,7 +35,7 @@ class Flops:
 
     Attributes:
       matmul: Of matrix products and convolutions.
-      elementwise: Of all else, one for each element.
+      elementwise: Of all other operations, one for each element.
     """
 
     matmul: int = 0
@@ -58,7 +58,7 @@ class Flops:
 def count_train_step_flops(
     model: keras.Model, loss: Callable[[Any, Any], Any], batch_spec: tuple[Any, Any]
 ) -> int:
-    """Returns the matrix operations of one step, which are what a machine's roof is compared with.
+    """Returns the matrix operations of one step, which are compared with the machine's roof.
 
     See `count_train_step`.
     """
@@ -71,18 +71,16 @@ def count_train_step(
     batch_spec: tuple[Any, Any],
     optimizer: keras.optimizers.Optimizer | None = None,
 ) -> Flops:
-    """Counts the operations of one training step; nothing is trained.
-
-    Context: outside any graph.
+    """Counts the operations of one training step without training. Context: outside any graph.
 
     Args:
       model: Built.
       loss: `(y, y_pred)` to a scalar.
       batch_spec: `(x, y)` of `tf.TensorSpec`, with static shapes.
-      optimizer: Its update is counted too; it is built if it is not. None: it is left out.
+      optimizer: Builds it and counts its update too; None: counts no update.
 
     Raises:
-      ValueError: If a shape or the number of a loop's iterations is not known.
+      ValueError: If a shape or the number of a loop's iterations is unknown.
     """
     variables = [variable.value for variable in model.trainable_variables]
     if optimizer is not None:
@@ -102,17 +100,17 @@ def count_train_step(
 
 
 def count_graph(graph: Any) -> Flops:
-    """Counts what the outputs of a function's graph need, and what changes variables.
+    """Counts the operations that a function's outputs need, and those that change variables.
 
     Raises:
-      ValueError: If a shape or the number of a loop's iterations is not known.
+      ValueError: If a shape or the number of a loop's iterations is unknown.
     """
     return _Counter(graph).count(range(len(graph.outputs)))
 
 
 @contextlib.contextmanager
 def _without_cudnn(model: keras.Model) -> Iterator[None]:
-    # cuDNN's recurrent layers are one operation, which says nothing about what is in it.
+    # A recurrent layer of cuDNN is one operation, whose parts cannot be counted.
     layers = [layer for layer in model._flatten_layers() if hasattr(layer, "use_cudnn")]
     before = [layer.use_cudnn for layer in layers]
     for layer in layers:
@@ -125,10 +123,14 @@ def _without_cudnn(model: keras.Model) -> Iterator[None]:
 
 
 class _Counter:
-    """Walks a graph from the outputs that are wanted, into functions, loops and branches."""
+    """Walks a graph back from the wanted outputs, into functions, loops and branches.
+
+    Args:
+      graph: Of a function.
+      caller: The counter of the calling graph, and the tensors that it passes.
+    """
 
     def __init__(self, graph: Any, caller: tuple[_Counter, list[tf.Tensor]] | None = None) -> None:
-        """Takes a graph, and who calls it with which tensors."""
         self._graph = graph
         self._caller = caller
         self._inputs = {tensor.name: index for index, tensor in enumerate(graph.inputs)}
@@ -193,7 +195,7 @@ class _Counter:
         if operation.type in _CALLS:
             return self._function(operation, "f").count(outputs)
         if operation.type in _BRANCHES:
-            # Nobody knows which one is taken: the dearest.
+            # Which one runs is unknown here: the most expensive counts.
             branches = [branch.count(outputs) for branch in self._branches(operation)]
             return max(branches, key=lambda flops: flops.total)
         if operation.type in _LOOPS:
@@ -218,17 +220,18 @@ class _Counter:
         return _Counter(operation.graph._get_function(name).graph, (self, inputs))
 
     def _num_iterations(self, operation: tf.Operation) -> int:
-        # TensorFlow's loops, and their gradients, carry a counter and its maximum first.
+        # The first inputs of TensorFlow's loops, and of their gradients, are a counter and its
+        # maximum.
         maximum = self._constant(operation.inputs[1])
         if maximum is None or maximum < 0:
             raise ValueError(
-                f"The number of iterations of {operation.name} is not known while it is traced: "
+                f"The number of iterations of {operation.name} is unknown while it is traced: "
                 "pass maximum_iterations to tf.while_loop, or unroll the layer."
             )
         return maximum
 
     def _constant(self, tensor: tf.Tensor) -> int | None:
-        """Returns the value of an integer that depends on no variable and no batch, else None."""
+        """Returns the value of an integer, or None if it depends on a variable or on the batch."""
         if tensor.op.type == "Identity":
             return self._constant(tensor.op.inputs[0])
         if tensor.name in self._inputs:
@@ -239,7 +242,7 @@ class _Counter:
         try:
             with tf.compat.v1.Session(graph=self._graph) as session:
                 return int(session.run(tensor))
-        except tf.errors.OpError:  # it depends on what is fed, or on a variable
+        except tf.errors.OpError:  # It depends on the batch or on a variable.
             return None
 
 

@@ -21,7 +21,7 @@ _ELEMENTWISE = frozenset(
         "SquaredDifference", "Sub", "Tanh", "TanhGrad", "Xlogy",
     )
 )  # fmt: skip
-# One operation for each element that goes in.
+# One operation for each element of the inputs.
 _REDUCTIONS = frozenset(
     (
         "AddN", "ArgMax", "ArgMin", "AvgPool", "AvgPoolGrad", "BiasAddGrad", "Cumsum",
@@ -47,9 +47,9 @@ def _num_elements(tensor: tf.Tensor) -> int:
 
 
 def _matmul_flops(operation: tf.Operation) -> int:
-    """Returns 2 m n k for each matrix product of a batch of them."""
+    """Returns 2 m n k for each matrix product of the batch."""
     left, output = operation.inputs[0], operation.outputs[0]
-    # The names of the attributes differ between MatMul and BatchMatMul.
+    # MatMul and BatchMatMul name the attribute differently.
     names = ("transpose_a", "adj_x")
     is_transposed = any(
         operation.get_attr(name) for name in names if name in operation.node_def.attr
@@ -59,32 +59,36 @@ def _matmul_flops(operation: tf.Operation) -> int:
 
 
 def _convolution_flops(images: Any, kernel: Any) -> Callable[[tf.Operation], int]:
-    """Returns a count for a convolution or one of its gradients.
+    """Returns a function that counts the operations of a convolution or of one of its gradients.
 
-    All three touch the same pairs: each element of the output with each of its kernel's, but for
-    the kernel's last axis, of which it has one.
+    All three have the same products: each element of the output with the kernel's elements for its
+    output channel.
 
     Args:
-      images: Operation to the convolution's output or the gradient that has its shape.
-      kernel: Operation to the kernel or what has its shape: `[*window, channels in, channels out]`.
+      images: Operation to the convolution's output, or to the gradient of that shape.
+      kernel: Operation to the kernel, or to the gradient of its shape: `[*window, channels in,
+        channels out]`.
     """
     return lambda op: 2 * _num_elements(images(op)) * math.prod(_shape(kernel(op))[:-1])
 
 
 def _depthwise_flops(images: Any, kernel: Any) -> Callable[[tf.Operation], int]:
-    """Likewise, but an output sums over one channel: `[*window, channels in, multiplier]`."""
+    """Like `_convolution_flops`, for kernels `[*window, channels in, multiplier]`.
+
+    An element of the output sums over one input channel.
+    """
     return lambda op: 2 * _num_elements(images(op)) * math.prod(_shape(kernel(op))[:-2])
 
 
 def _einsum_flops(operation: tf.Operation) -> int:
-    """Returns 2 for each combination of the indices; a sum over one operand costs 1 each."""
+    """Returns 2 for each combination of the indices, or 1 for a sum over a single operand."""
     equation = operation.get_attr("equation").decode().replace(" ", "")
     operands = equation.split("->")[0].split(",")
     sizes: dict[str, int] = {}
     for labels, tensor in zip(operands, operation.inputs, strict=True):
         shape = _shape(tensor)
         before, dots, after = labels.partition("...")
-        # Broadcast axes get names from the right, so that they meet those of the other operand.
+        # Broadcast axes are named from the right, so that they match those of the other operand.
         num_hidden = len(shape) - len(before) - len(after) if dots else 0
         hidden = [f"...{index}" for index in reversed(range(num_hidden))]
         for label, size in zip([*before, *hidden, *after], shape, strict=True):
@@ -100,7 +104,7 @@ def _output(operation: tf.Operation) -> tf.Tensor:
     return operation.outputs[0]
 
 
-# For each convolution: what has the shape of its output, and what has the shape of its kernel.
+# The arguments for a convolution: the tensor with the shape of its output, and that of its kernel.
 MATMUL_FLOPS: dict[str, Callable[[tf.Operation], int]] = {
     **dict.fromkeys(
         ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "SparseMatMul"), _matmul_flops
@@ -119,7 +123,7 @@ MATMUL_FLOPS: dict[str, Callable[[tf.Operation], int]] = {
 
 
 def elementwise_flops(operation: tf.Operation) -> int:
-    """Returns one for each element, or nothing where values are only moved or chosen."""
+    """Returns 1 for each element, or 0 for an operation that only moves or selects values."""
     if operation.type in _ELEMENTWISE and operation.outputs[0].dtype.is_floating:
         return _num_elements(operation.outputs[0])
     if operation.type in _REDUCTIONS:

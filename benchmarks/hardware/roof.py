@@ -1,8 +1,8 @@
-"""What the machine can do at the most: matrix products and memory, measured in a few seconds.
+"""The machine's roof: its peaks in matrix products and in memory, measured in a few seconds.
 
-The matrix peak is that of TensorFlow's own `MatMul`, the best over some sizes. The memory's is that
-of an addition in place over arrays that no cache holds: it reads two arrays and writes one, all of
-which counts. (A plain copy would also read what it overwrites, and nobody counts that.)
+The matrix peak is the best of TensorFlow's `MatMul` over some sizes. The memory peak is that of an
+in-place addition of arrays that no cache holds: it reads two arrays and writes one, and all three
+count. (A plain copy also reads what it overwrites, which is usually not counted.)
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any
 
 import tensorflow as tf
 
-# Small enough for a slow machine's first try, large enough to fill a GPU.
+# The first is small enough for a slow machine, the last large enough to fill a GPU.
 _SIZES = (512, 1024, 2048, 4096, 8192)
-# Beyond the last-level caches of servers, which reach some hundred megabytes.
+# More than the last-level caches of servers, which have some hundred megabytes.
 _COPY_BYTES = 512 * 2**20
 _MIN_CALLS = 5
 _MAX_CALLS = 50
+
+TimeCall = Callable[[Callable[[], Any], float], float]
 
 
 def measure_roof(
@@ -32,10 +34,10 @@ def measure_roof(
     """Measures the machine's peaks on the device that TensorFlow chooses.
 
     Args:
-      precisions: Types to multiply in; "tf32" is float32 with TensorFloat-32 products, on a GPU.
-      secs: About how long it may take. A type that the processor lacks may take longer.
-      sizes: Rows and columns of the square matrices, in rising order.
-      copy_bytes: Of each of the two arrays.
+      precisions: Dtypes to multiply in; "tf32" is float32 with TensorFloat-32 products, on a GPU.
+      secs: Approximate duration; longer for a dtype that the processor does not support.
+      sizes: Sizes of the square matrices, ascending.
+      copy_bytes: Size of each of the two arrays.
 
     Returns:
       `{"matmul_flops_per_sec": {precision: number}, "copy_bytes_per_sec": number}`.
@@ -43,14 +45,37 @@ def measure_roof(
     share = secs / (len(precisions) + 1)
     return {
         "matmul_flops_per_sec": {
-            precision: _matmul_peak(precision, share, sizes) for precision in precisions
+            precision: matmul_peak(precision, share, sizes) for precision in precisions
         },
         "copy_bytes_per_sec": _memory_peak(copy_bytes, share),
     }
 
 
-def _matmul_peak(precision: str, secs: float, sizes: Sequence[int]) -> float:
-    """Returns the best median over the sizes; one that would take too long ends them."""
+def median_secs(call: Callable[[], Any], secs: float) -> float:
+    """Returns the median seconds of a call, after one that does not count."""
+    call()
+    times: list[float] = []
+    started_at = time.perf_counter()
+    while len(times) < _MIN_CALLS or (
+        len(times) < _MAX_CALLS and time.perf_counter() - started_at < secs
+    ):
+        before = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - before)
+    return statistics.median(times)
+
+
+def matmul_peak(
+    precision: str, secs: float, sizes: Sequence[int], time_call: TimeCall = median_secs
+) -> float:
+    """Returns the most floating-point operations per second over sizes of matrices.
+
+    Args:
+      precision: See `measure_roof`.
+      secs: Approximate duration; a size that would take longer is left out.
+      sizes: See `measure_roof`.
+      time_call: `(call, secs)` to the seconds of a call.
+    """
     best = 0.0
     deadline = time.perf_counter() + secs
     was_allowed = tf.config.experimental.tensor_float_32_execution_enabled()
@@ -62,7 +87,7 @@ def _matmul_peak(precision: str, secs: float, sizes: Sequence[int]) -> float:
             if best and _MIN_CALLS * num_flops / best > left:
                 break
             share = left / (len(sizes) - index)
-            best = max(best, num_flops / _median_secs(_matmul(precision, size), share))
+            best = max(best, num_flops / time_call(_matmul(precision, size), share))
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(was_allowed)
     return best
@@ -72,18 +97,18 @@ def _matmul(precision: str, size: int) -> Callable[[], Any]:
     dtype = tf.float32 if precision == "tf32" else tf.as_dtype(precision)
     left = tf.cast(tf.random.stateless_uniform([size, size], (0, 1)), dtype)
     right = tf.cast(tf.random.stateless_uniform([size, size], (0, 2)), dtype)
-    # Captured tensors and not constants, which TensorFlow would multiply once and for all.
+    # Captured tensors: TensorFlow would multiply constants once, while it optimizes the graph.
     product = tf.function(lambda: tf.matmul(left, right), autograph=False, jit_compile=False)
 
     def call() -> Any:
-        # A single number is fetched: that waits for the device, and copies next to nothing.
+        # Fetching one number waits for the device, and copies next to nothing.
         return product()[0, 0].numpy()
 
     return call
 
 
 def _memory_peak(num_bytes: int, secs: float) -> float:
-    """Returns bytes read and written a second."""
+    """Returns the bytes read and written per second."""
     target = tf.Variable(tf.zeros([num_bytes // 4]), trainable=False)
     addend = tf.fill([num_bytes // 4], 1e-3)
 
@@ -92,18 +117,4 @@ def _memory_peak(num_bytes: int, secs: float) -> float:
         target.assign_add(addend, read_value=False)
         return target[:1]
 
-    return 3 * num_bytes / _median_secs(lambda: add().numpy(), secs)
-
-
-def _median_secs(call: Callable[[], Any], secs: float) -> float:
-    """Returns the median time of a call, after one that does not count."""
-    call()
-    times: list[float] = []
-    started_at = time.perf_counter()
-    while len(times) < _MIN_CALLS or (
-        len(times) < _MAX_CALLS and time.perf_counter() - started_at < secs
-    ):
-        before = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - before)
-    return statistics.median(times)
+    return 3 * num_bytes / median_secs(lambda: add().numpy(), secs)

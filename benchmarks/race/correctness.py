@@ -1,4 +1,4 @@
-"""Correct or void: an arm whose numbers are not those of fit has no speed."""
+"""Correct or void: an arm that does not compute what fit computes has no speed."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from benchmarks.race import weights
 from benchmarks.race.harness import ArmResult
 
 REFERENCE = "keras_fit"
-# How far the mean loss of an arm with bits of its own may be from fit's.
+# For arms that do not claim fit's bits: relative distance from fit's mean loss.
 LOSS_TOLERANCE = 0.02
 
 
 def void_wrong_arms(
     results: Sequence[ArmResult], initial: Path, reference_name: str = REFERENCE
 ) -> None:
-    """Makes every arm void that is not correct, with the reason in one line.
+    """Voids every arm that is not correct, with the reason in one line.
 
-    An arm that claims fit's bits must have all of its weights, the others its mean loss over all
-    steps within 2 %, and their weights must have moved. A ceiling trains on other data: it must
-    have moved, no more.
+    Each arm must have changed its weights. An arm that claims fit's bits must also have all of
+    fit's weights; the others must have fit's mean loss over all steps within 2 %. A ceiling trains
+    on other data and is not compared.
 
     Args:
-      results: Of one race; they are changed.
+      results: Of one race; changed in place.
       initial: File of the weights that all arms started from.
-      reference_name: The arm that is right by definition.
+      reference_name: The arm that is correct by definition.
     """
     reference = next((r for r in results if r.name == reference_name), None)
     # The reference first: if it is void, no other arm can be shown to be right.

@@ -1,12 +1,12 @@
-"""Runs arms against each other: each in a process of its own, by turns, on a machine else quiet.
+"""Races arms: each in a process of its own, one at a time, in turn.
 
-    set up A, B, C one after the other
+    set up             A B C
     round 0 (warm-up)  A B C
     round 1            C B A
     round 2            A B C ...
 
-An arm that is missing, raises, dies or does not answer leaves the race with one line that says so;
-the others go on.
+An arm is a contender: one way to train the same net. One that is missing, raises, dies or hangs
+leaves the race with a reason in one line; the others go on.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ from benchmarks.race.process import Worker, WorkerError
 from benchmarks.race.weights import WeightsStore
 from benchmarks.race.workloads import Task
 
-# What --max_secs leaves of the counted repeats.
+# Counted repeats that a limit of time leaves.
 MIN_REPEATS = 5
-# OpenMP's threads spin for a fifth of a second after their last work, on the next arm's cores.
-_PAUSE_SECS = 0.3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,11 +35,13 @@ class Plan:
 
     Attributes:
       num_repeats: Counted runs of each arm.
-      num_warmups: Runs before them.
-      num_epochs: Of each run.
-      max_secs: No further round begins after that many seconds of rounds, once five are counted.
-      timeout_secs: After that long without an answer, an arm is taken to hang.
-      keeps_all_weights: Whether weights are read after each run, not after the last alone.
+      num_warmups: Runs before those.
+      num_epochs: Epochs of a run.
+      max_secs: No further round starts after this many seconds of rounds, once five are counted.
+      timeout_secs: An arm that does not answer for this long is ended.
+      pause_secs: Pause before each run. OpenMP's threads spin for 0.2 s after their last work, on
+        the cores that the next arm needs.
+      keeps_all_weights: Whether weights are read after each run, not only after the last.
     """
 
     num_repeats: int = 7
@@ -49,16 +49,17 @@ class Plan:
     num_epochs: int = 1
     max_secs: float = math.inf
     timeout_secs: float = 900.0
+    pause_secs: float = 0.3
     keeps_all_weights: bool = True
 
 
 @dataclasses.dataclass
 class ArmResult:
-    """What one arm did. `losses`, `joules` and `weights` have one value a run, warm-ups first.
+    """What one arm did. `losses`, `joules` and `weights` have one value per run, warm-ups first.
 
     Attributes:
-      status: "ok", "not_installed", "not_implemented", "failed"; "void" comes from the check.
-      is_ceiling: Whether it trains on other data than the rest, as a bound, and is not compared.
+      status: "ok", "not_installed", "not_implemented", "failed", or "void" (see `correctness`).
+      is_ceiling: Whether it is a bound that trains on other data and is not compared.
       weights: Files; equal weights are one file.
     """
 
@@ -80,7 +81,7 @@ class ArmResult:
 
     @property
     def is_ok(self) -> bool:
-        """Whether its figures count."""
+        """Whether the figures of the arm count."""
         return self.status == "ok"
 
     def fail(self, status: str, reason: str) -> None:
@@ -89,10 +90,16 @@ class ArmResult:
 
 
 class Lane:
-    """One arm in the race: its worker and what it has done so far."""
+    """One arm in the race: its worker and its result so far.
+
+    Args:
+      name: Of the arm.
+      python: Interpreter of the worker.
+      task: What the arm does.
+      plan: How often it does it.
+    """
 
     def __init__(self, name: str, python: str, task: Task, plan: Plan) -> None:
-        """Takes what the worker will be started with."""
         self.result = ArmResult(name)
         self._start = functools.partial(Worker, name, python, task, task.directory / f"{name}.log")
         self._plan = plan
@@ -101,15 +108,15 @@ class Lane:
         self._worker: Worker | None = None
 
     def set_up(self) -> None:
-        """Starts the process; the arm makes its model and loads its data."""
+        """Starts the worker; the arm builds its model and loads its data."""
         self._worker = self._start()
         answer = self._ask(do="setup")
         for name, value in answer.items():
             setattr(self.result, name, value)
 
     def run(self, index: int, *, is_last: bool) -> None:
-        """Does the run of a round."""
-        time.sleep(_PAUSE_SECS)
+        """Performs the run of a round."""
+        time.sleep(self._plan.pause_secs)
         energy = self._meter.read()
         answer = self._ask(do="run", num_epochs=self._plan.num_epochs)
         result = self.result
@@ -136,10 +143,14 @@ class Lane:
 
 
 class Race:
-    """The lanes of all arms. A context manager, so that no process outlives it."""
+    """The lanes of all arms. A context manager, so that no process outlives it.
+
+    Args:
+      lanes: Of the arms.
+      report: Called with lines about the progress.
+    """
 
     def __init__(self, lanes: Sequence[Lane], report: Callable[[str], None]) -> None:
-        """Takes the lanes, and what is told how far the race is."""
         self._lanes = list(lanes)
         self._report = report
 
@@ -158,7 +169,7 @@ class Race:
             lane.close()
 
     def each(self, what: str, do: Callable[[Lane], None], *, backwards: bool = False) -> None:
-        """Does something with each lane still in the race, one at a time."""
+        """Calls `do` with each lane that is still in the race, one at a time."""
         for lane in self._lanes[:: -1 if backwards else 1]:
             if not lane.result.is_ok:
                 continue
@@ -176,10 +187,10 @@ class Race:
 def race(
     task: Task, pythons: Mapping[str, str], plan: Plan, report: Callable[[str], None]
 ) -> list[ArmResult]:
-    """Runs all arms and returns what each did, in the order of `pythons`.
+    """Runs all arms and returns the result of each, in the order of `pythons`.
 
     Args:
-      task: What all arms do; its folder must be prepared.
+      task: What all arms do; its directory must be prepared.
       pythons: Arm's name (a file in `benchmarks/arms`, or a dotted module) to interpreter.
       plan: How much is run.
       report: Called with lines about the progress.
@@ -190,7 +201,7 @@ def race(
         running.each("set up", Lane.set_up)
         deadline = time.monotonic() + plan.max_secs
         for index in range(num_rounds):
-            # With too little time for all rounds, the weights of any round may be the last ones.
+            # Past the deadline any round may be the last, and the last weights are always read.
             is_last = index == num_rounds - 1 or time.monotonic() > deadline
             may_end = index + 1 - plan.num_warmups >= MIN_REPEATS
             running.each(

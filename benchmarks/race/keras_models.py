@@ -1,4 +1,4 @@
-"""The Keras models of the workloads, and what they are compiled with."""
+"""The Keras models of the workloads, with their losses, optimizers and metrics."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from typing import Any
 
 import keras
 
-from benchmarks.race.workloads import Workload
+from benchmarks.race.workloads import (
+    FEED_FORWARD_FACTOR,
+    LAYER_NORM_EPSILON,
+    NUM_BLOCKS,
+    NUM_HEADS,
+    VOCABULARY_SIZE,
+    Workload,
+)
 from gradloop.models import cnn, dense, lstm
 
-# The transformer; its width is the workload's `units`.
-NUM_BLOCKS = 4
-NUM_HEADS = 4
-VOCABULARY_SIZE = 256
-FEED_FORWARD_FACTOR = 4
-LAYER_NORM_EPSILON = 1e-5
-
-
 class PositionEmbedding(keras.layers.Layer):
-    """Adds one learned vector a position to `[batch, num_positions, width]`."""
+    """Adds a learned vector per position to `[batch, num_positions, width]`."""
 
     def build(self, input_shape: tuple[int, ...]) -> None:
-        """Makes the vectors."""
+        """Creates the vectors."""
         self.embeddings = self.add_weight(
             shape=input_shape[1:], initializer="uniform", name="embeddings"
         )
@@ -32,7 +31,7 @@ class PositionEmbedding(keras.layers.Layer):
 
 
 def build(workload: Workload) -> keras.Model:
-    """Returns the workload's model, with new weights; its output is float32 probabilities.
+    """Returns the workload's model with new weights; its output is float32 probabilities.
 
     Raises:
       NotImplementedError: If there is no such model.
@@ -52,7 +51,7 @@ def build(workload: Workload) -> keras.Model:
 
 
 def build_resnet50(workload: Workload) -> keras.Model:
-    """Returns ResNet50 of Keras Applications; the output layer is its own, but float32."""
+    """Returns ResNet50 of Keras Applications, with an output layer in float32."""
     body = keras.applications.ResNet50(
         include_top=False, weights=None, input_shape=workload.input_shape, pooling="avg"
     )
@@ -60,7 +59,10 @@ def build_resnet50(workload: Workload) -> keras.Model:
 
 
 def build_transformer(workload: Workload) -> keras.Model:
-    """Returns a classifier of token ids: pre-norm blocks, the mean over positions, dense."""
+    """Returns a classifier of token ids: pre-norm blocks, the mean over positions, a dense layer.
+
+    Its width is the workload's `units`.
+    """
     tokens = keras.Input(workload.input_shape, dtype="int32", name="tokens")
     x = keras.layers.Embedding(VOCABULARY_SIZE, workload.units, name="embedding")(tokens)
     x = PositionEmbedding(name="positions")(x)
@@ -91,7 +93,7 @@ def _layer_norm(x: Any, name: str) -> Any:
 
 
 def _classify(x: Any, workload: Workload) -> Any:
-    # float32 whatever the policy: a softmax in half precision rounds probabilities to zero.
+    # float32 under every policy: a softmax in half precision rounds probabilities to zero.
     return keras.layers.Dense(
         workload.num_classes, activation="softmax", dtype="float32", name="probabilities"
     )(x)
@@ -107,11 +109,11 @@ def make_loss(workload: Workload) -> keras.losses.Loss:
 
 
 def make_optimizer(workload: Workload) -> keras.optimizers.Optimizer:
-    """Returns the optimizer, with Keras's defaults but for the learning rate."""
+    """Returns the optimizer, with Keras's defaults except for the learning rate."""
     optimizers = {"rmsprop": keras.optimizers.RMSprop, "adam": keras.optimizers.Adam}
     return optimizers[workload.optimizer](learning_rate=workload.learning_rate)
 
 
 def make_metrics() -> list[keras.metrics.Metric]:
-    """Returns what is counted beside the loss."""
+    """Returns the metrics besides the loss."""
     return [keras.metrics.CategoricalAccuracy(name="accuracy")]

@@ -1,6 +1,6 @@
-"""The folder that all arms of a run share: data, the order of the examples, initial weights.
+"""Writes the directory that all arms of a race share: data, order of the examples, initial weights.
 
-`benchmarks.race.workloads` says what lies in it.
+`benchmarks.race.workloads` lists its files.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from gradloop import data
 from gradloop.data import pipeline
 from gradloop.data.sets import synthetic
 
-# Of synthetic data, which nobody measures the accuracy on.
+# Accuracy is not measured on synthetic data.
 _NUM_SYNTHETIC_TEST_EXAMPLES = 16
 
 Array = npt.NDArray[np.generic]
 
 
 def prepare(workload: Workload, directory: Path, *, seed: int = 0) -> None:
-    """Writes the files of a workload into a folder.
+    """Writes the files of a workload into an existing directory.
 
     Sets Keras's global seed, so that the same seed gives the same weights.
 
     Raises:
-      ValueError: If the data set has fewer examples, or the last batch would be partial.
+      ValueError: If the dataset has too few examples, or the last batch would be partial.
     """
     if workload.num_examples % workload.global_batch_size:
         raise ValueError(
-            f"num_examples={workload.num_examples} is no multiple of "
+            f"num_examples={workload.num_examples} is not a multiple of "
             f"global_batch_size={workload.global_batch_size}: the last batch would be partial."
         )
     for name, array in _load_arrays(workload).items():
@@ -44,7 +44,10 @@ def prepare(workload: Workload, directory: Path, *, seed: int = 0) -> None:
 
 
 def examples_order(workload: Workload, seed: int) -> npt.NDArray[np.int64]:
-    """Returns the order that a seeded `keras.Model.fit` gives to arrays, in every epoch."""
+    """Returns the order in which a seeded `keras.Model.fit` takes arrays, the same in each epoch.
+
+    Shape `[num_examples]`.
+    """
     dataset = pipeline.make_dataset(
         np.arange(workload.num_examples),
         global_batch_size=workload.global_batch_size,
@@ -75,6 +78,6 @@ def _load_arrays(workload: Workload) -> dict[str, Array]:
 
 
 def _shape_x(x: Array, workload: Workload) -> Array:
-    # One axis is a text: bytes become token ids.
+    # Examples with one axis are text: their bytes are token ids.
     dtype = np.int32 if len(workload.input_shape) == 1 else np.uint8
     return x.reshape(len(x), *workload.input_shape).astype(dtype)

@@ -1,4 +1,4 @@
-"""A process that hosts one arm, as the harness sees it; `worker` is the other end."""
+"""The harness's end of a process that hosts one arm; `worker` is the other end."""
 
 from __future__ import annotations
 
@@ -21,29 +21,42 @@ _STOP_SECS = 5.0
 
 
 class WorkerError(Exception):
-    """A worker gave an error instead of an answer, or none at all."""
+    """A worker answered with an error, or not at all.
+
+    Args:
+      reason: One line.
+      status: The status that the arm gets.
+      details: A traceback.
+    """
 
     def __init__(self, reason: str, status: str = "failed", details: str = "") -> None:
-        """Takes one line, the status that the arm gets, and a traceback."""
         super().__init__(reason)
         self.status = status
         self.details = details
 
 
 class Worker:
-    """A process that hosts one arm, and the two pipes to it."""
+    """A process that hosts one arm, and the two pipes to it.
+
+    Args:
+      arm: Its name.
+      python: Interpreter to start.
+      task: What the arm does.
+      log: File for what the arm prints.
+
+    Attributes:
+      process: The process, which is started and has its task.
+
+    Raises:
+      WorkerError: If the interpreter cannot be started.
+    """
 
     def __init__(self, arm: str, python: str, task: Task, log: Path) -> None:
-        """Starts the process and gives it its task.
-
-        Raises:
-          WorkerError: If the interpreter cannot be started.
-        """
         self._log = log
         self._buffer = b""
         with log.open("wb") as stderr:
             try:
-                self._process = subprocess.Popen(
+                self.process = subprocess.Popen(
                     [python, "-m", "benchmarks.race.worker", "--arm", arm],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -51,7 +64,7 @@ class Worker:
                     cwd=ROOT,
                     env=environment(task),
                     bufsize=0,
-                    # A group of its own: Ctrl-C is the harness's, which ends it with its children.
+                    # A group of its own: Ctrl-C reaches the harness, which ends the whole group.
                     start_new_session=True,
                 )
             except OSError as error:
@@ -71,38 +84,38 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        """Ends the process and what it has started; may be called twice."""
-        if self._process.poll() is None:
+        """Ends the process and its children; may be called twice."""
+        if self.process.poll() is None:
             with contextlib.suppress(WorkerError, subprocess.TimeoutExpired):
                 self._send({"do": "stop"})
-                self._process.wait(_STOP_SECS)
+                self.process.wait(_STOP_SECS)
         self._kill()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        assert self._process.stdin is not None
+        assert self.process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
         except OSError as error:
             raise self._death() from error
 
     def _read_line(self, deadline: float) -> bytes:
-        assert self._process.stdout is not None
+        assert self.process.stdout is not None
         with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
+            selector.register(self.process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 started_at = time.monotonic()
                 if not selector.select(max(0.0, deadline - started_at)):
                     self._kill()
                     raise WorkerError("no answer in time: ended by the harness")
-                received = os.read(self._process.stdout.fileno(), 1 << 16)
+                received = os.read(self.process.stdout.fileno(), 1 << 16)
                 if not received:
                     raise self._death()
                 self._buffer += received
@@ -110,18 +123,18 @@ class Worker:
         return line
 
     def _death(self) -> WorkerError:
-        code = self._process.wait()
+        code = self.process.wait()
         lines = self._log.read_text("utf-8", "replace").strip().splitlines()
         cause = signal.Signals(-code).name if code < 0 else f"code {code}"
         return WorkerError(f"the process ended ({cause}): {lines[-1] if lines else 'no message'}")
 
 
 def environment(task: Task) -> dict[str, str]:
-    """Returns the environment of a worker: the devices of the task and quiet frameworks."""
+    """Returns the environment variables of a worker: the task's devices, and quiet frameworks."""
     variables = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
     if task.device == "cpu":
         return variables | {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-    # Several workers live on the device at a time: none may take all of its memory.
+    # Several workers share the device: none may take all of its memory.
     return variables | {
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -129,10 +142,10 @@ def environment(task: Task) -> dict[str, str]:
 
 
 def run_python(code: str, task: Task) -> Any:
-    """Runs a program with the devices of the task and returns the JSON in its last line.
+    """Runs a program on the task's devices and returns the JSON of its last line.
 
     Raises:
-      RuntimeError: If it fails, with its last line.
+      RuntimeError: If the program fails; with the last line of its errors.
     """
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,4 +1,4 @@
-"""The rungs of `benchmarks.ladder`: training loops that each do one thing more."""
+"""The rungs of `benchmarks.ladder`: training loops, each of which does one thing more."""
 
 from __future__ import annotations
 
@@ -28,41 +28,50 @@ from gradloop.engine.storage.writers import (
 )
 from gradloop.models.recipe import Recipe
 
-# Does a number of steps and returns the seconds that they took.
+# Performs a number of steps and returns their seconds.
 Rung = Callable[[int], float]
+# x, y, num_classes
 Arrays = tuple[np.ndarray, np.ndarray, int]
 
 
 class Forward:
-    """The model and its loss; the loss goes into a variable, so that the graph keeps it all."""
+    """A step with the model and its loss alone.
+
+    Attributes:
+      sum: Sum of all losses; a variable, so that TensorFlow keeps what leads to it.
+    """
 
     def __init__(self) -> None:
-        """Makes the variable."""
-        self._sum = tf.Variable(0.0, trainable=False)
+        self.sum = tf.Variable(0.0, trainable=False)
 
     def __call__(self, state: engine.TrainState, batch: Batch) -> Logs:
-        """Does a step of `engine.make_train_function`."""
+        """Performs a step. Context: replica."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         y_pred = state.call_model(x, training=True)
         loss = state.compute_loss(x, y, y_pred, sample_weight)
-        self._sum.assign_add(tf.cast(loss, tf.float32), read_value=False)
+        self.sum.assign_add(tf.cast(loss, tf.float32), read_value=False)
         return {}
 
 
 class Backward:
-    """And the gradients, each of which a variable takes over.
+    """A step with the model, its loss and the gradients, and without an update.
 
-    What only a control dependency waits for, TensorFlow's graph optimiser throws away. Taking a
-    tensor over costs no copy.
+    TensorFlow's graph optimizer removes what no variable and no output needs, so each gradient is
+    assigned to a variable of its own, which takes the tensor over without a copy.
+
+    Args:
+      model: Whose gradients are computed.
+
+    Attributes:
+      sinks: The variables, in the order of the model's.
     """
 
     def __init__(self, model: keras.Model) -> None:
-        """Makes a variable for each gradient."""
-        self._sinks = [_make_sink(v.value) for v in model.trainable_variables]
+        self.sinks = [_make_sink(v.value) for v in model.trainable_variables]
 
     def __call__(self, state: engine.TrainState, batch: Batch) -> Logs:
-        """Does a step of `engine.make_train_function`."""
-        for sink, gradient in zip(self._sinks, _gradients(state, batch), strict=True):
+        """Performs a step. Context: replica."""
+        for sink, gradient in zip(self.sinks, _gradients(state, batch), strict=True):
             if gradient is not None:
                 is_sparse = isinstance(gradient, tf.IndexedSlices)
                 sink.assign(gradient.values if is_sparse else gradient, read_value=False)
@@ -70,7 +79,7 @@ class Backward:
 
 
 def update(state: engine.TrainState, batch: Batch) -> Logs:
-    """Does a step without metrics: gradients and optimizer."""
+    """Performs a step without metrics: gradients and optimizer. Context: replica."""
     state.apply_gradients(_gradients(state, batch))
     return {}
 
@@ -85,13 +94,13 @@ def _gradients(state: engine.TrainState, batch: Batch) -> list[Any]:
 
 
 def _make_sink(variable: tf.Variable) -> tf.Variable:
-    # Of any shape: rows of a sparse gradient come in varying numbers.
+    # Of any shape, because the number of rows of a sparse gradient varies.
     zeros = tf.zeros(variable.shape, variable.dtype)
     return tf.Variable(zeros, trainable=False, shape=tf.TensorShape(None))
 
 
 def make_state(recipe: Recipe, arrays: Arrays) -> engine.TrainState:
-    """Returns a new model with its recipe."""
+    """Returns the state of a new model, trained as its recipe says."""
     x, _, num_classes = arrays
     shape = x.shape[1:]
     return engine.TrainState(
@@ -109,14 +118,14 @@ def make_rungs(
     folder: Path,
     stack: contextlib.ExitStack,
 ) -> dict[str, Rung]:
-    """Returns the rungs from below, each with a model of its own.
+    """Returns the rungs from the bottom up, each with a model of its own.
 
     Args:
       recipe: Of the model.
       arrays: `x, y, num_classes` to train on.
-      global_batch_size: Examples a step.
-      folder: Takes what is logged.
-      stack: Closes the files, before the folder may go.
+      global_batch_size: Examples per step.
+      folder: For the logs.
+      stack: Closes the logs; unwind it before you remove the folder.
     """
     dataset = pipeline.make_dataset(
         arrays[0],
@@ -124,7 +133,7 @@ def make_rungs(
         global_batch_size=global_batch_size,
         num_classes=arrays[2],
         shuffle=True,
-        drop_remainder=True,  # as in the batch that stays, shapes are static
+        drop_remainder=True,  # static shapes, as the constant batch has
     )
     batch = next(iter(dataset))
 
@@ -166,8 +175,7 @@ def _fit_rung(state: engine.TrainState, dataset: Any, writer: Writer | None = No
 
     def run(num_steps: int) -> float:
         nonlocal secs_per_step
-        # As long as the engine makes executions by itself, without the steps that it takes to find
-        # out how long that is.
+        # The length that the engine would find by itself, without the steps that finding it takes.
         size = max(1, min(num_steps, int(TARGET_EXECUTION_SECS / secs_per_step)))
         config = engine.TrainConfig(
             steps_per_epoch=min(num_steps, int(dataset.cardinality())),
@@ -183,13 +191,16 @@ def _fit_rung(state: engine.TrainState, dataset: Any, writer: Writer | None = No
 
 
 class _Writers(MultiWriter):
-    """All that a run of train.py writes, kept open from one call of `fit` to the next.
+    """The writers of train.py, which stay open from one call of `fit` to the next.
 
-    To open TensorBoard's file takes as long as hundreds of small steps; a run does it once.
+    A training opens TensorBoard's file once, and that takes as long as hundreds of small steps.
+
+    Args:
+      folder: Is created.
+      stack: Closes the files.
     """
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
-        """Makes the writers, which the stack closes."""
         folder.mkdir(parents=True)
         writers = [CSVWriter(folder / "metrics.csv"), JSONLinesWriter(folder / "metrics.jsonl")]
         with contextlib.suppress(MissingExtra):
@@ -198,7 +209,7 @@ class _Writers(MultiWriter):
         stack.callback(super().close)
 
     def close(self) -> None:
-        """Hands everything to the operating system."""
+        """Flushes the files and leaves them open: the hook closes its writer after each `fit`."""
         self.flush()
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of a race: its progress, and a table at its end."""
+"""What a person sees of a race: the progress, and a table at the end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_HEADER = ("arm", "images/s", "quartiles", "us a step", "roof", "start", "97 %", "99 %", "peak MiB")
+_HEADER = ("arm", "images/s", "quartiles", "us/step", "roof", "start", "97 %", "99 %", "peak MiB")
 
 
 def show_progress(line: str) -> None:
-    """Shows a line; on a terminal, steps of a race replace one another."""
+    """Shows a line; on a terminal, lines about the rounds replace one another."""
     if sys.stderr.isatty():
         end = "" if line.startswith(("round", "set up")) else "\n"
         print(f"\r\033[K{line}", end=end, file=sys.stderr, flush=True)
@@ -19,14 +19,14 @@ def show_progress(line: str) -> None:
 
 
 def show_record(record: Mapping[str, Any]) -> None:
-    """Prints the table, the arms without a speed, and what the first arm is to the others."""
+    """Prints a record as `to_text` has it."""
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     print(to_text(record))
 
 
 def to_text(record: Mapping[str, Any]) -> str:
-    """Returns a record for people."""
+    """Returns a record as text: a table, the arms without a speed, the ratios of the engine."""
     arms = record["arms"]
     task = record["task"]
     lines = [
@@ -43,7 +43,7 @@ def to_text(record: Mapping[str, Any]) -> str:
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns lines with the first column to the left and the others to the right."""
+    """Returns lines with the first column aligned left and the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -1,4 +1,4 @@
-"""Weights of arms on disk: equal ones are kept once, and compared bit for bit."""
+"""Weights of arms on disk: equal ones are stored once, and compared bit for bit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def digest(weights: Sequence[Array]) -> str:
 
 
 def first_difference(weights: Sequence[Array], others: Sequence[Array]) -> str | None:
-    """Returns where two lists of arrays differ in a bit, in words; None if nowhere."""
+    """Returns where two lists of arrays first differ in a bit, in words; None if nowhere."""
     if shapes(weights) != shapes(others):
         return f"{len(weights)} arrays of other shapes or dtypes than the {len(others)} of fit"
     for index, (one, other) in enumerate(zip(weights, others, strict=True)):
@@ -50,17 +50,20 @@ def shapes(weights: Sequence[Array]) -> list[tuple[tuple[int, ...], str]]:
 
 
 class WeightsStore:
-    """A folder in which files with equal weights are one file."""
+    """A directory in which files with equal weights are one file.
+
+    Args:
+      directory: Exists.
+    """
 
     def __init__(self, directory: Path) -> None:
-        """Takes a folder that exists."""
         self._directory = directory
 
     def new_path(self, arm: str, index: int) -> Path:
-        """Returns where an arm is to write its weights of a round."""
+        """Returns the file for an arm's weights of a round."""
         return self._directory / f"weights-{arm}-{index}.npz"
 
     def keep(self, path: Path) -> Path:
-        """Renames a file after what is in it and returns its new name."""
+        """Renames a file after its content and returns the new name."""
         kept = self._directory / f"weights-{digest(load(path))}.npz"
         return path.replace(kept)

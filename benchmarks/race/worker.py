@@ -1,11 +1,12 @@
-"""One arm in a process of its own, which the harness asks by lines of JSON.
+"""Hosts one arm in a process of its own; the harness talks to it in lines of JSON.
 
     python -m benchmarks.race.worker --arm keras_fit
 
-The first line on stdin is the task; each further one a command: {"do": "setup"},
-{"do": "run", "num_epochs": 1}, {"do": "weights", "path": "x.npz"}, {"do": "stop"}. Each is answered
-by one line on what was stdout when the process started; whatever the arm prints goes to stderr.
-Here only the standard library and NumPy are imported: the arm brings its framework.
+The first line on stdin is the task. Each further line is a command: {"do": "setup"},
+{"do": "run", "num_epochs": 1}, {"do": "weights", "path": "x.npz"}, {"do": "stop"}. Each command
+gets one line as its answer, on the original stdout; what the arm prints goes to stderr. This module
+imports the standard library and NumPy alone: the arm brings its framework, and the peers'
+environment has no TensorFlow.
 """
 
 from __future__ import annotations
@@ -26,27 +27,32 @@ from typing import Any, TextIO
 import numpy as np
 
 from benchmarks.arms import ArmProtocol
+from benchmarks.race import weights
 from benchmarks.race.workloads import Task
 from gradloop.machine import peak_memory_bytes
 
 _FRAMEWORKS = (
     "tensorflow", "keras", "torch", "lightning", "jax", "jaxlib", "optax", "numpy",
 )  # fmt: skip
-# An import of these that fails is a fault, not a framework that is missing.
+# An import of these that fails is a bug, not a missing framework.
 _OWN_PACKAGES = ("benchmarks", "gradloop", "tests")
 
 
 class ArmHost:
-    """Makes the arm and does what it is told with it."""
+    """Builds the arm and carries out commands on it.
+
+    Args:
+      module: Dotted name; imported by the command "setup".
+      task: What the arm does.
+    """
 
     def __init__(self, module: str, task: Task) -> None:
-        """Takes the module's dotted name; nothing is imported yet."""
         self._module = module
         self._task = task
         self._arm: ArmProtocol | None = None
 
     def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Does a command and returns its answer, or the error."""
+        """Carries out a command and returns its answer, or the error."""
         try:
             match command["do"]:
                 case "setup":
@@ -86,14 +92,13 @@ class ArmHost:
 
     def _save_weights(self, path: Path) -> dict[str, Any]:
         assert self._arm is not None, "setup comes first"
-        arrays = {f"w{i:03d}": np.asarray(w) for i, w in enumerate(self._arm.weights())}
-        np.savez(path, **arrays)
-        # Arms may decide in their first run: what they chose is read again.
+        weights.save(path, [np.asarray(array) for array in self._arm.weights()])
+        # Read again, because an arm may choose its settings in its first run.
         return {"settings": self._arm.settings, "claims_bits": self._arm.claims_bits}
 
 
 def describe_error(error: Exception) -> dict[str, Any]:
-    """Returns the answer for an error: its line, its kind and its traceback."""
+    """Returns the answer for an error: its message in one line, its kind and its traceback."""
     kind = "failed"
     if isinstance(error, NotImplementedError):
         kind = "not_implemented"
@@ -119,9 +124,9 @@ def versions() -> dict[str, str]:
 
 
 def take_streams() -> tuple[TextIO, TextIO]:
-    """Returns private streams for commands and answers, which no print or child can touch.
+    """Returns private streams for commands and answers, which no `print` and no child can touch.
 
-    Then stdin is empty and stdout is stderr, for C++ code and child processes as well.
+    Afterwards stdin is empty and stdout is stderr, also for C++ code and child processes.
     """
     commands = os.fdopen(os.dup(0), "r", encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -132,7 +137,13 @@ def take_streams() -> tuple[TextIO, TextIO]:
 
 
 def serve(module: str, commands: TextIO, answers: TextIO) -> None:
-    """Answers commands until "stop", or until the harness is gone."""
+    """Answers commands until "stop" or the end of the stream.
+
+    Args:
+      module: Of the arm, dotted.
+      commands: Lines from the harness.
+      answers: Lines to the harness.
+    """
     host = ArmHost(module, Task.from_dict(json.loads(commands.readline())))
     for line in iter(commands.readline, ""):
         command = json.loads(line)
@@ -144,8 +155,12 @@ def serve(module: str, commands: TextIO, answers: TextIO) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Serves one arm."""
-    parser = argparse.ArgumentParser(description="One arm of a benchmark; the harness starts it.")
-    parser.add_argument("--arm", required=True, help="name in benchmarks/arms, or a dotted module")
+    parser = argparse.ArgumentParser(
+        description="Hosts one arm of benchmarks.throughput, which starts it."
+    )
+    parser.add_argument(
+        "--arm", required=True, help="name of a file in benchmarks/arms, or a dotted module"
+    )
     name = parser.parse_args(argv).arm
     serve(name if "." in name else f"benchmarks.arms.{name}", *take_streams())
 

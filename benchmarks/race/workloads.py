@@ -1,13 +1,13 @@
-"""What is trained in a benchmark, told without any framework: each arm's process reads this.
+"""What is trained in a benchmark. Imports no framework: the process of each arm reads this.
 
-A workload is a model, its data and how it is optimised. The harness writes what all arms share into
-one folder (`Task.directory`), so that each trains from the same weights on the same batches:
+A workload is a model, its data and its optimizer. The harness writes what all arms share into one
+directory (`Task.directory`), so that each trains from the same weights on the same batches:
 
     x_train.npy     [num_examples, *input_shape], uint8 pixels 0..255 (token ids: int32)
     y_train.npy     [num_examples], int64 labels
     x_test.npy, y_test.npy
-    order.npy       [num_examples], int64: the order of the examples, the same in each epoch; it is
-                    the one that a seeded `keras.Model.fit` gives to arrays
+    order.npy       [num_examples], int64: the order of the examples, the same in each epoch, in
+                    which a seeded `keras.Model.fit` takes arrays
     initial.npz     w000, w001, ...: the model's weights in Keras's order and layout
 """
 
@@ -18,29 +18,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# The transformer, whose width is the workload's `units`.
+NUM_BLOCKS = 4
+NUM_HEADS = 4
+VOCABULARY_SIZE = 256
+FEED_FORWARD_FACTOR = 4
+LAYER_NORM_EPSILON = 1e-5
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Workload:
-    """A model, its data and how it is optimised.
+    """A model, its data and its optimizer.
 
     Attributes:
-      name: The workload's name.
-      model: Which model, by the name that the arms know it by.
-      dataset: "mnist", or "synthetic": learnable, made from a seed.
-      input_shape: One example's.
+      name: Name of the workload.
+      model: Name of the model, which the arms know.
+      dataset: "mnist", or "synthetic": learnable, generated from a seed.
+      input_shape: Shape of one example.
       num_classes: Size of the output.
-      num_examples: Of an epoch; a multiple of the batch size, so that there is no partial batch,
-        which some frameworks cannot compile.
-      global_batch_size: Examples a step.
+      num_examples: Examples per epoch; a multiple of the batch size, because some frameworks cannot
+        compile a partial batch.
+      global_batch_size: Examples per step.
       optimizer: "rmsprop" (rho 0.9, epsilon 1e-7 inside the root) or "adam" (0.9, 0.999, 1e-7),
-        with Keras's formula.
+        both with Keras's formula.
       learning_rate: Constant.
-      loss: "categorical_crossentropy", or "binary_crossentropy" over all outputs, as the tutorial's
-        convolutional net has it. Keras with TensorFlow takes the logits in front of the softmax for
-        the latter: it is the mean of the sigmoid cross-entropies of all logits, 0.69 at the start.
+      loss: "categorical_crossentropy", or "binary_crossentropy" over all outputs, as in the
+        tutorial's convolutional net. For the latter, Keras with TensorFlow takes the logits that
+        the softmax gets: the loss is the mean of their sigmoid cross-entropies, 0.69 at the start.
       units: Size of the hidden layer.
-      has_steady_bits: Whether the same training gives the same bits in TensorFlow at all. Those of
-        ResNet50's large convolutions change from run to run on a CPU, op determinism or not.
+      has_steady_bits: Whether training twice in TensorFlow gives the same bits. Those of ResNet50's
+        large convolutions change from run to run on a CPU, with op determinism too.
     """
 
     name: str
@@ -58,23 +65,23 @@ class Workload:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in one pass over the examples."""
+        """The number of steps in one pass over the examples."""
         return self.num_examples // self.global_batch_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """What one arm is asked to do.
+    """What an arm does.
 
     Attributes:
-      workload: What is trained.
-      directory: Where the arrays are; see this module's docstring.
+      workload: What it trains.
+      directory: Directory of the arrays; see the module's docstring.
       device: "cpu" or "gpu".
-      precision: "float32", "tf32" (float32 with TensorFloat-32 multiplications, on a GPU),
+      precision: "float32", "tf32" (float32 with TensorFloat-32 products, on a GPU),
         "mixed_bfloat16" or "mixed_float16".
-      jit_compile: XLA, pinned alike for all TensorFlow arms, or None where an arm may choose.
+      jit_compile: Whether all TensorFlow arms use XLA; None: each arm decides.
       num_devices: GPUs to spread over.
-      seed: Of dropout, and of whatever else an arm draws.
+      seed: Of dropout, and of everything else that an arm draws.
     """
 
     workload: Workload
@@ -86,12 +93,16 @@ class Task:
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what `from_dict` takes, for JSON."""
+        """Returns the task as JSON has it; see `from_dict`."""
         return dataclasses.asdict(self) | {"directory": str(self.directory)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Task:
-        """Returns the task that `to_dict` described."""
+        """Returns the task that `to_dict` described.
+
+        Args:
+          values: As `to_dict` returns them, or read back from JSON.
+        """
         workload = dict(values["workload"])
         workload["input_shape"] = tuple(workload["input_shape"])
         directory = Path(values["directory"])

@@ -1,8 +1,9 @@
-"""Records: all that a run has found, as JSON that says how it came about."""
+"""Records: all that a run found, as JSON that says how it came about."""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import itertools
 import re
@@ -12,30 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS, ROOT
-from benchmarks.race.accuracy import TARGETS, secs_to_accuracy
+from benchmarks.hardware.utilization import ROOF_NAMES, model_flops_utilization
 from benchmarks.race.harness import ArmResult, Plan
 from benchmarks.race.workloads import Task
 from benchmarks.reporting import stats
+from benchmarks.reporting.targets import name_of
 from gradloop.files import json_text, make_directory, write_atomically
 
-SUFFIXES = {"mixed_bfloat16": "-bf16", "mixed_float16": "-fp16", "tf32": "-tf32"}
-# What the roof is called that a precision has.
-_ROOFS = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
-
-Record = dict[str, Any]
+# Test accuracies to which the time is recorded.
+ACCURACIES = (0.97, 0.99)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Circumstances:
-    """What a record says beside the results.
+    """What a record says besides the results.
 
     Attributes:
-      hardware: Short name for files, such as "cpu2".
+      hardware: `benchmarks.hardware.devices.short_name()`.
       date: YYYY-MM-DD.
       command: As a person types it.
-      environment: Of the harness: `gradloop.cli.run_folder.describe_environment()`.
+      environment: `gradloop.engine.runtime.describe_environment()` of the harness.
       roof: `benchmarks.hardware.roof.measure_roof()`.
-      flops_per_step: Of the model's matrix products and convolutions; None if it cannot be counted.
+      flops_per_step: Of the model's matrix products and convolutions; None if not countable.
     """
 
     hardware: str
@@ -46,20 +45,42 @@ class Circumstances:
     flops_per_step: int | None
 
 
+def describe_run(hardware: str, command: str) -> dict[str, Any]:
+    """Returns what every record has: the machine, the date, the command and the environment.
+
+    Args:
+      hardware: See `Circumstances`.
+      command: As a person types it.
+    """
+    from gradloop.engine.runtime import describe_environment
+
+    return {
+        "hardware": hardware,
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+        "environment": describe_environment(),
+    }
+
+
+def fingerprint(*parts: Any) -> str:
+    """Returns a digest of what a speed depends on: runs that have the same one are comparable."""
+    return hashlib.sha256(json_text(list(parts)).encode()).hexdigest()
+
+
 def make_record(
     task: Task,
     plan: Plan,
     results: Sequence[ArmResult],
     accuracies: Mapping[Path, float],
     circumstances: Circumstances,
-) -> Record:
+) -> dict[str, Any]:
     """Returns the record of one race.
 
     Args:
-      task: What was done.
-      plan: How often.
-      results: After the check of what is correct.
-      accuracies: File of weights to test accuracy; empty where nobody measures it.
+      task: What the arms did.
+      plan: How often they did it.
+      results: After `correctness.void_wrong_arms`.
+      accuracies: File of weights to test accuracy; empty where accuracy is not measured.
       circumstances: The rest.
     """
     workload = task.workload
@@ -67,7 +88,6 @@ def make_record(
     del described["workload"]
     config = dataclasses.asdict(workload)
     found = dataclasses.asdict(circumstances)
-    identity = json_text([circumstances.environment, config, described])
     return {
         "workload": workload.name,
         "workload_config": config,
@@ -79,7 +99,7 @@ def make_record(
         "date": found["date"],
         "command": found["command"],
         "environment": found["environment"],
-        "fingerprint": hashlib.sha256(identity.encode()).hexdigest(),
+        "fingerprint": fingerprint(circumstances.environment, config, described),
         "roof": found["roof"],
         "flops_per_step": found["flops_per_step"],
         "steps_per_repeat": workload.steps_per_epoch * plan.num_epochs,
@@ -96,7 +116,7 @@ def describe_arm(
     accuracies: Mapping[Path, float],
     circumstances: Circumstances,
 ) -> dict[str, Any]:
-    """Returns an arm's part of the record; raw samples also of an arm that is void."""
+    """Returns an arm's part of the record; a void arm has its raw samples alone."""
     raw = dataclasses.asdict(result)
     del raw["name"], raw["weights"], raw["joules"]
     if not result.is_ok:
@@ -117,24 +137,43 @@ def describe_arm(
 
 def _share_of_roof(secs_per_step: float, task: Task, circumstances: Circumstances) -> float | None:
     peaks = circumstances.roof.get("matmul_flops_per_sec", {})
-    peak = peaks.get(_ROOFS.get(task.precision, task.precision))
-    if peak is None or circumstances.flops_per_step is None:
-        return None
-    return float(circumstances.flops_per_step / secs_per_step / (peak * task.num_devices))
+    return model_flops_utilization(
+        circumstances.flops_per_step,
+        secs_per_step,
+        peaks.get(ROOF_NAMES[task.precision]),
+        task.num_devices,
+    )
 
 
 def _startup_secs(result: ArmResult) -> float:
-    # What the first run takes more than the others is tracing and compiling.
+    # The first run takes longer than the others because it traces and compiles.
     first = (result.warmup_secs or result.secs)[0]
     return (result.setup_secs or 0.0) + first - statistics.median(result.secs)
 
 
 def _describe_accuracy(result: ArmResult, accuracies: Mapping[Path, float]) -> dict[str, Any]:
     if not accuracies or result.is_ceiling:
-        return {"test_accuracies": None, "secs_to_accuracy": {str(t): None for t in TARGETS}}
+        return {"test_accuracies": None, "secs_to_accuracy": {str(a): None for a in ACCURACIES}}
     reached = [accuracies[path] for path in result.weights]
-    secs = {str(target): secs_to_accuracy(result, reached, target) for target in TARGETS}
+    secs = {str(target): secs_to_accuracy(result, reached, target) for target in ACCURACIES}
     return {"test_accuracies": reached, "secs_to_accuracy": secs}
+
+
+def secs_to_accuracy(result: ArmResult, accuracies: Sequence[float], target: float) -> float | None:
+    """Returns the seconds of setup and training until an accuracy is first seen, or None if never.
+
+    One-time costs such as compiling count: they are part of the setup or of the first run.
+
+    Args:
+      result: Of the arm.
+      accuracies: After each run, warm-ups first.
+      target: The accuracy to reach.
+    """
+    secs = itertools.accumulate([*result.warmup_secs, *result.secs])
+    for so_far, accuracy in zip(secs, accuracies, strict=True):
+        if accuracy >= target:
+            return (result.setup_secs or 0.0) + so_far
+    return None
 
 
 def _joules_per_image(result: ArmResult, plan: Plan, images: int) -> float | None:
@@ -143,7 +182,7 @@ def _joules_per_image(result: ArmResult, plan: Plan, images: int) -> float | Non
 
 
 def make_ratios(results: Sequence[ArmResult]) -> list[dict[str, Any]]:
-    """Returns each arm's speed over that of each arm after it; of those that are correct."""
+    """Returns the speed of each correct arm over that of each correct arm after it."""
     ratios = []
     for arm, over in itertools.combinations([r for r in results if r.is_ok], 2):
         ratio = stats.compare(*([1 / secs for secs in r.secs] for r in (arm, over)))
@@ -151,24 +190,19 @@ def make_ratios(results: Sequence[ArmResult]) -> list[dict[str, Any]]:
     return ratios
 
 
-def default_path(task: Task, hardware: str, date: str) -> Path:
-    """Returns where a record belongs: what is pinned otherwise than by default is in its name."""
-    name = task.workload.name + SUFFIXES.get(task.precision, "")
-    if task.jit_compile is not None:
-        name += "-xla" if task.jit_compile else "-noxla"
-    if task.num_devices > 1:
-        name += f"-x{task.num_devices}"
-    return ROOT / RESULTS / f"{name}_{hardware}_{date}.json"
+def default_path(record: Mapping[str, Any]) -> Path:
+    """Returns where a record belongs: benchmarks/results/<name>_<hardware>_<date>.json."""
+    return ROOT / RESULTS / f"{name_of(record)}_{record['hardware']}_{record['date']}.json"
 
 
-def write(record: Record, path: Path) -> None:
-    """Writes a record in one go.
+def write(record: Mapping[str, Any], path: Path) -> None:
+    """Writes a record atomically; makes the folder.
 
     Raises:
       ValueError: If the folder cannot be written to.
     """
     make_directory(path.parent)
     text = json_text(record, indent=1)
-    # Samples, ratios and other small things on one line each.
+    # Each list or object that holds no other one goes on one line.
     text = re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: " ".join(found.group().split()), text)
     write_atomically(path, lambda file: file.write(text + "\n"))

@@ -1,1 +1,1 @@
-"""What TensorFlow's profiler saw in some steps: the trace, its summary, text and picture."""
+"""What TensorFlow's profiler recorded of some steps: the trace, its summary, text and picture."""

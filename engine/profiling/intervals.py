@@ -1,4 +1,4 @@
-"""Sets of moments as intervals, and which event of a thread each moment belongs to."""
+"""Arithmetic of intervals, and to which event of a thread each moment belongs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Interval = tuple[int, int]  # start and end, in picoseconds
 
 
 def union(intervals: Iterable[Interval]) -> list[Interval]:
-    """Returns intervals that do not touch, in order, that cover the same moments."""
+    """Returns the same moments as disjoint intervals, in order."""
     merged: list[Interval] = []
     for start, end in sorted(intervals):
         if merged and start <= merged[-1][1]:
@@ -23,7 +23,7 @@ def union(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def complement(intervals: Iterable[Interval], window: Interval) -> list[Interval]:
-    """Returns the parts of a window that no interval covers."""
+    """Returns the parts of a window that no interval covers, in order."""
     rest, position = [], window[0]
     for start, end in union(clip(intervals, window)):
         if start > position:
@@ -39,15 +39,15 @@ def clip(intervals: Iterable[Interval], window: Interval) -> list[Interval]:
 
 
 def total(intervals: Iterable[Interval]) -> int:
-    """Returns the sum of the lengths."""
+    """Returns the sum of the lengths, in picoseconds."""
     return sum(end - start for start, end in intervals)
 
 
 def innermost(events: Iterable[Event]) -> Iterator[Event]:
-    """Yields parts of events, so that each moment belongs to the one that began last.
+    """Yields parts of events so that each moment belongs to the event that began last.
 
     Args:
-      events: Of one line, in the order of their start; they may lie in one another.
+      events: Of one line, in the order of their start; they may be nested.
     """
     stack: list[Event] = []
     now = 0

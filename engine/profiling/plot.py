@@ -1,4 +1,4 @@
-"""A picture of a profile: what takes the time, and what runs where. Needs matplotlib."""
+"""The picture of a profile: which operations take the time, and what runs where."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _NUM_STEPS = 3
 
 
 def plot_profile(trace: Trace, summary: dict[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Draws the types of operation that take the most time, and what runs where in some steps.
+    """Draws the types of operation that take the most time, and the threads in the last steps.
 
     Args:
-      trace: Its last steps are drawn.
-      summary: Of the trace, from `engine.profiling.summary.summarize`.
-      path: Of the picture.
+      trace: With step markers.
+      summary: What `summarize` returns for the trace.
+      path: File to write, a PNG.
 
     Returns:
-      The picture's path.
+      The path.
 
     Raises:
       MissingExtra: If matplotlib is not installed.
@@ -63,7 +63,7 @@ def _draw_types(axes: Axes, rows: Sequence[dict[str, Any]], num_steps: int) -> N
 def _draw_threads(
     axes: Axes, trace: Trace, lines: Sequence[Line], reduces: Set[tuple[str, str]]
 ) -> None:
-    """Draws a row a thread, over the last steps; the calls are shaded."""
+    """Draws a row per thread, over the last steps; the calls are shaded."""
     from matplotlib.patches import Patch
 
     steps = sorted(trace.steps)[-_NUM_STEPS:]
@@ -92,7 +92,7 @@ def _draw_threads(
         axes.text(1e-9 * (start - window[0]), len(lines) - 0.45, f"step {step}", fontsize=8)
     axes.set_yticks(range(len(lines)), [line.name for line in lines])
     axes.set_ylim(-0.6, len(lines) - 0.1)
-    axes.set_xlabel("milliseconds; grey: the thread works, but not on an operation of its own")
+    axes.set_xlabel("milliseconds; gray: the thread works, but not on an operation of its own")
     axes.set_title("threads", loc="left", fontweight="bold", pad=12)
     axes.figure.legend(
         handles=[Patch(color=color, label=name) for name, color in _COLORS.items()],

@@ -1,4 +1,4 @@
-"""Where the time of profiled steps went: the numbers out of a trace."""
+"""Where the time of profiled steps went, computed from a trace."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ _NUM_GAPS = 5
 
 
 def summarize(trace: Trace, *, num_replicas: int = 1) -> dict[str, Any]:
-    """Returns where the time went between the first call and the end of the last one.
+    """Returns where the time went between the start of the first call and the end of the last.
 
-    Times are seconds over all steps. The time of an operation is that on its thread or stream, less
-    what ran inside it; threads work side by side, so that the sum may exceed the wall time.
+    Times are seconds over all steps. The time of an operation is its time on a thread or stream
+    without that of the operations nested in it. Threads work in parallel, so the sum may exceed the
+    wall time.
 
     Args:
       trace: With step markers.
-      num_replicas: With several, sums of tensors (`AddN`) count as reduce: some ways of reducing
-        have no other sign.
+      num_replicas: With several, sums of tensors (`AddN`) count as reduce, because some ways of
+        reducing leave no other trace.
 
     Returns:
-      JSON-ready: `first_step`, `last_step`, `num_steps`, `window_secs`, `step_secs` (from the
-      start of a call to the next, median), `wall` (what the wall time is made of: its shares sum to
-      1), `categories`, `types` and `operations` (the most time first), `threads`, `gaps` (moments
-      in which no operation runs on any thread, the longest first), `input`, `reduce`.
+      JSON-ready: `first_step`, `last_step`, `num_steps`, `window_secs`; `step_secs` (median from
+      the start of a call to that of the next) and `call_secs` (median); `devices`; `wall` (parts of
+      the wall time, whose shares sum to 1); `categories`, `types` and `operations` (those with the
+      most time first); `threads`; `gaps` (times in which no operation runs on any thread, the
+      longest first); `input`; `reduce`.
     """
     window = trace.window
     events = [_cut(line.events, window) for line in trace.device_lines]
@@ -81,10 +83,10 @@ def _category(event: Event, num_replicas: int) -> str:
 
 
 def _wall(calls: list[Interval], gaps: list[Interval], window: Interval) -> dict[str, Any]:
-    """Splits the window into times in which an operation runs, and in which none does."""
+    """Splits the window by whether an operation runs, and if none does, by where that is."""
     whole = window[1] - window[0]
     in_calls = [(call, part) for call in calls for part in clip(gaps, call)]
-    # From the start of a call to its first operation: Python, the runtime, threads that wake up.
+    # Until the first operation of a call: Python, the runtime, threads that wake up.
     starts = total(part for call, part in in_calls if part[0] == call[0])
     parts = {
         "operations": whole - total(gaps),
@@ -104,7 +106,7 @@ def _gap(gap: Interval, trace: Trace) -> dict[str, Any]:
 def _group(
     parts: list[Event], ops: list[Event], key: Callable[[Event], dict[str, str]]
 ) -> list[dict[str, Any]]:
-    """Sums the parts of the operations that have the same key, the most time first."""
+    """Sums the operations that have the same key, those with the most time first."""
     counts = collections.Counter(tuple(key(event).items()) for event in ops)
     times: collections.Counter[tuple[tuple[str, str], ...]] = collections.Counter()
     for part in parts:
@@ -118,7 +120,7 @@ def _group(
 
 
 def _thread(line: Line, trace: Trace, window: Interval) -> dict[str, Any]:
-    """Returns how long a thread ran operations, and how long it did anything that is known."""
+    """Returns how long a thread ran operations, and how long it did any known work."""
     parts = list(innermost(e for e in _cut(line.events, window) if e.kind in ("op", "stage")))
     ops = union(e.interval for e in parts if e.kind == "op")
     busy = [e.interval for e in parts if not e.is_waiting]
@@ -134,9 +136,9 @@ def _thread(line: Line, trace: Trace, window: Interval) -> dict[str, Any]:
 
 
 def _input(trace: Trace, window: Interval) -> dict[str, Any]:
-    """Returns what batches cost: work on any thread, and the wall time in which one is asked for.
+    """Returns what batches cost: work on all threads, and wall time in which one is requested.
 
-    Also "made_in_graph": whether the compiled function makes the batches itself.
+    Also `made_in_graph`: whether the compiled function makes the batches itself.
     """
     lines = [[e for e in _cut(line.events, window) if e.is_input] for line in trace.lines]
     events = [event for line in lines for event in line]

@@ -1,10 +1,10 @@
-"""What a profile's summary says to a person: a few lines for the log, and the whole text."""
+"""A profile's summary in words: a few lines for the log, and the whole text."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_NUM_IN_TEXT = 12
+_MAX_ROWS = 12
 _MAX_NAME = 60
 _WALL_LABELS = {
     "operations": "an operation runs",
@@ -12,6 +12,8 @@ _WALL_LABELS = {
     "gaps_in_calls": "in a call, between operations",
     "between_calls": "between calls (hooks, loop)",
 }
+_SHARE = ["ms a step", "share"]
+_COLUMNS = [*_SHARE, "times a step", "what", "type"]
 
 
 def format_short(summary: dict[str, Any]) -> str:
@@ -34,56 +36,28 @@ def format_short(summary: dict[str, Any]) -> str:
 
 
 def format_text(summary: dict[str, Any]) -> str:
-    """Returns the whole text: what the wall time is made of, operations, threads, gaps."""
+    """Returns the whole text: parts of the wall time, input, operations, threads, gaps."""
     num_steps = summary["num_steps"]
-    share = ["ms a step", "share"]
-    columns = [*share, "times a step", "what"]
     wall = [[*_cells(row, num_steps), _WALL_LABELS[name]] for name, row in summary["wall"].items()]
-    types = [
-        [*_cells(row, num_steps), row["category"], row["type"]]
-        for row in summary["types"][:_NUM_IN_TEXT]
-    ]
-    operations = [
-        [*_cells(row, num_steps), row["category"], row["type"], _shorten(row["name"])]
-        for row in summary["operations"][:_NUM_IN_TEXT]
-    ]
-    threads = [
-        [_msecs(row["operations_secs"], num_steps), _msecs(row["busy_secs"], num_steps),
-         f"{row['idle_share']:.1%}", row["name"]]
-        for row in summary["threads"]
-        if row["busy_secs"]
-    ]  # fmt: skip
-    gaps = [
-        [_msecs(gap["secs"]), str(gap["step"]), _msecs(gap["after_secs"]), ""]
-        for gap in summary["gaps"]
-    ]
     parts = [
-        f"Steps {summary['first_step']} to {summary['last_step']} on "
-        f"{', '.join(summary['devices'])}: {_msecs(summary['window_secs'])} ms, "
-        f"{_msecs(summary['step_secs'])} ms a step (median), "
-        f"{_msecs(summary['call_secs'])} ms of them in the call.\n"
-        "Profiling makes each step slower: compare shares, not speeds.",
-        _table("Wall time", [*share, ""], wall),
+        _head(summary),
+        _table("Wall time", [*_SHARE, ""], wall),
         "Input and reduce\n" + "\n".join(_input_and_reduce(summary)),
-        _table("Types of operation (their own time)", [*columns, "type"], types),
-        _table("Operations (their own time)", [*columns, "type", "operation"], operations),
-        _table("Threads", ["ops, ms a step", "busy, ms a step", "idle", "thread"], threads),
-        _table(
-            "Longest gaps: no operation runs on any thread",
-            ["ms", "in step", "ms after its start", ""],
-            gaps,
-        ),
+        *_operations(summary),
+        _threads(summary),
+        _gaps(summary),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(row: dict[str, Any], num_steps: int) -> list[str]:
-    cells = [_msecs(row["secs"], num_steps), f"{row['share']:.1%}"]
-    return cells + ([f"{row['count'] / num_steps:.4g}"] if "count" in row else [])
-
-
-def _msecs(secs: float, num_steps: int = 1) -> str:
-    return f"{1e3 * secs / num_steps:.3f}"
+def _head(summary: dict[str, Any]) -> str:
+    return (
+        f"Steps {summary['first_step']} to {summary['last_step']} on "
+        f"{', '.join(summary['devices'])}: {_msecs(summary['window_secs'])} ms, "
+        f"{_msecs(summary['step_secs'])} ms a step (median), "
+        f"{_msecs(summary['call_secs'])} ms of them in the call.\n"
+        "Profiling makes each step slower: compare shares, not speeds."
+    )
 
 
 def _input_and_reduce(summary: dict[str, Any]) -> list[str]:
@@ -97,8 +71,8 @@ def _input_and_reduce(summary: dict[str, Any]) -> list[str]:
     lines = [f"  next(): {wall(found['next_secs'])}; work on all threads: {work} ms a step"]
     if found["made_in_graph"]:
         lines.append(
-            "  The step's own graph makes the batches. A call of one step makes the next one too, "
-            "in vain: without\n  the profiler, it is about half as much."
+            "  The step's own graph makes the batches. A call of one step also makes a batch that "
+            "nothing uses:\n  without the profiler, expect about half of this."
         )
     count = reduce["count"] / num_steps
     lines.append(
@@ -109,13 +83,61 @@ def _input_and_reduce(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _operations(summary: dict[str, Any]) -> tuple[str, str]:
+    num_steps = summary["num_steps"]
+    types = [
+        [*_cells(row, num_steps), row["category"], row["type"]]
+        for row in summary["types"][:_MAX_ROWS]
+    ]
+    operations = [
+        [*_cells(row, num_steps), row["category"], row["type"], _shorten(row["name"])]
+        for row in summary["operations"][:_MAX_ROWS]
+    ]
+    return (
+        _table("Types of operation (their own time)", _COLUMNS, types),
+        _table("Operations (their own time)", [*_COLUMNS, "operation"], operations),
+    )
+
+
+def _threads(summary: dict[str, Any]) -> str:
+    num_steps = summary["num_steps"]
+    rows = [
+        [_msecs(row["operations_secs"], num_steps), _msecs(row["busy_secs"], num_steps),
+         f"{row['idle_share']:.1%}", row["name"]]
+        for row in summary["threads"]
+        if row["busy_secs"]
+    ]  # fmt: skip
+    return _table("Threads", ["ops, ms a step", "busy, ms a step", "idle", "thread"], rows)
+
+
+def _gaps(summary: dict[str, Any]) -> str:
+    rows = [
+        [_msecs(gap["secs"]), str(gap["step"]), _msecs(gap["after_secs"]), ""]
+        for gap in summary["gaps"]
+    ]
+    return _table(
+        "Longest gaps: no operation runs on any thread",
+        ["ms", "in step", "ms after its start", ""],
+        rows,
+    )
+
+
+def _cells(row: dict[str, Any], num_steps: int) -> list[str]:
+    cells = [_msecs(row["secs"], num_steps), f"{row['share']:.1%}"]
+    return cells + ([f"{row['count'] / num_steps:.4g}"] if "count" in row else [])
+
+
+def _msecs(secs: float, num_steps: int = 1) -> str:
+    return f"{1e3 * secs / num_steps:.3f}"
+
+
 def _shorten(name: str) -> str:
     # The end says more than the beginning: layer and operation.
     return name if len(name) <= _MAX_NAME else "..." + name[-(_MAX_NAME - 3) :]
 
 
 def _table(title: str, header: list[str], rows: list[list[str]]) -> str:
-    """Lays out columns, numbers to the right and the last one, a name, to the left."""
+    """Lays out columns: numbers to the right, and the last one, a name, to the left."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [
         "  ".join([*(c.rjust(w) for c, w in zip(row[:-1], widths, strict=False)), row[-1]])

@@ -1,7 +1,7 @@
 """A trace of TensorFlow's profiler: the threads, and what ran on them and when.
 
-Read from the `*.xplane.pb` that the profiler writes, with the messages that TensorFlow ships: no
-package of TensorBoard's is needed.
+It is read from the `*.xplane.pb` that the profiler writes. TensorFlow ships the format; no package
+of TensorBoard's is needed.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ MARKER = "train"
 
 # An operation is recorded as `its/name:ItsType`; the profiler's own events have "::" or blanks.
 _OPERATION = re.compile(r"([^:\s]+):([A-Za-z_]\w*)")
-# What loops and calls put before the name that an operation has in the step.
+# What loops and calls prepend to the name that an operation has in the step.
 _AROUND_STEP = re.compile(
     r"^(?:(?:while|body|cond|then|else|_\d+|(?:Stateful)?PartitionedCall(?:_\d+)?)/)+"
 )
 _NEXT = re.compile(r"IteratorGetNext\w*::DoCompute")
 _NEXT_TYPES = re.compile(r"(?:MultiDevice)?Iterator\w+|Optional\w+")
-# Stages whose work is done by threads of their own, under the names of the stages before them.
+# Stages that wait for other threads, which work under the names of the stages before them.
 _WAITING = re.compile(r"(Root|Prefetch|Generator|Parallel\w*|MapAndBatch\w*)(\[\d+\])?$")
 _REGION = "ThreadpoolListener::"
 
 
 class Event(NamedTuple):
-    """What ran on a thread, from `start` to `end` in picoseconds.
+    """Something that ran on a thread.
 
     Attributes:
-      start: Begin.
-      end: End.
-      kind: "op": an operation, or a kernel; "stage": a stage of tf.data; "next": a batch is asked
-        for; "region": a thread of a pool works.
-      name: Of an operation without what loops put before it.
-      type: Of an operation.
+      start: In picoseconds.
+      end: In picoseconds.
+      kind: "op": an operation or a kernel; "stage": a stage of tf.data; "next": a batch is
+        requested; "region": a thread of a pool works.
+      name: Of an operation: as in the step, without what loops prepend.
+      type: Of an operation; else empty.
       is_input: Whether it makes batches, or hands them over.
     """
 
@@ -56,7 +56,7 @@ class Event(NamedTuple):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it is a stage of tf.data that waits for another thread, but for what it calls."""
+        """Whether it is a stage of tf.data that, apart from what it calls, waits for a thread."""
         return self.kind == "stage" and bool(_WAITING.search(self.name.split("::")[-1]))
 
 
@@ -64,7 +64,7 @@ class Line(NamedTuple):
     """A thread of the host, or a stream of a device, with its events in the order of their start.
 
     Attributes:
-      name: Made unique by a number.
+      name: Unique; a number follows where the profiler gives a name twice.
       device: "" for a thread of the host, else "GPU:0", ...
       events: Of all kinds.
     """
@@ -75,12 +75,12 @@ class Line(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What the profiler saw.
+    """What the profiler recorded.
 
     Attributes:
-      lines: Those with an event.
-      steps: Number of a step to the call of the compiled function that does it.
-      marker_line: Name of the line that makes the calls.
+      lines: Threads and streams with at least one event.
+      steps: Number of a step to the time of the call that performs it.
+      marker_line: Name of the thread that makes the calls.
     """
 
     lines: tuple[Line, ...]
@@ -89,22 +89,26 @@ class Trace(NamedTuple):
 
     @property
     def window(self) -> Interval:
-        """From the first call to the end of the last, or of what it left to do on a GPU."""
+        """From the start of the first call to the end of the last, and of its work on a GPU."""
         ends = [end for _, end in self.steps.values()]
         ends += [event.end for line in self.lines if line.device for event in line.events]
         return min(start for start, _ in self.steps.values()), max(ends)
 
     @property
     def device_lines(self) -> tuple[Line, ...]:
-        """The lines that compute: the GPUs' if there are any, else the host's."""
+        """The lines that compute: those of GPUs if there are any, else the host's."""
         return tuple(line for line in self.lines if line.device) or self.lines
 
 
 def read_trace(directory: Path) -> Trace:
-    """Reads the newest `*.xplane.pb` below a directory."""
+    """Reads the newest `*.xplane.pb` below a directory.
+
+    Raises:
+      ValueError: If there is none, or no step marker in it.
+    """
     paths = sorted(directory.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
     if not paths:
-        raise ValueError(f"there is no *.xplane.pb in {directory}: nothing was profiled.")
+        raise ValueError(f"There is no *.xplane.pb in {directory}: nothing was profiled.")
     return parse_trace(paths[-1].read_bytes())
 
 
@@ -135,7 +139,7 @@ def parse_trace(data: bytes) -> Trace:
             if events or markers:
                 lines.append(Line(name, device, tuple(sorted(events, key=_by_start))))
     if not steps:
-        raise ValueError(f"there is no step marker ({MARKER!r}) in the trace.")
+        raise ValueError(f"There is no step marker ({MARKER!r}) in the trace.")
     return Trace(tuple(lines), steps, marker_line)
 
 

@@ -1,1 +1,1 @@
-"""Trials that run in turn: is the input the limit, and what is fastest on this machine."""
+"""Trials that run in turn: is the input the limit, and what is fastest on this machine?"""

@@ -1,8 +1,8 @@
 """What `tune` found to be fastest on this machine, kept for later runs.
 
-A choice is a few fields of a config. It lies in the user's cache under a key of what it depends on;
-later runs take it for the fields that nobody set: what keeps the bits of fit always, the rest with
-`numerics="fast"` alone.
+A choice is a few fields of a config, in a file of the user's cache whose name is made of what the
+choice depends on. Later runs take it for fields that nobody set: always what keeps the bits of fit,
+the rest only with `numerics="fast"`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gradloop.machine import cache_dir, num_cores, processor_name
 
 from ..config import ConfigError, TrainConfig, show
 
-# Faster by less than this is noise, and not worth a setting.
+# A smaller gain is noise, and not worth a setting.
 MIN_GAIN = 1.03
 Config = TypeVar("Config", bound=TrainConfig)
 Key = Mapping[str, Any]
@@ -28,15 +28,15 @@ Key = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """A change of the config, and what it was measured to give.
+    """A change of the config, and the speed that was measured with it.
 
     Attributes:
-      changes: Fields and values, against what the trial is compared with.
-      gain: Speed over that, the median over rounds; None if it was not measured.
-      is_sure: Whether it was faster in all rounds but one at the most.
-      usecs_per_step: Median.
+      changes: Fields and values in which it differs from what it is compared with.
+      gain: Its speed divided by that of the other, median over rounds; None: not measured.
+      usecs_per_step: Microseconds of a step, median; None: not measured.
       changes_bits: Whether the weights differ from those of fit with its defaults.
-      note: Why it was not measured, or cut short.
+      note: Why it was not measured.
+      is_sure: Whether it was faster in all rounds, or all but one.
     """
 
     changes: dict[str, Any]
@@ -52,9 +52,9 @@ class Tuning:
     """What was measured, and the choice that follows from it.
 
     Attributes:
-      measurements: In the order of measuring.
-      exact: Fields to change that keep fit's bits.
-      fast: Fields to change with `numerics="fast"`.
+      measurements: In the order in which they were made.
+      exact: Fields to change, and their values, that keep fit's bits.
+      fast: The same for `numerics="fast"`.
     """
 
     measurements: list[Measurement] = dataclasses.field(default_factory=list)
@@ -62,14 +62,15 @@ class Tuning:
     fast: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_table(self) -> str:
-        """Returns the trials and the choice for people."""
-        lines = [f"{'trial':<46}{'us a step':>12}{'speed':>9}  bits"]
-        for one in self.measurements:
-            name = _show_changes(one.changes) or "as it is"
+        """Returns the trials and the choice as text."""
+        names = [_show_changes(one.changes) or "as it is" for one in self.measurements]
+        width = max(map(len, ["trial", *names]))
+        lines = [f"{'trial':<{width}}{'us a step':>12}{'speed':>9}  bits"]
+        for name, one in zip(names, self.measurements, strict=True):
             usecs = "-" if one.usecs_per_step is None else f"{one.usecs_per_step:,.0f}"
             gain = "-" if one.gain is None else f"{one.gain:.2f} x"
             bits = "others" if one.changes_bits else "fit's"
-            lines.append(f"{name:<46}{usecs:>12}{gain:>9}  {bits}  {one.note}".rstrip())
+            lines.append(f"{name:<{width}}{usecs:>12}{gain:>9}  {bits}  {one.note}".rstrip())
         return "\n".join(
             [
                 *lines,
@@ -79,7 +80,7 @@ class Tuning:
         )
 
     def save(self, key: Key) -> Path:
-        """Keeps the choice for later runs of the same key on this machine; returns the file."""
+        """Writes the choice for later runs with this key on this machine, and returns the file."""
         path = choice_path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"key": _on_this_machine(key), **dataclasses.asdict(self)}
@@ -88,10 +89,10 @@ class Tuning:
 
 
 def choice_path(key: Key) -> Path:
-    """Returns the file for the choice of such a run, whether it exists or not.
+    """Returns the file of a choice, whether it exists or not.
 
     Args:
-      key: What a choice depends on besides the machine: `model`, and more. JSON-ready.
+      key: What the choice depends on besides the machine, JSON-ready; has `model`.
     """
     text = json.dumps(_on_this_machine(key), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -99,10 +100,10 @@ def choice_path(key: Key) -> Path:
 
 
 def apply_choice(config: Config, key: Key, chosen: Collection[str]) -> tuple[Config, Path | None]:
-    """Returns the config with the kept choice, and the file that it comes from, None without one.
+    """Returns the config with the kept choice, and its file; None if nothing changes.
 
     Args:
-      config: Of the run.
+      config: The run's.
       key: See `choice_path`.
       chosen: Fields that a person has set; they win.
 
@@ -124,7 +125,7 @@ def apply_choice(config: Config, key: Key, chosen: Collection[str]) -> tuple[Con
 
 
 def best_of(measurements: Sequence[Measurement]) -> dict[str, Any]:
-    """Returns the changes that gain the most; none if none gains more than noise."""
+    """Returns the changes that gain the most; empty if none gains more than noise."""
     measured = [one for one in measurements if one.gain is not None and one.is_sure]
     best = max(measured, key=lambda one: one.gain or 0.0, default=None)
     return best.changes if best is not None and (best.gain or 0.0) >= MIN_GAIN else {}

@@ -1,4 +1,4 @@
-"""Input bound or not: a training's speed beside that over one batch which lies in memory."""
+"""Is a training input bound? Its speed beside that of the same steps on one batch in memory."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from ..state import TrainState
 from ..step_function import StepFn
 from .trial import Trial, run_in_turn, speed_ratios
 
-# A training is called input bound if it stays below this share of the ceiling.
+# A training is input bound if it stays below this share of the ceiling.
 BOUND_SHARE = 0.9
-# A change is advised as measured if it brings this much.
+# A prefetch is advised if it gains more than this.
 WORTHWHILE_GAIN = 1.1
-# Alone, a pipeline should be faster than the ceiling by this much, since batches differ.
+# Batches differ in cost, so a pipeline alone should be faster than the ceiling by this factor.
 AMPLE = 1.25
-# A pipeline that keeps no more busy than this waits rather than computes.
+# A pipeline that keeps fewer cores busy than this waits rather than computes.
 IDLE_CORES = 0.5
-# Steps shorter than this cost about as much to hand a batch to as to do.
+# To hand over a batch costs about as much as a step that is shorter than this.
 SHORT_STEP_SECS = 5e-4
 _NUM_REPEATS = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class InputDiagnosis:
-    """What was measured; speeds are medians of short windows, taken in turn.
+    """What was measured. Speeds are medians of short windows that took turns.
 
     Attributes:
-      share: The training's speed over its ceiling: the median over neighbouring windows, since the
-        speed of a shared machine drifts.
-      share_high: Three quarters of the windows had less.
+      share: The training's speed divided by its ceiling: the median over pairs of neighboring
+        windows, because the speed of a shared machine drifts.
+      share_high: The upper quartile of the same.
       images_per_sec: Of the training as `fit` does it.
-      ceiling_images_per_sec: Of the same steps on one batch that lies in memory.
-      prefetch_gain: The training's speed with `prefetch` at the end of its data set, over that
-        without, likewise; None if that was not tried: it is not input bound, or makes its batches
-        in the graph.
+      ceiling_images_per_sec: Of the same steps on one batch in memory.
+      prefetch_gain: The training's speed with a `prefetch` at the end of its dataset, divided by
+        that without. None if it was not tried: the training is not input bound, or its graph makes
+        the batches.
       pipeline_images_per_sec: Of the input alone.
-      waiting_share: Of the training's time, in which it did nothing but wait for a batch.
+      waiting_share: Share of the training's time in which it only waited for a batch.
       cores_busy: Cores that the input alone kept busy.
-      num_cores: Cores of this process.
+      num_cores: Cores that this process may use.
       batch_size: Of the first batch.
-      num_bytes: Of all batches of the data set together; None if nobody knows how many.
+      num_bytes: Of all batches of the dataset together; None if their number is unknown.
       is_resident: Whether the compiled function makes the batches itself.
     """
 
@@ -69,12 +69,12 @@ class InputDiagnosis:
 
     @property
     def is_input_bound(self) -> bool:
-        """Whether the input holds the training up."""
+        """Whether the input limits the speed of the training."""
         return self.share_high < BOUND_SHARE
 
     @property
     def advice(self) -> list[str]:
-        """What to change, by what was measured; empty if the training is not input bound."""
+        """What to change, given what was measured; empty if the training is not input bound."""
         if not self.is_input_bound:
             return []
         is_slow = self.pipeline_images_per_sec < AMPLE * self.ceiling_images_per_sec
@@ -82,7 +82,7 @@ class InputDiagnosis:
         return [*self._advise_prefetch(), *others]
 
     def to_text(self) -> str:
-        """Returns the lines that a person reads."""
+        """Returns the diagnosis as lines of text."""
         verdict = "input bound" if self.is_input_bound else "not input bound"
         lines = {
             "input": f"{verdict}: {self.share:.1%} of the ceiling, {self.waiting_share:.1%} of the "
@@ -98,19 +98,19 @@ class InputDiagnosis:
         return "\n".join([*shown, *(f"  {'change':<10} {text}" for text in self.advice)])
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all of it, JSON-ready."""
+        """Returns the diagnosis, JSON-ready."""
         found = {"is_input_bound": self.is_input_bound, "advice": self.advice}
         return dataclasses.asdict(self) | found
 
     def _advise_prefetch(self) -> Iterator[str]:
         if self.prefetch_gain is not None and self.prefetch_gain > WORTHWHILE_GAIN:
             yield (
-                "end the data set with .prefetch(tf.data.AUTOTUNE), so that batches are made while "
+                "end the dataset with .prefetch(tf.data.AUTOTUNE), so that batches are made while "
                 f"the step runs: {self.prefetch_gain:.2f} times the speed was measured with it"
             )
 
     def _advise_slow(self) -> Iterator[str]:
-        """Of a pipeline that is too slow even alone."""
+        """Advises on a pipeline that is too slow even alone."""
         if self.cores_busy < IDLE_CORES:
             yield (
                 "the pipeline waits more than it computes (files, network, Python): read and map "
@@ -133,12 +133,12 @@ class InputDiagnosis:
             )
 
     def _advise_late(self) -> Iterator[str]:
-        """Of a pipeline that is fast enough alone."""
+        """Advises on a pipeline that is fast enough alone."""
         step_secs = self.batch_size / self.ceiling_images_per_sec
         if step_secs < SHORT_STEP_SECS:
             yield (
-                f"a step takes {1e6 * step_secs:,.0f} microseconds, of which handing over a batch "
-                "is a large part: take larger batches"
+                f"a step takes {1e6 * step_secs:,.0f} microseconds, and handing over a batch is a "
+                "large part of it: use larger batches"
             )
         if self.is_resident:
             return
@@ -149,8 +149,8 @@ class InputDiagnosis:
             )
         else:
             yield (
-                "the pipeline is fast enough alone, but takes cores from the step: make the data "
-                "set of arrays with data.pipeline.make_dataset, whose batches the graph makes"
+                "the pipeline is fast enough alone, but takes cores from the step: if the data are "
+                "arrays, use data.pipeline.make_dataset, whose batches the graph makes"
             )
 
 
@@ -162,39 +162,62 @@ def diagnose_input(
     strategy: tf.distribute.Strategy | None = None,
     train_step: StepFn = step_lib.train_step,
 ) -> InputDiagnosis:
-    """Measures whether the input holds a training up, in some ten seconds.
+    """Measures whether the input limits the speed of a training, in about ten seconds.
 
-    Trains a state of its own, in short windows: in turn, over the data set, and over one batch of
-    it. Under a strategy, or where a batch holds more than tensors, that batch goes through tf.data.
+    Trains a state of its own, in short windows that take turns: on the dataset, and on one batch of
+    it in memory. Under a strategy, or if a batch holds more than tensors, tf.data repeats that
+    batch.
 
     Args:
-      make_state: Makes the state; called once, inside the strategy's scope.
-      make_dataset: Makes the data set, as in `fit`.
+      make_state: Returns the state; called once, inside the strategy's scope.
+      make_dataset: Returns the dataset, as in `fit`.
       config: As in `fit`.
       strategy: Default: the current one.
       train_step: As in `fit`.
 
     Raises:
-      ValueError: As `fit` does, for a data set that it cannot train on.
+      ValueError: As in `fit`, if it cannot train on the dataset.
     """
-    scope = contextlib.nullcontext() if strategy is None else strategy.scope()
-    with scope:
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
         state = make_state()
     dataset = make_dataset()
     state.build(dataset.element_spec)
-    in_graph = not state.has_scope and not tf.config.list_logical_devices("GPU")
-    training = Trial(make_dataset(), state, config, train_step, resident=in_graph)
+    has_gpu = bool(tf.config.list_logical_devices("GPU"))
+    in_graph = config.input != "streamed" and not state.has_scope and not has_gpu
+
+    def trial(dataset: tf.data.Dataset, step: StepFn, *, resident: bool) -> Trial:
+        return Trial(dataset, state, config, step, resident=resident)
+
+    training = trial(make_dataset(), train_step, resident=in_graph)
     training.warm_up()
     batch = next(iter(dataset))
-    ceiling = Trial(
-        _repeated(batch, dataset.element_spec), state, config, train_step,
-        resident=not state.has_scope,
-    )  # fmt: skip
-    pipeline = Trial(make_dataset(), state, config, _look_at, resident=in_graph)
+    one_batch = _repeated(batch, dataset.element_spec)
+    ceiling = trial(one_batch, train_step, resident=not state.has_scope)
+    pipeline = trial(make_dataset(), _look_at, resident=in_graph)
     run_in_turn([training, ceiling, pipeline])
+    is_resident = in_graph and isinstance(dataset, Resident)
+    diagnosis = _diagnose(training, ceiling, pipeline, dataset, batch, is_resident=is_resident)
+    if is_resident or not diagnosis.is_input_bound:
+        return diagnosis
+    prefetching = make_dataset().prefetch(tf.data.AUTOTUNE)
+    prefetched = trial(prefetching, train_step, resident=False)
+    run_in_turn([training, prefetched])
+    gain = statistics.median(speed_ratios(prefetched, training))
+    return dataclasses.replace(diagnosis, prefetch_gain=gain)
+
+
+def _diagnose(
+    training: Trial,
+    ceiling: Trial,
+    pipeline: Trial,
+    dataset: tf.data.Dataset,
+    batch: Batch,
+    *,
+    is_resident: bool,
+) -> InputDiagnosis:
     _, share, share_high = statistics.quantiles(speed_ratios(training, ceiling), n=4)
     batch_size = int(next(len(t) for t in tf.nest.flatten(batch) if tf.is_tensor(t)))
-    diagnosis = InputDiagnosis(
+    return InputDiagnosis(
         share=share,
         share_high=share_high,
         images_per_sec=batch_size * training.speed,
@@ -206,19 +229,12 @@ def diagnose_input(
         num_cores=num_cores(),
         batch_size=batch_size,
         num_bytes=_num_bytes(dataset, batch),
-        is_resident=in_graph and isinstance(dataset, Resident),
+        is_resident=is_resident,
     )
-    if diagnosis.is_resident or not diagnosis.is_input_bound:
-        return diagnosis
-    prefetching = make_dataset().prefetch(tf.data.AUTOTUNE)
-    prefetched = Trial(prefetching, state, config, train_step, resident=False)
-    run_in_turn([training, prefetched])
-    gain = statistics.median(speed_ratios(prefetched, training))
-    return dataclasses.replace(diagnosis, prefetch_gain=gain)
 
 
 class _OneBatch:
-    """`GraphBatches` that are always the same one."""
+    """`GraphBatches` that are always the same batch."""
 
     num_batches = _NUM_REPEATS
     stacks = None
@@ -231,7 +247,7 @@ class _OneBatch:
         """Does nothing."""
 
     def reader(self) -> Callable[[tf.Tensor], Batch]:
-        """Returns offset -> the batch."""
+        """Returns a function of the offset to the batch."""
         return lambda offset: self._batch
 
     def current_step(self) -> tf.Tensor:
@@ -239,7 +255,7 @@ class _OneBatch:
         return tf.constant(0, tf.int64)
 
     def get_stack(self, step: tf.Tensor, number: int) -> Any:
-        """There are no stacks."""
+        """Fails: there are no stacks."""
         raise AssertionError("stacks is None")
 
     def advance(self, num_steps: tf.Tensor) -> None:
@@ -247,7 +263,7 @@ class _OneBatch:
 
 
 def _repeated(batch: Batch, element_spec: Any) -> tf.data.Dataset:
-    """Returns a data set of one batch, over and over, in long epochs."""
+    """Returns a dataset that repeats one batch, in long epochs."""
     dataset = tf.data.Dataset.from_tensors(batch).repeat(_NUM_REPEATS)
     if all(isinstance(spec, tf.TensorSpec) for spec in tf.nest.flatten(element_spec)):
         gpus = tf.config.list_logical_devices("GPU")
@@ -257,7 +273,7 @@ def _repeated(batch: Batch, element_spec: Any) -> tf.data.Dataset:
 
 
 def _look_at(state: TrainState, batch: Batch) -> Logs:
-    """A step that does nothing but need its batch."""
+    """A step that does nothing but use its batch."""
     tensors = [t for t in tf.nest.flatten(batch) if tf.is_tensor(t) and t.dtype != tf.string]
     firsts = [tf.cast(tf.reshape(t, [-1])[:1], tf.float32) for t in tensors]
     return {"first": tf.reduce_sum(tf.concat([*firsts, tf.zeros([1])], axis=0))}

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from .. import runtime
@@ -29,10 +30,10 @@ SecsInProcess = Callable[[Changes, int], float | None]
 
 NUM_ROUNDS = 5
 WARM_UP_SECS = 0.5
-# What is this much slower in its first seconds is not measured any further.
+# A trial that is this many times slower in its first window is not measured any further.
 HOPELESS = 3.0
 
-# Each group is measured in turn against the best so far, and what gains joins the best.
+# The trials of a group take turns with the best so far; the one that gains most joins the best.
 # `prefetch` is an argument of the dataset, the rest are fields of the config.
 EXACT: tuple[tuple[Changes, ...], ...] = (
     ({"steps_per_execution": 1}, {"steps_per_execution": 32}),
@@ -42,8 +43,9 @@ XLA: tuple[Changes, ...] = tuple(
     {"jit_compile": True, "jit_scope": scope} for scope in ("loop", "step", "update")
 )
 EXACT_THREADS: Changes = {"inter_op_threads": 1}
-# The number of threads within an operation decides how it splits its sums.
+# Changes bits: the number of threads within an operation decides how it splits its sums.
 FAST_THREADS: Changes = {"intra_op_threads": 1}
+_TRIED = ("numerics", "steps_per_execution", "jit_compile", "jit_scope", "input")
 
 
 def tune(
@@ -57,24 +59,23 @@ def tune(
     """Measures what is fastest for a model on this machine; see `Tuning`.
 
     Context: cross-replica, on the host, on one device. Each trial trains its own state on its own
-    dataset; nothing that exists is changed.
+    dataset, and changes nothing else.
 
     Args:
-      make_state: Returns a new state; the dtype policy of the trial is set while it is called.
-      make_dataset: Returns the dataset to train on; takes `prefetch=` where a trial changes it.
-      config: What the trials are variations of. Of the fields that are tried, only `precision` is
-        read.
-      secs_in_process: Trains with changes of the config in a new process, for a number of steps,
-        and returns the median seconds of a step: a process cannot change its own numbers of
-        threads. None: these are not tried.
-      max_secs: No trial begins later; the one that runs then is finished.
+      make_state: Returns a new state; called with the dtype policy of the trial in effect.
+      make_dataset: Returns the dataset to train on; a trial may pass `prefetch=`.
+      config: What the trials vary. Of the fields that they try, only `precision` is read.
+      secs_in_process: `(changes, num_steps) -> seconds` of a step, median, in a training of that
+        many steps in a new process, with these changes of the config; None if it failed. Numbers of
+        threads need it, because a process cannot change its own. None: they are not tried.
+      max_secs: No trial starts later; the one that is running then finishes.
 
     Raises:
       ConfigError: If the config is for several replicas.
     """
     if config.strategy not in ("default", None):
         raise ConfigError(
-            f"tune with strategy={config.strategy!r}: its choice is for one device. Use "
+            f"tune with strategy={config.strategy!r}: it tunes for one device. Use "
             "strategy='default'."
         )
     bench = _Bench(make_state, make_dataset, _base(config), time.monotonic() + max_secs)
@@ -83,7 +84,8 @@ def tune(
         result.exact |= bench.try_group(result, result.exact, group)
     fast = {**result.exact, "numerics": "fast"}
     plain: tuple[Changes, ...] = ({},)
-    if config.precision in ("float32", None) and runtime.has_fast_bfloat16():
+    precision = config.precision or keras.config.dtype_policy().name
+    if precision == "float32" and runtime.has_fast_bfloat16():
         plain += ({"precision": "mixed_bfloat16"},)
     fast |= bench.try_group(result, fast, plain, over=result.exact)
     fast |= bench.try_group(result, fast, XLA)
@@ -105,6 +107,7 @@ class _Bench:
         self._make_state = make_state
         self._make_dataset = make_dataset
         self._base = base
+        self._defaults: Changes = {name: getattr(base, name) for name in _TRIED}
         self._deadline = deadline
         self._trials: dict[str, Trial] = {}
 
@@ -115,7 +118,7 @@ class _Bench:
         group: Sequence[Changes],
         over: Changes | None = None,
     ) -> Changes:
-        """Measures changes of the best so far against `over`, or against the best itself."""
+        """Measures changes of the best so far, in turn with `over` or else the best itself."""
         reference = self._trial(best if over is None else over)
         found, rivals = [], []
         for changes in group:
@@ -138,14 +141,14 @@ class _Bench:
     def try_threads(
         self, result: Tuning, secs_in_process: SecsInProcess, best: Changes, changes: Changes
     ) -> Changes:
-        """Measures numbers of threads: the best so far and the changed one, in new processes."""
+        """Measures numbers of threads: the best so far and a change of it, in new processes."""
         num_steps = max(2, int(self._trial(best).speed))  # about a second
         secs: list[float | None] = []
         for tried in (best, best | changes):
             if time.monotonic() > self._deadline:
                 found = _measurement(best, changes, note="no time was left")
                 break
-            secs.append(secs_in_process(tried, num_steps))
+            secs.append(secs_in_process(self._defaults | tried, num_steps))
         else:
             before, after = secs
             if before is None or after is None:
@@ -173,7 +176,7 @@ class _Bench:
         return self._trials[key]
 
     def _prepare(self, changes: Changes, reference: Trial) -> tuple[Trial | None, str]:
-        """Returns a trial that has warmed up, or None and why it is not measured."""
+        """Returns a trial that has warmed up; or None, and why it is not measured."""
         if time.monotonic() > self._deadline:
             return None, "no time was left"
         try:
@@ -185,8 +188,7 @@ class _Bench:
 
 
 def _base(config: TrainConfig) -> TrainConfig:
-    tried = ("numerics", "steps_per_execution", "jit_compile", "jit_scope", "input")
-    defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.name in tried}
+    defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.name in _TRIED}
     changes: Changes = {**defaults, "steps_per_epoch": None}
     return dataclasses.replace(config, **changes)
 

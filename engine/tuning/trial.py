@@ -1,4 +1,4 @@
-"""Trials: trainings that run a while each in turn, so that their speeds can be compared."""
+"""Trials: trainings that take turns, so that their speeds can be compared."""
 
 from __future__ import annotations
 
@@ -23,7 +23,18 @@ NUM_ROUNDS = 9
 
 
 class Trial:
-    """One way to train, which runs a while each time it is asked to."""
+    """One way to train, measured in short windows.
+
+    Args:
+      dataset: As in `fit`.
+      state: Built. The trial trains it; several trials may share one.
+      config: As in `fit`.
+      step: `(state, batch) -> logs`.
+      resident: See `Source`.
+
+    Attributes:
+      speeds: Steps a second, of each window.
+    """
 
     def __init__(
         self,
@@ -34,16 +45,7 @@ class Trial:
         *,
         resident: bool,
     ) -> None:
-        """Makes the compiled function; nothing runs yet.
-
-        Args:
-          dataset: As in `fit`.
-          state: Built; it is trained. Several trials may share one.
-          config: As in `fit`.
-          step: `(state, batch) -> logs`.
-          resident: See `Source`.
-        """
-        # Whole passes, unless there is no end: a trial goes on and on.
+        # A trial makes pass after pass; only a pass without end needs a length.
         is_endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
         steps_per_epoch = config.steps_per_epoch if is_endless else None
         self._source = Source(dataset, state.strategy, steps_per_epoch, resident=resident)
@@ -51,7 +53,7 @@ class Trial:
         self._planner = Planner(config, state=state)
         self._timing = Timing()
         self._executions = self._run()
-        self.speeds: list[float] = []  # steps a second, of each window
+        self.speeds: list[float] = []
         self._cores_busy: list[float] = []
         self._is_warm = False
 
@@ -62,17 +64,21 @@ class Trial:
 
     @property
     def cores_busy(self) -> float:
-        """Processor seconds of the process in a second: the median likewise."""
+        """Processor seconds of this process in a second: the median of the windows."""
         return statistics.median(self._cores_busy)
 
     @property
     def waiting_share(self) -> float:
-        """Of the time in executions, that of waiting for a batch."""
+        """Share of the time in executions that was spent waiting for a batch."""
         secs = self._timing.secs
         return secs[DATA] / (secs[DATA] + secs[COMPUTE] + secs[DISPATCH])
 
     def warm_up(self, secs: float | None = None) -> None:
-        """Traces, and lets the planner find the size of executions; only once."""
+        """Traces, and lets the planner find the size of executions; does so only once.
+
+        Args:
+          secs: How long; default: `WARM_UP_SECS`.
+        """
         if not self._is_warm:
             self._run_for(WARM_UP_SECS if secs is None else secs)
             self._is_warm = True
@@ -104,7 +110,7 @@ class Trial:
 
 
 def run_in_turn(trials: Sequence[Trial], num_rounds: int = NUM_ROUNDS) -> None:
-    """Runs each for a window, over and over; those that are new warm up first."""
+    """Runs a window of each trial in each round, in alternating order; new trials warm up first."""
     for trial in trials:
         trial.warm_up()
     for number in range(num_rounds):
@@ -113,6 +119,6 @@ def run_in_turn(trials: Sequence[Trial], num_rounds: int = NUM_ROUNDS) -> None:
 
 
 def speed_ratios(trial: Trial, other: Trial, num_rounds: int = NUM_ROUNDS) -> list[float]:
-    """Returns one's speed over the other's, of each round of the last `run_in_turn`."""
+    """Returns a trial's speed divided by another's, for each round of the last `run_in_turn`."""
     pairs = zip(trial.speeds[-num_rounds:], other.speeds[-num_rounds:], strict=True)
     return [speed / of_other for speed, of_other in pairs]

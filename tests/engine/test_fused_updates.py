@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.engine import fused_updates as fused
+from gradloop.engine.fused_updates import Update, updates_by
 
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.1),
@@ -35,7 +35,7 @@ def run(make_optimizer, update, *, num_steps=5):
 
     @tf.function(autograph=False)
     def step(factor):
-        with fused.updates_by([optimizer], update):
+        with updates_by([optimizer], update):
             gradients = [factor * tf.constant([0.3, -0.1, 0.2]), factor * tf.constant([[1.5]])]
             optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
@@ -50,11 +50,11 @@ def run(make_optimizer, update, *, num_steps=5):
 # XLA compiles whatever the formula is: three of them are enough, and each takes seconds.
 @pytest.mark.parametrize(
     ("name", "update"),
-    [(name, "fused") for name in OPTIMIZERS]
-    + [(name, "xla") for name in ("momentum", "rmsprop", "adamw")],
+    [(name, Update.FUSED) for name in OPTIMIZERS]
+    + [(name, Update.XLA) for name in ("momentum", "rmsprop", "adamw")],
 )
 def test_the_formula_is_that_of_keras(name, update):
-    expected, _ = run(OPTIMIZERS[name], "keras")
+    expected, _ = run(OPTIMIZERS[name], Update.KERAS)
     found, _ = run(OPTIMIZERS[name], update)
     assert len(found) == len(expected)
     for a, b in zip(found, expected, strict=True):
@@ -64,7 +64,7 @@ def test_the_formula_is_that_of_keras(name, update):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_single_operations_are_used_where_there_is_one(name):
-    _, types = run(OPTIMIZERS[name], "fused")
+    _, types = run(OPTIMIZERS[name], Update.FUSED)
     is_fused = any(t.startswith("ResourceApply") for t in types)
     assert is_fused == (name not in ("centered", "amsgrad", "adagrad"))
 
@@ -72,7 +72,7 @@ def test_single_operations_are_used_where_there_is_one(name):
 def test_the_optimizer_is_left_as_it_was():
     optimizer = keras.optimizers.SGD(0.1)
     before = optimizer.update_step
-    with pytest.raises(RuntimeError, match="planted"), fused.updates_by([optimizer], "fused"):
+    with pytest.raises(RuntimeError, match="planted"), updates_by([optimizer], Update.FUSED):
         assert optimizer.update_step != before
         raise RuntimeError("planted")
     assert optimizer.update_step == before
@@ -86,7 +86,7 @@ def test_a_loss_scale_is_taken_out_before_the_update():
 
     @tf.function(autograph=False)
     def step():
-        with fused.updates_by([optimizer], "fused"):
+        with updates_by([optimizer], Update.FUSED):
             optimizer.apply_gradients([(tf.constant([8.0]), variable)])
 
     step()
@@ -100,7 +100,7 @@ def test_sparse_gradients_keep_keras_update():
 
     @tf.function(autograph=False)
     def step():
-        with fused.updates_by([optimizer], "fused"):
+        with updates_by([optimizer], Update.FUSED):
             rows = tf.IndexedSlices(tf.ones([1, 2]), tf.constant([2]), tf.constant([4, 2]))
             optimizer.apply_gradients([(rows, table)])
 

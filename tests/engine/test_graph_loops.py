@@ -58,7 +58,10 @@ WEIGHTS = np.linspace(0.5, 2.0, NUM_EXAMPLES)
 def test_the_bits_are_those_of_compiled_steps(options, steps_per_execution):
     expected, expected_history = train(make_dataset(**options), jit_compile=True)
     found, history = train(
-        make_dataset(**options), jit_compile="loop", steps_per_execution=steps_per_execution
+        make_dataset(**options),
+        jit_compile=True,
+        jit_scope="loop",
+        steps_per_execution=steps_per_execution,
     )
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -70,7 +73,7 @@ def test_the_bits_are_those_of_compiled_steps(options, steps_per_execution):
 def test_an_epoch_of_few_steps_goes_on_in_the_data():
     changes = {"steps_per_epoch": 3, "epochs": 4}
     expected, _ = train(make_dataset(), jit_compile=True, **changes)
-    found, _ = train(make_dataset(), jit_compile="loop", **changes)
+    found, _ = train(make_dataset(), jit_compile=True, jit_scope="loop", **changes)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -85,14 +88,14 @@ def small():
 
 @pytest.mark.parametrize("make", [augmented, small], ids=["augmented", "streamed"])
 def test_batches_that_cannot_be_stacked_are_trained_in_compiled_steps(make):
-    found, _ = train(make(), jit_compile="loop")
+    found, _ = train(make(), jit_compile=True, jit_scope="loop")
     expected, _ = train(make(), jit_compile=True)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_fewer_examples_than_a_batch():
-    found, _ = train(make_dataset(global_batch_size=100), jit_compile="loop")
+    found, _ = train(make_dataset(global_batch_size=100), jit_compile=True, jit_scope="loop")
     expected, _ = train(make_dataset(global_batch_size=100), jit_compile=True)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)

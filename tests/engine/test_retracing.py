@@ -13,6 +13,8 @@ from gradloop.engine.state import TrainState
 from gradloop.engine.step import train_step
 from gradloop.engine.step_function import make_train_function
 from gradloop.engine.strategy import make_strategy
+from tests.engine import nets
+from tests.engine.observers import Every
 
 X = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
 
@@ -54,7 +56,7 @@ def test_first_calls_are_no_retraces():
     ]
 
 
-def test_another_data_set_of_the_same_kind_is_no_trace():
+def test_another_dataset_of_the_same_kind_is_no_trace():
     _, _, again = fit_twice(make_dataset(), make_dataset(), max_retraces=0)
     assert again().traces == []
 
@@ -74,15 +76,14 @@ def test_what_changed_in_the_batch_is_named(change, expected):
 
 def test_all_changes_are_named_and_nothing_else():
     dataset = make_dataset()
-    assert (
-        ": batch[0]: dtype float64, before float32; batch[1]: shape (None,), before (None, 1)."
-        in (cause(dataset, dataset.map(lambda x, y: (tf.cast(x, tf.float64), y[:, 0]))))
-    )
+    changed = dataset.map(lambda x, y: (tf.cast(x, tf.float64), y[:, 0]))
+    expected = "batch[0]: dtype float64, before float32; batch[1]: shape (None,), before (None, 1)."
+    assert f": {expected}" in cause(dataset, changed)
 
 
-def test_another_data_set_whose_batches_the_graph_makes():
+def test_another_dataset_whose_batches_the_graph_makes():
     make = lambda: pipeline.make_dataset(X, X[:, :1], global_batch_size=4)  # noqa: E731
-    assert "another data set object" in cause(make(), make())
+    assert "another dataset object" in cause(make(), make())
     assert "the iterator: kind" in cause(make(), make().map(lambda x, y: (x, y)))
 
 
@@ -130,3 +131,23 @@ def test_as_many_retraces_as_allowed():
     history = again()
     assert history.traces == [{"function": "train_step", "cause": "batch[2] is new"}]
     assert history.num_traces == 1
+
+
+def test_one_trace_for_training_and_one_for_validation(dataset):
+    config = nets.make_config(epochs=3)
+    history = fit(nets.make_tiny(), dataset, config, validation_data=dataset)
+    assert history.num_traces == 2
+    # Executions of 3, 3 and 1 steps; a partial last batch.
+    assert history.epoch_steps == [nets.NUM_BATCHES] * 3
+
+
+def test_step_is_traced_once_whatever_the_sizes(dataset):
+    calls = []
+
+    def train_step(state, batch):
+        calls.append(batch)
+        return {}
+
+    config = nets.make_config(epochs=4, steps_per_execution="auto")
+    fit(nets.make_tiny(), dataset, config, train_step=train_step, hooks=[Every(5)])
+    assert len(calls) == 1

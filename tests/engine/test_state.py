@@ -109,13 +109,26 @@ def test_named_variables_are_all_once_with_unique_names():
     assert "count/count" in names and "again/count" not in names
 
 
-def test_two_layers_of_one_name_get_different_names():
-    layers = [keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dense(4)]
-    model = keras.Sequential(layers)
-    for variable in model.variables:
-        variable._path = "same"
-    names = [n for n, _ in TrainState(model, "sgd", loss="mse").named_variables()]
-    assert names[:4] == ["model/same", "model/same#2", "model/same#3", "model/same#4"]
+class Alike(keras.Model):
+    """Four layers of one name, which Keras allows in a subclass."""
+
+    def __init__(self):
+        super().__init__(name="net")
+        self.blocks = [keras.layers.Dense(4, use_bias=False, name="same") for _ in range(4)]
+
+    def call(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_layers_of_one_name_get_different_names():
+    state = TrainState(Alike(), "sgd", loss="mse")
+    state.build((tf.TensorSpec((None, 4)), tf.TensorSpec((None, 4))))
+    names = [n for n, _ in state.named_variables()]
+    path = "model/net/same/kernel"
+    assert names[:4] == [path, f"{path}#2", f"{path}#3", f"{path}#4"]
+    assert len({v.path for v in state.model.variables}) == 1  # as Keras names them
 
 
 def test_digest_sees_each_weight():

@@ -10,11 +10,7 @@ import tensorflow as tf
 from gradloop.engine.config import TrainConfig
 from gradloop.engine.state import TrainState
 from gradloop.engine.step import eval_step, train_step
-from gradloop.engine.step_function import (
-    make_eval_function,
-    make_predict_function,
-    make_train_function,
-)
+from gradloop.engine.step_function import make_eval_function, make_train_function
 from gradloop.engine.strategy import make_strategy
 
 SIZES = (4, 4, 4, 2)
@@ -145,7 +141,7 @@ def test_replicas_get_their_parts_and_the_partial_batch_too():
 
 def test_jit_compile_under_replicas_is_an_error():
     strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
-    with pytest.raises(ValueError, match=r"jit_compile=True with 2 replicas.*'auto' or false"):
+    with pytest.raises(ValueError, match=r"jit_compile=true with 2 replicas.*'auto' or false"):
         make_function(make_state(strategy), jit_compile=True)
 
 
@@ -170,11 +166,24 @@ def test_structure_that_changes_is_traced_again_and_counted():
     assert function.num_traces == 2
 
 
-def test_predict_function_gives_the_outputs_in_order():
-    strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_each_call_measures_its_seconds_and_the_size_of_its_first_batch(num_replicas):
+    strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=num_replicas))
     state = make_state(strategy)
-    function = make_predict_function(state, strategy, TrainConfig())
-    distributed = strategy.experimental_distribute_dataset(make_dataset())
-    outputs = np.concatenate([function(batch) for batch in distributed])
-    x = np.concatenate([x for x, _ in make_dataset()])
-    np.testing.assert_allclose(outputs, state.model(x), rtol=1e-5)
+    function = make_function(state, eval_step, make_eval_function)
+    iterator = iter(strategy.experimental_distribute_dataset(make_dataset()))
+    sizes = []
+    for num_steps in (1, 2, 1, 1):
+        function(iterator, tf.constant(num_steps))
+        graph_secs, waited_secs, num_examples = function.measured.numpy()
+        assert 0 <= waited_secs <= graph_secs < 10
+        sizes.append(int(num_examples))
+    assert sizes == [4, 4, 2, 0]  # of the whole batch; the last call found no data
+
+
+def test_the_first_batch_has_no_size_where_it_has_no_leading_dimension():
+    state = make_state()
+    scalars = tf.data.Dataset.from_tensors((1.0, 2.0))
+    function = make_function(state, lambda state, batch: {"sum": batch[0] + batch[1]})
+    assert float(function(iter(scalars), tf.constant(1))["sum"]) == 3.0
+    assert function.measured.numpy()[2] == 0

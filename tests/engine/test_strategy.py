@@ -1,4 +1,4 @@
-"""make_strategy, its errors, and what it does to a data set."""
+"""make_strategy, its errors, and what it does to a dataset."""
 
 from __future__ import annotations
 

@@ -1,98 +1,22 @@
-"""Where the time goes: parts sum to the wall time, and what was planted is named."""
+"""The clock of a run: parts that sum to the wall time, executions, percentiles, words."""
 
 import itertools
 import re
-import time
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from gradloop.engine import timing as timing_lib
-from gradloop.engine.config import TrainConfig
-from gradloop.engine.hooks import Hook, SaveCheckpoint, WriteMetrics
-from gradloop.engine.loop import fit
-from gradloop.engine.state import TrainState
-from gradloop.engine.storage.writers import MemoryWriter, MultiWriter
-from gradloop.engine.strategy import make_strategy
-from gradloop.engine.timing import Samples, Timing, format_line, part
-
-NUM_STEPS, STEPS_PER_EXECUTION, BATCH_SIZE = 16, 2, 8
-# A step, or an execution: long beside the moments for which a busy machine takes a thread away.
-PLANTED_SECS = 0.05
+from gradloop.engine.timing import Samples, Timing, format_line
 
 
 class Clock:
-    """Stands still unless it is told to go on."""
+    """Moves only where a test moves it."""
 
     def __init__(self):
         self.now = 100.0
 
     def __call__(self):
         return self.now
-
-
-class SlowHook(Hook):
-    def on_execution_end(self, info):
-        time.sleep(PLANTED_SECS)
-
-
-class SlowWriter(MemoryWriter):
-    def write(self, step, logs, *, epoch, kind):
-        time.sleep(PLANTED_SECS)
-        super().write(step, logs, epoch=epoch, kind=kind)
-
-
-def make_dataset(num_steps=NUM_STEPS):
-    x = np.random.default_rng(0).normal(size=(num_steps * BATCH_SIZE, 3)).astype("float32")
-    return tf.data.Dataset.from_tensor_slices((x, x.sum(1, keepdims=True))).batch(BATCH_SIZE)
-
-
-def make_slow(dataset):
-    def sleep(x):
-        time.sleep(PLANTED_SECS)
-        return x
-
-    return dataset.map(
-        lambda x, y: (tf.ensure_shape(tf.numpy_function(sleep, [x], x.dtype), x.shape), y)
-    )
-
-
-def make_state(strategy=None):
-    with (strategy or tf.distribute.get_strategy()).scope():
-        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-        return TrainState(model, "sgd", loss="mse")
-
-
-def measured_fit(dataset, *, strategy=None, **arguments):
-    """Returns what was found, and the wall time as the caller sees it."""
-    fields = {"epochs": 2, "steps_per_execution": STEPS_PER_EXECUTION}
-    config = TrainConfig(**fields | arguments.pop("config", {}))
-    state = make_state(strategy)
-    began = time.perf_counter()
-    history = fit(state, dataset, config, **arguments)
-    return history.timing, time.perf_counter() - began
-
-
-def largest_beside_compute(timing):
-    # Neither tracing nor setup recurs: their share depends on the length of the run.
-    once = ("compute", "tracing", "setup")
-    return next(name for name in timing["parts"] if name not in once)
-
-
-def secs_of(timing, name):
-    return timing["parts"][name]["secs"]
-
-
-def assert_sums_to(timing, wall_secs):
-    parts = timing["parts"].values()
-    assert sum(p["secs"] for p in parts) == pytest.approx(wall_secs, rel=0.02)
-    assert sum(p["share"] for p in parts) == pytest.approx(1)
-    assert all(p["secs"] >= 0 for p in parts)
-
-
-# The clock.
 
 
 def test_a_part_pauses_the_one_outside():
@@ -134,24 +58,17 @@ def test_what_an_evaluation_consists_of_is_evaluation_but_hooks_and_tracing():
     assert timing.secs == {"other": 0, "evaluation": 2, "hooks/A": 1, "tracing": 1}
 
 
-class Function:
-    """Stands for a compiled one: what each call takes, in the graph and of that waiting."""
-
-    def __init__(self, clock, *calls):
-        self.num_traces, self._clock, self._calls = 0, clock, iter(calls)
-
-    def __call__(self, iterator, num_steps):
-        secs, graph_secs, waited, traces = next(self._calls)
-        self._clock.now += secs
-        self.num_traces += traces
-        self.graph_secs = tf.constant([graph_secs, waited], tf.float64)
-        return {}
+def book(timing, clock, num_steps, *, secs, graph_secs, waited_secs, has_traced=False):
+    """One execution: what its call takes, in the graph, and of that waiting for a batch."""
+    with timing.part("dispatch"):
+        clock.now += secs
+    timing.book_execution(num_steps, graph_secs, waited_secs, has_traced=has_traced)
 
 
 def test_an_execution_is_dispatch_compute_and_waiting():
     clock = Clock()
     timing = Timing(clock)
-    timing.execute(Function(clock, (10.0, 8.0, 3.0, 0)), None, 4)
+    book(timing, clock, 4, secs=10.0, graph_secs=8.0, waited_secs=3.0)
     timing.stop()
     assert timing.secs == {"other": 0, "dispatch": 2, "compute": 5, "data": 3}
     assert timing.to_dict(4)["parts"]["compute"]["usecs_per_step"] == 5e6 / 4
@@ -162,9 +79,8 @@ def test_an_execution_is_dispatch_compute_and_waiting():
 def test_the_first_run_of_a_graph_is_tracing_but_for_what_a_run_takes():
     clock = Clock()
     timing = Timing(clock)
-    function = Function(clock, (20.0, 9.0, 1.0, 1), (2.0, 2.0, 0.0, 0))
-    for num_steps in (3, 2):
-        timing.execute(function, None, num_steps)
+    book(timing, clock, 3, secs=20.0, graph_secs=9.0, waited_secs=1.0, has_traced=True)
+    book(timing, clock, 2, secs=2.0, graph_secs=2.0, waited_secs=0.0)
     timing.stop()
     # 11 s outside the graph; of 8 s in it, 3 steps take 3 s.
     assert timing.secs["tracing"] == 11 + 5
@@ -175,10 +91,38 @@ def test_the_first_run_of_a_graph_is_tracing_but_for_what_a_run_takes():
 def test_a_part_is_never_negative_though_clocks_differ():
     clock = Clock()
     timing = Timing(clock)
-    timing.execute(Function(clock, (1.0, 1.0001, 1.0002, 0)), None, 1)
+    book(timing, clock, 1, secs=1.0, graph_secs=1.0001, waited_secs=1.0002)
     timing.stop()
     assert min(timing.secs.values()) == 0
     assert timing.wall_secs == 1
+
+
+@pytest.mark.parametrize("has_traced", [False, True])
+def test_an_execution_of_an_evaluation_is_evaluation_and_no_sample(has_traced):
+    clock = Clock()
+    timing = Timing(clock)
+    with timing.part("evaluation"):
+        book(timing, clock, 4, secs=10.0, graph_secs=8.0, waited_secs=3.0, has_traced=has_traced)
+    timing.stop()
+    tracing = {"tracing": 2, "evaluation": 8} if has_traced else {"evaluation": 10}
+    assert timing.secs == {"other": 0, **tracing}
+    assert timing.to_dict(0)["step_secs"] is None
+
+
+def test_waiting_for_the_device_is_part_of_the_execution():
+    clock = Clock()
+    timing = Timing(clock)
+    book(timing, clock, 2, secs=1.0, graph_secs=1.0, waited_secs=0.0)
+
+    class Slow:
+        def __array__(self, dtype=None, copy=None):
+            clock.now += 3
+            return np.zeros(())
+
+    timing.wait_for_device({"loss": Slow(), "accuracy": Slow()})  # one of them is enough
+    timing.stop()
+    assert timing.secs == {"other": 0, "dispatch": 0, "data": 0, "compute": 4}
+    assert timing.to_dict(2)["step_secs"]["p50"] == 2
 
 
 def test_samples_are_thinned_evenly():
@@ -188,106 +132,6 @@ def test_samples_are_thinned_evenly():
     for percent in (0, 25, 50, 95, 100):
         assert samples.percentile(percent) == pytest.approx(1000 * percent, abs=2500)
     assert Samples().percentile(50) is None
-
-
-# In a run.
-
-
-def test_parts_sum_to_the_wall_time_with_all_there_is(tmp_path):
-    hooks = [WriteMetrics(MultiWriter(MemoryWriter(), SlowWriter())), SaveCheckpoint(tmp_path)]
-    timing, wall_secs = measured_fit(
-        make_dataset(), hooks=[*hooks, SlowHook()], validation_data=make_dataset()
-    )
-    assert_sums_to(timing, wall_secs)
-    assert set(timing["parts"]) >= {
-        "compute", "data", "dispatch", "metrics", "evaluation", "tracing", "setup", "other",
-        "checkpoints", "hooks/SlowHook", "hooks/WriteMetrics", "hooks/SaveCheckpoint",
-        "writers/MemoryWriter", "writers/SlowWriter",
-    }  # fmt: skip
-    assert timing["parts"]["other"]["share"] < 0.02
-    assert "writers/MultiWriter" not in timing["parts"]
-
-
-def test_a_slow_hook_is_named():
-    timing, wall_secs = measured_fit(make_dataset(), hooks=[SlowHook()])
-    assert_sums_to(timing, wall_secs)
-    assert largest_beside_compute(timing) == "hooks/SlowHook"
-    num_calls = 2 * NUM_STEPS / STEPS_PER_EXECUTION
-    assert secs_of(timing, "hooks/SlowHook") > 0.95 * num_calls * PLANTED_SECS
-
-
-def test_a_slow_writer_is_named():
-    hook = WriteMetrics(MultiWriter(MemoryWriter(), SlowWriter()))
-    timing, wall_secs = measured_fit(make_dataset(), hooks=[hook])
-    assert_sums_to(timing, wall_secs)
-    assert largest_beside_compute(timing) == "writers/SlowWriter"
-    assert secs_of(timing, "hooks/WriteMetrics") < secs_of(timing, "writers/SlowWriter") / 2
-
-
-@pytest.mark.parametrize("size", [1, NUM_STEPS])
-def test_a_slow_data_set_is_named(size):
-    timing, wall_secs = measured_fit(
-        make_slow(make_dataset()), config={"steps_per_execution": size}
-    )
-    assert_sums_to(timing, wall_secs)
-    assert largest_beside_compute(timing) == "data"
-    # Sleeps may last longer than asked; the steps hide next to nothing of them.
-    assert secs_of(timing, "data") > 0.7 * 2 * NUM_STEPS * PLANTED_SECS
-    assert secs_of(timing, "compute") < secs_of(timing, "data")
-
-
-def test_a_slow_data_set_is_named_under_a_strategy():
-    strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
-    timing, wall_secs = measured_fit(make_slow(make_dataset(20)), strategy=strategy)
-    assert_sums_to(timing, wall_secs)
-    assert largest_beside_compute(timing) == "data"
-
-
-def test_a_slow_step_is_compute_though_it_writes_nothing():
-    def multiplying_step(state, batch):
-        square = tf.random.stateless_uniform((1500, 1500), (1, 2)) + batch[0][0, 0]
-        return {"sum": tf.reduce_sum(square @ square @ square)}
-
-    timing, _ = measured_fit(make_dataset(), train_step=multiplying_step)
-    assert secs_of(timing, "data") < secs_of(timing, "compute")
-
-
-def test_percentiles_are_in_order():
-    timing, _ = measured_fit(make_dataset())
-    for kind in ("execution_secs", "step_secs"):
-        values = timing[kind]
-        assert 0 < values["p50"] <= values["p95"] <= values["p99"]
-    assert timing["step_secs"]["p50"] < timing["execution_secs"]["p50"]
-
-
-def test_a_run_within_a_hook_has_a_time_of_its_own():
-    inner = []
-
-    class Nested(Hook):
-        def on_epoch_end(self, info):
-            inner.append(measured_fit(make_dataset(4), hooks=[SlowHook()])[0])
-
-    outer, wall_secs = measured_fit(make_dataset(4), hooks=[Nested()], config={"epochs": 1})
-    assert_sums_to(outer, wall_secs)
-    assert "hooks/SlowHook" in inner[0]["parts"]
-    assert "hooks/SlowHook" not in outer["parts"]
-    assert secs_of(outer, "hooks/Nested") >= inner[0]["wall_secs"]
-
-
-def test_a_hook_can_name_a_part_of_its_own():
-    class Busy(Hook):
-        def on_epoch_end(self, info):
-            with part("plots"):
-                time.sleep(PLANTED_SECS)
-
-    timing, _ = measured_fit(make_dataset(4), hooks=[Busy()])
-    assert secs_of(timing, "plots") >= 2 * PLANTED_SECS
-    assert secs_of(timing, "hooks/Busy") < PLANTED_SECS
-    with part("nobody counts"):
-        pass
-
-
-# In words.
 
 
 def test_line_names_what_is_large_and_the_percentiles():
@@ -303,8 +147,3 @@ def test_line_names_what_is_large_and_the_percentiles():
     timing.execution_secs.add(1.5)
     line = format_line(timing.to_dict(1))
     assert re.search(r"execution p50 100 ms, p95 100 ms, p99 11[34] ms$", line), line
-
-
-def test_nothing_stays_current_after_a_run():
-    measured_fit(make_dataset(4), hooks=[SlowHook()])
-    assert timing_lib._current.get() is None

@@ -1,4 +1,4 @@
-"""Small nets and data for the parity suite: each makes a fresh TrainState or a fresh data set."""
+"""Small nets and data for the parity suite: each makes a fresh TrainState or a fresh dataset."""
 
 import keras
 import numpy as np

@@ -124,14 +124,14 @@ def test_steps_per_execution(steps_per_execution):
     )
 
 
-def test_steps_per_epoch_below_the_data_set(strategy):
+def test_steps_per_epoch_below_the_dataset(strategy):
     # The second epoch goes on where the first one stopped.
     assert_same_bits(compare(nets.small_net, nets.small_data, strategy=strategy, steps_per_epoch=3))
 
 
 @pytest.mark.filterwarnings("ignore:The data ended after:UserWarning")
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
-def test_steps_per_epoch_beyond_the_data_set():
+def test_steps_per_epoch_beyond_the_dataset():
     assert_same_bits(compare(nets.small_net, nets.small_data, steps_per_epoch=9))
 
 
@@ -164,7 +164,7 @@ def test_reshuffled_pipeline(strategy):
     assert_same_bits(compare(nets.small_net, make_dataset, strategy=strategy))
 
 
-def test_reshuffled_data_set(strategy):
+def test_reshuffled_dataset(strategy):
     """`shuffle` draws a new order for each iterator: the engine makes as many of them as fit."""
 
     def make_dataset():

@@ -1,4 +1,4 @@
-"""The hook Profile, in runs: the same numbers, a marker a step, and no profiler left behind."""
+"""The hook Profile in runs: the same numbers, a marker per step, and no profiler left running."""
 
 import itertools
 import json
@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from gradloop.data import pipeline
 from gradloop.engine import hooks
-from gradloop.engine.config import ConfigError, TrainConfig, parse_profile
+from gradloop.engine.config import TrainConfig
 from gradloop.engine.hooks import Profile
 from gradloop.engine.loop import fit
 from gradloop.engine.profiling.xplane import read_trace
 from gradloop.engine.state import TrainState
+from gradloop.engine.storage.extras import MissingExtra
 from gradloop.engine.strategy import make_strategy
 
 NUM_BATCHES = 7
@@ -33,7 +34,7 @@ def make_data(kind="pipeline"):
 
 
 def make_state(strategy=None):
-    keras.utils.clear_session(free_memory=False)  # the digest knows variables by their names
+    keras.utils.clear_session(free_memory=False)  # the names of variables are in the digest
     keras.utils.set_random_seed(1)
     with (strategy or tf.distribute.get_strategy()).scope():
         layers = [keras.layers.Dense(8), keras.layers.Dropout(0.5), keras.layers.Dense(3)]
@@ -67,7 +68,7 @@ def test_the_numbers_stay_and_every_step_has_a_marker(tmp_path, data):
     sizes = []
     state = train(Profile(tmp_path / "p", 4, 9, line=lambda _: None), executions(sizes), data=data)
     assert state.weights_sha256() == train(data=data).weights_sha256()
-    # Up to the first step, one by one over the end of the epoch, and on as before.
+    # Up to the first step, then one by one across the end of the epoch, then as before.
     assert sizes == [3, 1, 1, 1, 1, 1, 1, 5]
     trace = read_trace(tmp_path / "p")
     assert sorted(trace.steps) == [4, 5, 6, 7, 8, 9]
@@ -85,7 +86,7 @@ def test_two_replicas_keep_their_numbers_and_have_a_reduce(tmp_path):
     assert summary["input"]["next_secs"] > 0
 
 
-def test_batches_are_told_from_computation_on_both_ways(tmp_path):
+def test_batches_are_distinguished_from_computation_in_both_ways(tmp_path):
     for data, in_graph in (("pipeline", True), ("tf.data", False)):
         train(Profile(tmp_path / data, 3, 5, line=lambda _: None), data=data)
         found = json.loads((tmp_path / data / "profile.json").read_text())
@@ -95,7 +96,7 @@ def test_batches_are_told_from_computation_on_both_ways(tmp_path):
         assert any("MatMul" in row["type"] for row in computing)
 
 
-def test_it_leaves_texts_a_picture_and_a_few_lines(tmp_path):
+def test_it_writes_texts_and_a_picture_and_says_a_few_lines(tmp_path):
     pytest.importorskip("matplotlib")
     lines = []
     train(Profile(tmp_path, 2, 3, line=lines.append))
@@ -107,9 +108,9 @@ def test_it_leaves_texts_a_picture_and_a_few_lines(tmp_path):
 
 def test_without_matplotlib_a_line_says_so(tmp_path, monkeypatch):
     def missing(*args):
-        raise hooks.profiling.MissingExtra("matplotlib is missing")
+        raise MissingExtra("matplotlib is missing")
 
-    monkeypatch.setattr(hooks.profiling.profile_plot, "plot_profile", missing)
+    monkeypatch.setattr(hooks.profiling, "plot_profile", missing)
     lines = []
     train(Profile(tmp_path, 2, 3, line=lines.append))
     assert lines[1:] == ["no picture: matplotlib is missing"]
@@ -181,13 +182,3 @@ def test_bad_steps_are_refused(tmp_path, steps, message):
     with pytest.raises(ValueError, match=message):
         Profile(tmp_path / "p", *steps)
     assert not (tmp_path / "p").exists()
-
-
-def test_the_flag_is_read_strictly():
-    assert parse_profile("20,40") == (20, 40)
-    assert parse_profile(" 7 , 7 ", 7) == (7, 7)
-    for text in ("x,3", "5,2", "0,2", "3", "1,2,3", "-1,4", "1.5,2", ""):
-        with pytest.raises(ConfigError, match=r"must be A,B.*20,40"):
-            parse_profile(text)
-    with pytest.raises(ConfigError, match="this run has 8 steps: name steps from 1 to 8"):
-        parse_profile("3,9", 8)

@@ -1,45 +1,12 @@
-"""Summaries of traces: sums worked by hand, and two that were recorded.
+"""Summaries of traces: sums worked by hand, and two traces that were recorded."""
 
-`data/*.xplane.pb.gz` are steps 6 to 8 of a net 64-16-10 with batches of 32, each step in an
-execution of its own, on two cores: on one replica, which makes its batches in the graph, and on two
-under MirroredStrategy, with tf.data. Statistics of events but for the step were taken out.
-"""
-
-import gzip
-from pathlib import Path
-
-import numpy as np
 import pytest
 
-from gradloop.engine.profiling import plot as profile_plot
-from gradloop.engine.profiling import summary as profile_summary
-from gradloop.engine.profiling.summary import format_short, format_text, summarize
-from gradloop.engine.profiling.xplane import (
-    Event,
-    Line,
-    Trace,
-    innermost,
-    parse_trace,
-    total,
-    union,
-)
+from gradloop.engine.profiling.intervals import innermost, total, union
+from gradloop.engine.profiling.summary import summarize
+from gradloop.engine.profiling.xplane import Event, Line, Trace
 
-DATA = Path(__file__).parent / "data"
 MSEC = 10**9  # in picoseconds
-
-
-def recorded(name):
-    return parse_trace(gzip.decompress((DATA / f"{name}.xplane.pb.gz").read_bytes()))
-
-
-@pytest.fixture(scope="module")
-def one():
-    return recorded("one_replica")
-
-
-@pytest.fixture(scope="module")
-def two():
-    return recorded("two_replicas")
 
 
 def op(start, end, name="net/MatMul", type_="MatMul", **more):
@@ -74,7 +41,7 @@ def secs(rows, **chosen):
     return round(sum(row["secs"] for row in found), 9)
 
 
-def test_the_wall_time_is_parted_as_by_hand():
+def test_the_wall_time_is_split_as_by_hand():
     summary = summarize(by_hand())
     assert (summary["first_step"], summary["last_step"], summary["num_steps"]) == (5, 6, 2)
     assert summary["window_secs"] == pytest.approx(0.022)
@@ -123,7 +90,7 @@ def test_threads_are_busy_with_operations_and_with_parts_of_them():
     assert threads["tf_Compute 2"]["idle_share"] == pytest.approx(1 - 8 / 22)
 
 
-def test_waiting_for_data_is_no_work():
+def test_waiting_for_data_is_not_work():
     """A stage that waits for 6 ms, while another thread works for 2 ms of them."""
     lines = (
         Line("python", "", ()),
@@ -163,8 +130,8 @@ def test_with_a_gpu_its_streams_count_and_the_hosts_pipeline_too():
 
 
 @pytest.mark.parametrize(("name", "num_replicas"), [("one_replica", 1), ("two_replicas", 2)])
-def test_what_was_recorded_adds_up(name, num_replicas):
-    trace = recorded(name)
+def test_what_was_recorded_adds_up(name, num_replicas, request):
+    trace = request.getfixturevalue(name)
     summary = summarize(trace, num_replicas=num_replicas)
     window = summary["window_secs"]
     assert (summary["first_step"], summary["last_step"], summary["num_steps"]) == (6, 8, 3)
@@ -187,21 +154,21 @@ def counts(summary, **chosen):
     return sum(r["count"] for r in rows if all(r[k] == v for k, v in chosen.items()))
 
 
-def test_counts_of_one_replica_are_those_of_the_net(one):
-    summary = summarize(one)
+def test_counts_of_one_replica_are_those_of_the_net(one_replica):
+    summary = summarize(one_replica)
     # Three steps: two matrix products forward, three backward; four trained variables.
     assert counts(summary, type="_MklNativeFusedMatMul") == 3 * 2
     assert counts(summary, type="_MklMatMul") == 3 * 3
     assert counts(summary, type="AssignSubVariableOp") == 3 * 4
-    # Images and labels of two batches: the step's, and the one that the loop makes meanwhile.
+    # Images and labels of two batches: the step's, and the one that the loop makes in the meantime.
     assert counts(summary, type="GatherV2", category="input") == 3 * 2 * 2
     assert summary["input"]["made_in_graph"]
     assert 0 < summary["input"]["next_secs"] <= summary["input"]["work_secs"] * 1.0001
     assert summary["reduce"] == {"count": 0, "secs": 0, "wall_secs": 0}
 
 
-def test_counts_of_two_replicas_are_those_of_the_net(two):
-    summary = summarize(two, num_replicas=2)
+def test_counts_of_two_replicas_are_those_of_the_net(two_replicas):
+    summary = summarize(two_replicas, num_replicas=2)
     assert counts(summary, type="_MklNativeFusedMatMul") == 3 * 2 * 2
     assert counts(summary, type="CollectiveReduceV2", category="reduce") == 3 * 2
     assert counts(summary, type="AddN", category="reduce") == 3 * 4  # the metrics' sums
@@ -209,55 +176,3 @@ def test_counts_of_two_replicas_are_those_of_the_net(two):
     assert not summary["input"]["made_in_graph"]
     assert 0 < summary["input"]["work_secs"] < summary["window_secs"]
     assert 0 < summary["input"]["next_secs"] < summary["window_secs"]
-
-
-def test_the_text_says_it_all(one, two):
-    text = format_text(summarize(one))
-    assert text.startswith("Steps 6 to 8 on CPU: ")
-    for title in (
-        "Wall time",
-        "Input and reduce",
-        "Types of op",
-        "Operations",
-        "Threads",
-        "Longest",
-    ):
-        assert f"\n{title}" in text
-    assert "reduce: none" in text and "The step's own graph makes the batches" in text
-    top = summarize(one)["operations"][0]
-    assert f"{top['share']:.1%}" in text and top["name"] in text
-    text = format_text(summarize(two, num_replicas=2))
-    assert "waiting included; 6 a step" in text and "own graph" not in text
-    assert max(map(len, text.splitlines())) < 150
-
-
-def test_the_short_form_is_a_few_lines(two):
-    lines = format_short(summarize(two, num_replicas=2)).splitlines()
-    assert [line.split()[0] for line in lines] == ["profile", "wall", "top", "input", "reduce"]
-    assert "steps 6 to 8" in lines[0]
-
-
-def test_a_long_name_keeps_its_end():
-    name = "layer/" * 30 + "MatMul"
-    assert profile_summary._shorten(name).endswith("layer/MatMul")
-    assert len(profile_summary._shorten(name)) == 60
-
-
-def test_the_picture_has_a_bar_a_type_and_a_row_a_thread_that_works(tmp_path, monkeypatch, two):
-    pytest.importorskip("matplotlib")
-    saved = []
-    save = profile_plot.plots.save_figure
-    monkeypatch.setattr(
-        profile_plot.plots, "save_figure", lambda fig, path: saved.append(fig) or save(fig, path)
-    )
-    summary = summarize(two, num_replicas=2)
-    path = profile_plot.plot_profile(two, summary, tmp_path / "deep" / "profile.png")
-    assert path.read_bytes().startswith(b"\x89PNG")
-    types, threads = saved[0].axes
-    labels = [text.get_text() for text in types.get_yticklabels()]
-    assert labels == [row["type"] for row in summary["types"][:12]]
-    widths = sorted((bar.get_width() for bar in types.patches), reverse=True)
-    np.testing.assert_allclose(widths, [1e3 * r["secs"] / 3 for r in summary["types"][:12]])
-    rows = [text.get_text() for text in threads.get_yticklabels()]
-    assert "tf_Compute" in rows and "collective_ops" in rows and "python" not in rows
-    assert {text.get_text() for text in threads.texts} == {"step 6", "step 7", "step 8"}

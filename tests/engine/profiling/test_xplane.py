@@ -1,22 +1,9 @@
-"""Traces: what is read out of a profiler's file, and the arithmetic of intervals."""
-
-import itertools
+"""Traces: what is read from a profiler's file."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from gradloop.engine.profiling.xplane import (
-    Event,
-    clip,
-    complement,
-    innermost,
-    parse_trace,
-    read_trace,
-    total,
-    union,
-)
+from gradloop.engine.profiling.xplane import Event, parse_trace, read_trace
 
 
 def make_trace(lines, plane="/host:CPU", space=None):
@@ -56,7 +43,7 @@ def marker(step, start, end):
     return ("train", start, end, {"step_num": step, "_r": 1})
 
 
-def test_events_are_told_apart_and_named_as_in_the_step():
+def test_events_are_distinguished_and_named_as_in_the_step():
     trace = parse(
         {
             "python": [marker(3, 0, 100), ("_trace", 1, 99), ("train", 5, 6)],
@@ -87,7 +74,7 @@ def test_events_are_told_apart_and_named_as_in_the_step():
     assert lines["tf_data_private_threadpool"][0].is_input
 
 
-def test_threads_of_a_pool_work_between_the_marks_that_it_sets():
+def test_threads_of_a_pool_work_between_its_start_and_stop_events():
     names = ("Stop", "Start", "Stop", "Start")  # begun before the trace; not ended in it
     events = [(f"ThreadpoolListener::{n}Region", 10 * i, 10 * i) for i, n in enumerate(names)]
     trace = parse(
@@ -113,7 +100,7 @@ def test_stages_that_only_wait_are_known(name, is_waiting):
     assert (event.kind, event.is_input, event.is_waiting) == ("stage", True, is_waiting)
 
 
-def test_of_a_gpu_the_streams_are_read_and_what_tools_derive_from_them_is_not():
+def test_of_a_gpu_only_the_streams_are_read_and_not_what_tools_derive_from_them():
     space = make_trace({"python": [marker(1, 0, 50)], "tf_Compute/1": [("a/MatMul:MatMul", 0, 5)]})
     streams = {
         "Stream #13(Compute)": [
@@ -133,52 +120,14 @@ def test_of_a_gpu_the_streams_are_read_and_what_tools_derive_from_them_is_not():
     assert trace.window == (1000, 1120)
 
 
-def test_a_step_that_was_asked_for_twice_counts_once():
-    """The first call found the data at their end."""
+def test_a_step_that_was_called_twice_counts_once():
+    """The first call found that the data had ended."""
     trace = parse({"python": [marker(1, 0, 10), marker(2, 20, 21), marker(2, 30, 40)]})
     assert trace.steps == {1: (1000, 1010), 2: (1030, 1040)}
 
 
-def test_what_has_no_step_is_refused(tmp_path):
+def test_a_trace_without_a_step_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no step marker"):
         parse({"python": [("train", 0, 1)]})
     with pytest.raises(ValueError, match="nothing was profiled"):
         read_trace(tmp_path)
-
-
-intervals = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(0, 10)).map(lambda pair: (pair[0], sum(pair)))
-)
-
-
-@given(intervals, intervals.map(union))
-def test_union_and_complement_part_a_window(some, window):
-    covered = {moment for start, end in some for moment in range(start, end)}
-    assert {m for start, end in union(some) for m in range(start, end)} == covered
-    assert total(union(some)) == len(covered)
-    rest = {m for start, end in complement(some, (5, 25)) for m in range(start, end)}
-    assert rest == set(range(5, 25)) - covered
-    assert all(a[1] < b[0] for a, b in itertools.pairwise(union(some)))
-
-
-@given(intervals)
-def test_each_moment_of_a_line_belongs_to_the_event_that_began_last(some):
-    events = [
-        Event(start, end, "op", str(i))
-        for i, (start, end) in enumerate(sorted(some, key=lambda s: (s[0], -s[1])))
-    ]
-    owner = {
-        moment: str(max(int(e.name) for e in events if e.start <= moment < e.end))
-        for moment in range(45)
-        if any(e.start <= moment < e.end for e in events)
-    }
-    found = {}
-    for part in innermost(events):
-        for moment in range(part.start, part.end):
-            assert moment not in found
-            found[moment] = part.name
-    assert found == owner
-
-
-def test_clip_leaves_what_lies_in_the_window():
-    assert clip([(0, 5), (8, 12), (20, 30)], (4, 10)) == [(4, 5), (8, 10)]

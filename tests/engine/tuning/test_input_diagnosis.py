@@ -48,7 +48,7 @@ def make_resident():
     return pipeline.make_dataset(np.tile(X, (50, 1)), np.tile(Y, (50, 1)), global_batch_size=64)
 
 
-def test_a_slow_data_set_is_named_as_the_bound():
+def test_a_slow_dataset_is_named_as_the_bound():
     found = diagnose_input(make_state, make_slow, TrainConfig())
     assert found.is_input_bound
     assert found.share < 0.5
@@ -63,13 +63,18 @@ def test_a_slow_data_set_is_named_as_the_bound():
 
 
 @pytest.mark.parametrize("make_dataset", [make_streamed, make_resident])
-def test_a_fast_data_set_is_not(make_dataset):
+def test_a_fast_dataset_is_not(make_dataset):
     found = diagnose_input(make_state, make_dataset, TrainConfig())
     assert not found.is_input_bound, found
     assert found.waiting_share < 0.2
     assert (found.advice, found.prefetch_gain) == ([], None)
     assert found.is_resident == (make_dataset is make_resident)
     assert "not input bound" in found.to_text()
+
+
+def test_a_streamed_input_is_diagnosed_as_streamed():
+    found = diagnose_input(make_state, make_resident, TrainConfig(input="streamed"))
+    assert not found.is_resident
 
 
 @pytest.mark.slow
@@ -80,14 +85,14 @@ def test_the_state_of_a_strategy_is_diagnosed_too():
     assert not found.is_resident
 
 
-def test_data_without_end_need_a_length_as_in_fit():
+def test_data_without_an_end_need_a_length_as_in_fit():
     endless = lambda: make_slow().repeat()  # noqa: E731
     assert diagnose_input(make_state, endless, TrainConfig(steps_per_epoch=7)).is_input_bound
     with pytest.raises(ValueError, match="no end"):
         diagnose_input(make_state, endless, TrainConfig())
 
 
-def test_a_data_set_without_batches_is_an_error():
+def test_a_dataset_without_batches_is_an_error():
     with pytest.raises(ValueError, match="no batch"):
         diagnose_input(make_state, lambda: make_streamed().take(0), TrainConfig())
 

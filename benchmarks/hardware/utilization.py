@@ -1,4 +1,4 @@
-"""The arithmetic of the GPU figures: what is run, and what a speed says about the device."""
+"""Utilization: the share of a device's peak that a speed amounts to, and the cells of the GPU runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.hardware import data_sheets
 
-# Precision of a task to what `roof.measure_roof` calls it.
+# Precision of a task to its name in `roof.measure_roof`.
 ROOF_NAMES = {
     "float32": "float32",
     "tf32": "tf32",
@@ -25,9 +25,9 @@ class Cell:
 
     Attributes:
       precision: As in `Task`.
-      jit_compile: XLA, the same for both sides: fit by itself turns it on for one GPU.
-      global_batch_size: Examples a step, over all GPUs.
-      num_devices: GPUs.
+      jit_compile: Whether the engine and fit use XLA; by itself, fit turns it on for one GPU.
+      global_batch_size: Examples per step, over all GPUs.
+      num_devices: Number of GPUs.
     """
 
     precision: str
@@ -47,7 +47,7 @@ def make_matrix(precisions: Sequence[str], batch_sizes: Sequence[int]) -> list[C
 
 
 def make_scaling(num_gpus: int, precision: str, per_replica_batch_size: int) -> list[Cell]:
-    """Returns runs on 1, 2, 4, ... and all GPUs, with the same work for each of them.
+    """Returns runs on 1, 2, 4, ... and all GPUs, with the same batch size for each GPU.
 
     Without XLA, which cannot compile the exchange between replicas.
     """
@@ -64,10 +64,10 @@ def make_scaling(num_gpus: int, precision: str, per_replica_batch_size: int) -> 
 
 
 def efficiencies(images_per_sec: Mapping[int, float | None]) -> list[dict[str, Any]]:
-    """Returns for each number of GPUs the share of what that many times the one would do.
+    """Returns for each number of GPUs its speed over that many times the speed of one GPU.
 
     Args:
-      images_per_sec: By the number of GPUs; None where it failed.
+      images_per_sec: By the number of GPUs; None where the run failed.
     """
     one = images_per_sec.get(1)
     return [
@@ -80,23 +80,23 @@ def efficiencies(images_per_sec: Mapping[int, float | None]) -> list[dict[str, A
     ]
 
 
-def model_flops_utilisation(
+def model_flops_utilization(
     flops_per_step: int | None,
     secs_per_step: float | None,
     peak_flops_per_sec: float | None,
     num_devices: int = 1,
 ) -> float | None:
-    """Returns the share of a peak that the model's own matrix operations make use of.
+    """Returns the share of the peak that the model's own matrix operations reach.
 
     Args:
-      flops_per_step: Counted from the graph, over all devices; what the program computes beside or
-        twice is not in it.
+      flops_per_step: Of the model's graph, over all devices; other operations and recomputation
+        do not count.
       secs_per_step: Measured.
       peak_flops_per_sec: Of one device.
-      num_devices: That worked.
+      num_devices: Number of devices.
 
     Returns:
-      None if something is not known.
+      None if an argument is None or 0.
     """
     if not flops_per_step or not secs_per_step or not peak_flops_per_sec:
         return None
@@ -113,10 +113,10 @@ def describe_cell(
     """Returns a cell of the record.
 
     Args:
-      cell: What was run.
-      speeds: Images a second by arm, of those that did their work.
-      flops_per_step: See `model_flops_utilisation`.
-      device_name: As the driver gives it.
+      cell: The combination that was run.
+      speeds: Images per second by arm, of the arms that are correct.
+      flops_per_step: See `model_flops_utilization`.
+      device_name: As the driver has it.
       measured_peaks: "matmul_flops_per_sec" of `roof.measure_roof`.
     """
     sheet = data_sheets.find(device_name)
@@ -125,7 +125,7 @@ def describe_cell(
     speed = speeds.get("engine")
     secs = cell.global_batch_size / speed if speed else None
     shares = (
-        model_flops_utilisation(flops_per_step, secs, peak, cell.num_devices)
+        model_flops_utilization(flops_per_step, secs, peak, cell.num_devices)
         for peak in (printed, measured)
     )
     return {

@@ -1,0 +1,294 @@
+"""No field of TrainConfig is ignored: each changes what happens, or raises."""
+
+import contextlib
+import dataclasses
+
+import keras
+import pytest
+import tensorflow as tf
+
+from gradloop.engine import step_function
+from gradloop.engine.config import ConfigError, TrainConfig
+from gradloop.engine.loop import evaluate, fit
+from gradloop.engine.prediction import predict
+from gradloop.engine.runtime import configure_runtime
+from gradloop.engine.step import train_step
+from gradloop.engine.strategy import make_strategy
+from tests.engine.nets import (
+    NUM_BATCHES,
+    build_dense,
+    make_config,
+    make_pipeline,
+    make_state,
+    make_tiny,
+    mirrored,
+)
+from tests.engine.observers import Every
+
+CHECKS = {}
+
+
+def shows(*names):
+    """Makes a function the check of these fields; it takes the name and the pipeline's arrays."""
+
+    def add(check):
+        CHECKS.update(dict.fromkeys(names, check))
+        return check
+
+    return add
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(TrainConfig)])
+def test_no_field_is_ignored(name, arrays):
+    assert name in CHECKS, f"{name} is new: show here that it takes effect, or raises"
+    CHECKS[name](name, arrays)
+
+
+def test_no_check_is_of_a_field_that_is_gone():
+    assert set(CHECKS) == {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+def plain(arrays):
+    return tf.data.Dataset.from_tensor_slices(arrays[:2]).batch(4)
+
+
+def train(arrays, dataset=None, *, state=None, **fields):
+    state = state or make_tiny()
+    dataset = plain(arrays) if dataset is None else dataset
+    return fit(state, dataset, make_config(**fields), validation_data=plain(arrays))
+
+
+def refuses(message, function, *args, **kwargs):
+    with pytest.raises(ConfigError, match=message) as raised:
+        function(*args, **kwargs)
+    assert "\n" not in str(raised.value)
+
+
+# What the loop does.
+
+
+@shows("epochs", "initial_epoch")
+def epochs(name, arrays):
+    assert train(arrays, epochs=3, initial_epoch=1).epoch == [1, 2]
+    assert train(arrays, epochs=2).epoch == [0, 1]
+
+
+@shows("steps_per_epoch")
+def steps_per_epoch(name, arrays):
+    assert train(arrays).epoch_steps == [NUM_BATCHES]
+    assert train(arrays, steps_per_epoch=2).epoch_steps == [2]
+
+
+@shows("validation_freq")
+def validation_freq(name, arrays):
+    assert len(train(arrays, epochs=4).history["val_loss"]) == 4
+    assert len(train(arrays, epochs=4, validation_freq=2).history["val_loss"]) == 2
+
+
+@shows("validation_steps")
+def validation_steps(name, arrays):
+    def val_loss(**fields):
+        return train(arrays, **fields).history["val_loss"]
+
+    assert val_loss(validation_steps=1) != val_loss() == val_loss(validation_steps=NUM_BATCHES)
+
+
+@shows("steps_per_execution")
+def steps_per_execution(name, arrays):
+    for size, ends in ((2, [2, 4, 6, 7]), (5, [5, 7])):
+        hook = Every()
+        fit(make_tiny(), plain(arrays), TrainConfig(steps_per_execution=size), hooks=[hook])
+        assert hook.ends == ends
+
+
+@shows("max_retraces")
+def max_retraces(name, arrays):
+    weighted = plain(arrays).map(lambda x, y: (x, y, tf.ones(tf.shape(y)[0])))
+    for allowed, expected in ((None, contextlib.nullcontext()), (0, pytest.raises(ConfigError))):
+        state = make_tiny()
+        fit(state, plain(arrays), make_config(max_retraces=allowed))
+        with expected:
+            fit(state, weighted, make_config(max_retraces=allowed))
+
+
+@shows("input")
+def who_makes_the_batches(name, arrays):
+    def num_seeks(value):
+        dataset, seeks = make_pipeline(arrays), []
+        seek = dataset.resident.seek
+        dataset.resident.seek = lambda *args: (seeks.append(args), seek(*args))
+        fit(make_tiny(), dataset, make_config(input=value))
+        return len(seeks)
+
+    is_cpu = not tf.config.list_physical_devices("GPU")
+    assert num_seeks("streamed") == 0
+    assert num_seeks("auto") == is_cpu
+    refuses("input='resident' is for the pipeline's datasets", train, arrays, input="resident")
+    state = make_state(strategy=mirrored())
+    dataset = make_pipeline(arrays)
+    refuses("without a strategy", train, arrays, dataset, state=state, input="resident")
+
+
+# How steps are compiled.
+
+
+def replaces_update(arrays, **fields):
+    """Returns whether the optimizer's update is another one than Keras's while a step is traced."""
+    found = []
+
+    def spy(state, batch):
+        found.append("update_step" in vars(state.optimizer))
+        return train_step(state, batch)
+
+    fit(make_tiny(), plain(arrays), make_config(**fields), train_step=spy)
+    return found == [True]
+
+
+@shows("numerics")
+def numerics(name, arrays):
+    assert replaces_update(arrays, numerics="fast")
+    assert not replaces_update(arrays, numerics="exact")
+    state = make_state(strategy=mirrored())
+    refuses("numerics='fast' with 2 replicas", train, arrays, state=state, numerics="fast")
+
+
+@shows("jit_compile")
+def jit_compile(name, arrays):
+    def loss_with_dropout(value):
+        return fit(make_state(), plain(arrays), make_config(jit_compile=value)).history["loss"]
+
+    # XLA draws other random numbers.
+    is_auto = make_state().model.jit_compile
+    assert loss_with_dropout(True) != loss_with_dropout(False)
+    assert loss_with_dropout(None) == loss_with_dropout(is_auto)
+    state = make_state(strategy=mirrored())
+    refuses("jit_compile=true with 2 replicas", train, arrays, state=state, jit_compile=True)
+
+
+@shows("jit_scope")
+def jit_scope(name, arrays):
+    assert replaces_update(arrays, jit_compile=True, jit_scope="update")
+    assert not replaces_update(arrays, jit_compile=True, jit_scope="step")
+
+    def num_compiled_loops(value):
+        calls = []
+        with pytest.MonkeyPatch.context() as patch:
+            loop = step_function.loop_compiled
+            patch.setattr(
+                step_function, "loop_compiled", lambda *args: (calls.append(args), loop(*args))[1]
+            )
+            fit(
+                make_tiny(), make_pipeline(arrays),
+                make_config(jit_compile=True, jit_scope=value, input="resident"),
+            )  # fmt: skip
+        return len(calls)
+
+    assert num_compiled_loops("loop") == 1
+    assert num_compiled_loops("step") == 0
+    for found in (None, False):
+        refuses("it says what XLA compiles", TrainConfig, jit_scope="loop", jit_compile=found)
+
+
+# What must be set before the model is built.
+
+
+@shows("precision")
+def precision(name, arrays):
+    message = "precision='mixed_bfloat16', but the model was built .* 'float32'"
+    refuses(message, train, arrays, precision="mixed_bfloat16")
+    train(arrays, precision="float32")
+    configure_runtime(TrainConfig(precision="mixed_bfloat16"))
+    state = make_tiny()
+    assert state.model.layers[0].compute_dtype == "bfloat16"
+    train(arrays, state=state, precision="mixed_bfloat16")
+    refuses("precision='float32'", train, arrays, state=state, precision="float32")
+
+
+@shows("seed")
+def seed(name, arrays):
+    def weights(value):
+        configure_runtime(TrainConfig(seed=value))
+        return keras.layers.Dense(2).kernel_initializer((3, 2)).numpy().tolist()
+
+    assert weights(3) == weights(3) != weights(4)
+    state = make_state()  # which sets the seed 1
+    train(arrays, state=state, seed=1)
+    refuses("seed=2 is not in effect: call configure_runtime", train, arrays, state=state, seed=2)
+    configure_runtime(TrainConfig(seed=2**32 - 1))  # more than TensorFlow keeps of it
+    train(arrays, state=state, seed=2**32 - 1)
+
+
+@shows("deterministic", "intra_op_threads", "inter_op_threads")
+def of_the_process(name, arrays):
+    """test_runtime.py shows, in a process of its own, that they take effect and then agree."""
+    value = True if name == "deterministic" else 1
+    shown = "true" if name == "deterministic" else "1"
+    refuses(f"{name}={shown} is not in effect", train, arrays, **{name: value})
+
+
+@shows("strategy")
+def strategy(name, arrays):
+    for value, kind in (
+        ("one_device", tf.distribute.OneDeviceStrategy),
+        ("mirrored", tf.distribute.MirroredStrategy),
+    ):
+        made = make_strategy(TrainConfig(strategy=value))
+        assert isinstance(made, kind)
+        train(arrays, state=make_state(build_dense, strategy=made), strategy=value)
+        message = f"strategy='{value}', but the state was created under no strategy"
+        refuses(message, train, arrays, strategy=value)
+    state = make_state(build_dense, strategy=mirrored())
+    for value in ("default", "one_device"):
+        message = f"strategy='{value}', but the state was created under MirroredStrategy"
+        refuses(message, train, arrays, state=state, strategy=value)
+    train(arrays, strategy="default")
+
+
+@shows("num_replicas")
+def num_replicas(name, arrays):
+    state = make_state(build_dense, strategy=mirrored(2))
+    assert state.strategy.num_replicas_in_sync == 2
+    assert mirrored(3).num_replicas_in_sync == 3
+    train(arrays, state=state, num_replicas=2)
+    message = "num_replicas=3, but the strategy of the state has 2"
+    refuses(message, train, arrays, state=state, num_replicas=3)
+    refuses("num_replicas=2, but the strategy of the state has 1", train, arrays, num_replicas=2)
+
+
+@shows("global_batch_size")
+def global_batch_size(name, arrays):
+    """test_batch_size.py has the kinds of datasets."""
+    train(arrays, global_batch_size=4)
+    refuses("global_batch_size=5, but .* have 4 examples", train, arrays, global_batch_size=5)
+
+
+# Each of the calls looks.
+
+
+@pytest.mark.parametrize("call", [fit, evaluate, predict])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"precision": "mixed_bfloat16"}, {"strategy": "mirrored"}, {"num_replicas": 2},
+        {"seed": 12345}, {"deterministic": True}, {"intra_op_threads": 1},
+        {"inter_op_threads": 1},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)  # fmt: skip
+def test_fit_evaluate_and_predict_raise_alike_before_any_step(dataset, call, fields):
+    state = make_tiny()
+    before = state.weights_sha256()
+    (name,) = fields
+    refuses(f"^{name}=", call, state, dataset, TrainConfig(**fields))
+    assert (state.weights_sha256(), state.progress.num_steps_completed) == (before, 0)
+
+
+def test_looking_at_the_seed_draws_no_random_number():
+    def draw(*, looks):
+        keras.utils.set_random_seed(1)
+        state = make_tiny()
+        if looks:
+            predict(state, tf.data.Dataset.from_tensors(tf.ones((1, 4))), TrainConfig(seed=1))
+        return float(tf.random.uniform(()))
+
+    assert draw(looks=True) == draw(looks=False)

@@ -1,0 +1,37 @@
+"""evaluate gives Keras's numbers."""
+
+import pytest
+import tensorflow as tf
+
+from gradloop.engine.loop import evaluate
+from tests.engine.nets import (
+    BATCH_SIZE,
+    make_compiled,
+    make_config,
+    make_state,
+    make_tiny,
+    mirrored,
+)
+
+
+@pytest.mark.parametrize("steps", [None, 3])
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_evaluate_equals_keras(arrays, num_replicas, steps):
+    weighted = tf.data.Dataset.from_tensor_slices(arrays).batch(BATCH_SIZE)
+    strategy = mirrored() if num_replicas == 2 else None
+    expected = make_compiled(strategy=strategy).evaluate(
+        weighted, steps=steps, return_dict=True, verbose=0
+    )
+    state = make_state(strategy=strategy)
+    config = make_config(validation_steps=steps)
+    assert evaluate(state, weighted, config) == expected
+    assert evaluate(state, weighted, config) == expected  # the metrics are reset
+    assert list(evaluate(state, weighted, config)) == list(expected)
+
+
+def test_own_eval_step(dataset):
+    def eval_step(state, batch):
+        return {"num_seen": tf.shape(batch[0])[0]}
+
+    logs = evaluate(make_tiny(), dataset.take(2), make_config(), eval_step=eval_step)
+    assert logs == {"num_seen": 4.0}

@@ -1,0 +1,54 @@
+"""What a step of one's own returns, and what becomes of it."""
+
+import pytest
+import tensorflow as tf
+
+from gradloop.engine.loop import fit
+from tests.engine.nets import NUM_BATCHES, make_config, make_state, mirrored
+
+
+def test_logs_of_a_custom_step_are_those_of_the_last_step(dataset):
+    def train_step(state, batch):
+        x, y = batch
+        with tf.GradientTape() as tape:
+            y_pred = state.model(x, training=True)
+            loss = state.compute_loss(x, y, y_pred)
+        state.apply_gradients(tape.gradient(loss, state.model.trainable_variables))
+        logs = state.update_metrics(loss, x, y, y_pred)
+        return {"num_examples": tf.shape(x)[0], **logs, "a_constant": 3.0}
+
+    state = make_state()
+    history = fit(state, dataset, make_config(epochs=2), train_step=train_step)
+    expected = fit(make_state(), dataset, make_config(epochs=2))
+    assert list(history.history) == ["a_constant", "accuracy", "loss", "num_examples"]
+    assert history.history["loss"] == expected.history["loss"]  # the metric's: of the whole epoch
+    assert history.history["num_examples"] == [2.0, 2.0]  # the last, partial batch's
+    assert history.history["a_constant"] == [3.0, 3.0]
+
+
+def test_logs_of_a_custom_step_are_the_mean_over_replicas(dataset):
+    def train_step(state, batch):
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return {"replica": tf.cast(replica, tf.float32), "is_second": replica == 1, "id": replica}
+
+    state = make_state(strategy=mirrored())
+    history = fit(state, dataset, make_config(), train_step=train_step)
+    assert history.history == {"id": [0.5], "is_second": [0.5], "replica": [0.5]}
+
+
+@pytest.mark.parametrize(
+    ("logs", "message"),
+    [
+        ({"per_example": tf.ones([4])}, r"'per_example' with shape \(4,\).*scalars"),
+        (tf.constant(1.0), "dict"),
+    ],
+)
+def test_logs_that_are_no_scalars_are_an_error(dataset, logs, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit(make_state(), dataset, make_config(), train_step=lambda state, batch: logs)
+
+
+def test_step_without_logs(dataset):
+    history = fit(make_state(), dataset, make_config(), train_step=lambda state, batch: None)
+    assert history.history == {}
+    assert history.epoch_steps == [NUM_BATCHES]
