@@ -1,10 +1,10 @@
 """Benchmarks of the engine. Each program answers one question.
 
-    throughput  how many images per second do the engine, fit and other frameworks train on?
-    ladder      what does each part of a training step cost?
-    scaling     does the cost of an image or of a step depend on how many there are?
-    learning    do numerics that change bits change the accuracy?
-    gpu         what does a GPU make of a workload?
+- throughput: how many images per second do the engine, fit and other frameworks train on?
+- ladder: what does each part of a training step cost?
+- scaling: does the cost of an image or of a step depend on how many there are?
+- learning: do numerics that change bits change the accuracy?
+- gpu: what does a GPU make of a workload?
 """
 
 from pathlib import Path

@@ -84,6 +84,7 @@ def make_task(workload: Workload, cell: Cell, num_steps: int, directory: Path) -
 def measure_cell(workload: Workload, cell: Cell, num_steps: int, num_repeats: int) -> Measured:
     """Races the engine and fit; an arm that fails or is void has no speed."""
     from benchmarks.race import preparation
+
     with tempfile.TemporaryDirectory(prefix="gradloop-gpu-") as directory:
         task = make_task(workload, cell, num_steps, Path(directory))
         preparation.prepare(task.workload, task.directory)

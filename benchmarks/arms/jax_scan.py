@@ -20,7 +20,9 @@ class Arm:
         self._train = jax.jit(_make_epoch(task), donate_argnums=0)
         self._examples = jax_training.load_examples(task)
         self._state = jax_training.make_state(task)
-        self.settings = jax_training.SETTINGS | {"compiled": "lax.scan over an epoch, donated state"}
+        self.settings = jax_training.SETTINGS | {
+            "compiled": "lax.scan over an epoch, donated state"
+        }
 
     @property
     def num_right(self) -> int:

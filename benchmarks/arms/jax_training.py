@@ -116,7 +116,7 @@ def mean_loss(workload: Workload, logits: jax.Array, labels: jax.Array) -> jax.A
     """Returns the loss of a batch."""
     if workload.loss == "categorical_crossentropy":
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    # Of the logits: see Workload.loss.
+    # Of the logits; see `Workload.loss`.
     targets = jax.nn.one_hot(labels, workload.num_classes)
     return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
 

@@ -1,4 +1,4 @@
-"""Keras's `Model.fit` on arrays in memory, with its defaults: what the others are measured by."""
+"""Keras's `Model.fit` with its defaults on arrays in memory: the reference of all arms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from benchmarks.race.workloads import Task
 def compile_model(
     model: keras.Model, task: Task, *, steps_per_execution: int = 1, jit_compile: Any = "auto"
 ) -> None:
-    """Compiles a model as the workload says. Context: inside the strategy's scope."""
+    """Compiles a model as the workload says. Context: inside the strategy's scope.
+
+    Args:
+      model: Compiled in place.
+      task: Names the optimizer and the loss.
+      steps_per_execution: Keras's.
+      jit_compile: Keras's: a bool or "auto".
+    """
     model.compile(
         optimizer=keras_models.make_optimizer(task.workload),
         loss=keras_models.make_loss(task.workload),
@@ -30,7 +37,6 @@ class Arm:
     """See `benchmarks.arms.ArmProtocol`."""
 
     def __init__(self, task: Task) -> None:
-        """Builds and compiles the model."""
         tf_runtime.configure(task)
         self._task = task
         self.claims_bits = task.workload.has_steady_bits
@@ -42,8 +48,8 @@ class Arm:
         self.settings: dict[str, Any] = {"steps_per_execution": 1, "jit_compile": jit_compile}
 
     def run(self, num_epochs: int) -> float:
-        """Calls fit once."""
-        # Fit takes the order of the arrays from the global seed: the same at each call.
+        """Calls `fit` once and returns the mean training loss."""
+        # fit derives the order of the examples from the global seed: the same one at each call.
         keras.utils.set_random_seed(self._task.seed)
         batch_size = self._task.workload.global_batch_size
         history = self._model.fit(

@@ -1,4 +1,4 @@
-"""`keras_fit` in float32 whatever the task's precision: what a lower precision is worth."""
+"""`keras_fit` in float32, whatever the task's precision: shows the gain of a lower precision."""
 
 from __future__ import annotations
 
@@ -12,6 +12,5 @@ class Arm(keras_fit.Arm):
     """See `benchmarks.arms.ArmProtocol`."""
 
     def __init__(self, task: Task) -> None:
-        """Builds and compiles the model in float32."""
         super().__init__(dataclasses.replace(task, precision="float32"))
         self.claims_bits = False

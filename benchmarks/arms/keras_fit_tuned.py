@@ -1,7 +1,7 @@
-"""The best that `Model.fit` gives on arrays: steps_per_execution and XLA, found by measuring.
+"""`Model.fit` on arrays with its fastest settings of steps_per_execution and XLA.
 
-The search is part of the set-up: short trainings of models of their own, of all candidates by
-turns. Then the initial weights are trained with the best.
+The setup searches them: all candidates train models of their own for a short time, in turn. The
+fastest settings then train the initial weights.
 """
 
 from __future__ import annotations
@@ -20,18 +20,28 @@ from benchmarks.race.workloads import Task
 STEPS_PER_EXECUTION = (1, 8, 32, 128)
 _NUM_TIMINGS = 3
 _MAX_STEPS = 1024
-# Where a few steps in XLA take so much longer, none of its candidates is tried.
+# If a few steps take this many times longer with XLA, no candidate with XLA is measured.
 _HOPELESS = 3.0
 _NUM_PROBE_STEPS = 10
 
 
 class Candidate:
-    """A model of its own, compiled in one way, that trains for a moment."""
+    """A model of its own, compiled with some settings, that trains for a short time.
+
+    Args:
+      task: Names the model.
+      arrays: `x, y` to train on.
+      steps_per_execution: Keras's.
+      jit_compile: Keras's.
+
+    Attributes:
+      options: The settings.
+      secs: The measured times.
+    """
 
     def __init__(
         self, task: Task, arrays: tuple[Any, Any], steps_per_execution: int, jit_compile: bool
     ) -> None:
-        """Builds and compiles the model."""
         self.options = {"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}
         self.secs: list[float] = []
         self._arrays = arrays
@@ -43,29 +53,28 @@ class Candidate:
             )
 
     def train(self, max_steps: int) -> float:
-        """Trains at most so many steps and returns the seconds that they took."""
+        """Trains for at most `max_steps` steps and returns the seconds."""
         x, y = (array[: max_steps * self._batch_size] for array in self._arrays)
         started_at = time.perf_counter()
         self._model.fit(x, y, batch_size=self._batch_size, verbose=0)
         return time.perf_counter() - started_at
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the options and all timings."""
+        """Returns the settings and all times."""
         return {**self.options, "secs": self.secs}
 
 
 class Arm(keras_fit.Arm):
-    """See `benchmarks.arms.ArmProtocol`."""
+    """See `benchmarks.arms.ArmProtocol`. Measures the candidates before it builds the model."""
 
     def __init__(self, task: Task) -> None:
-        """Searches, then builds and compiles the model with the best."""
         super().__init__(task)
         candidates, skipped = measure_candidates(task, (self._x, self._y))
         best = min(candidates, key=lambda candidate: statistics.median(candidate.secs)).options
         with tf_runtime.scope(task):
             self._model = tf_runtime.build_model(task)
             keras_fit.compile_model(self._model, task, **best)
-        # XLA has bits of its own.
+        # XLA changes the bits.
         self.claims_bits &= not best["jit_compile"] or task.jit_compile is True
         self.settings = {
             **best, "tried": [candidate.to_dict() for candidate in candidates], "skipped": skipped
@@ -77,7 +86,7 @@ class Arm(keras_fit.Arm):
 def measure_candidates(
     task: Task, arrays: tuple[npt.NDArray[Any], npt.NDArray[Any]]
 ) -> tuple[list[Candidate], str | None]:
-    """Returns the candidates with their timings, and why some were left out."""
+    """Returns the candidates with their times, and why some were left out, or None."""
     pinned = task.jit_compile
     candidates, skipped = [], None
     for jit_compile in (False, True) if pinned is None else (pinned,):

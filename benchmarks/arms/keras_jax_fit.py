@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-os.environ["KERAS_BACKEND"] = "jax"  # Keras reads it when it is imported
+os.environ["KERAS_BACKEND"] = "jax"  # Read when Keras is imported.
 
 import keras
 import numpy as np
@@ -15,21 +15,16 @@ from benchmarks.race import keras_models
 from benchmarks.race import weights as weights_lib
 from benchmarks.race.workloads import Task, Workload
 
-# Measured: 1.4 times as fast as one on small steps, slower on convolutions.
+# Measured: 1.4 times as fast as 1 on small steps, slower on convolutions.
 _STEPS_PER_EXECUTION = {"dense": 32, "lstm": 32}
 
 
 class Arm:
-    """See `benchmarks.arms.ArmProtocol`."""
+    """See `benchmarks.arms.ArmProtocol`. Runs on the CPU only."""
 
     claims_bits = False
 
     def __init__(self, task: Task) -> None:
-        """Builds and compiles the model.
-
-        Raises:
-          NotImplementedError: On another device than the CPU.
-        """
         if task.device != "cpu":
             raise NotImplementedError("keras_jax_fit runs on the CPU only")
         assert keras.backend.backend() == "jax", "Keras was imported before this arm"
@@ -49,11 +44,11 @@ class Arm:
         self.settings: dict[str, Any] = {
             "steps_per_execution": steps_per_execution,
             "jit_compile": "auto",
-            "order": "of the arrays, so that fit itself does not shuffle",
+            "order": "of the arrays; fit itself does not shuffle",
         }
 
     def run(self, num_epochs: int) -> float:
-        """Calls fit once."""
+        """Calls `fit` once and returns the mean training loss."""
         history = self._model.fit(
             *self._arrays,
             batch_size=self._workload.global_batch_size,
@@ -73,14 +68,14 @@ def _build_with_loss(workload: Workload) -> tuple[keras.Model, keras.losses.Loss
     model = keras_models.build(workload)
     if workload.loss != "binary_crossentropy":
         return model, keras_models.make_loss(workload)
-    # Said openly here, as only the TensorFlow backend takes the logits of a softmax by itself: see
-    # Workload.loss.
+    # Explicit here: only the TensorFlow backend takes the logits of a softmax by itself; see
+    # `Workload.loss`.
     model.layers[-1].activation = keras.activations.linear
     return model, keras.losses.BinaryCrossentropy(from_logits=True)
 
 
 def _load_arrays(task: Task) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Returns x and one-hot labels as people pass them to fit, float32, in the task's order."""
+    """Returns x in [0, 1] and one-hot labels, both float32, in the task's order."""
     arrays = (np.load(task.directory / f"{name}.npy") for name in ("x_train", "y_train", "order"))
     x, y, order = arrays
     x, y = x[order], y[order]

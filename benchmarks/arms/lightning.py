@@ -1,4 +1,4 @@
-"""PyTorch Lightning's Trainer without all that it can leave out."""
+"""PyTorch Lightning's Trainer, with everything optional turned off."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from benchmarks.race.workloads import Task
 
 
 class Module(lightning.LightningModule):
-    """A net, its loss and its optimizer, as Lightning wants them."""
+    """A net, its loss and its optimizer, as Lightning expects them."""
 
     def __init__(self, task: Task) -> None:
-        """Builds the net."""
         super().__init__()
         self.net = torch_training.make_net(task)
         self.sums = torch_training.Metrics()
         self._workload = task.workload
-        # One for all runs: Lightning asks anew at each fit, and its slots are to go on.
+        # One for all runs: Lightning asks for it at each fit, and its slots must stay.
         self._optimizer = torch_training.make_optimizer(task, self.net)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -45,21 +44,20 @@ class Arm:
     claims_bits = False
 
     def __init__(self, task: Task) -> None:
-        """Builds the module and loads the data."""
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        # About workers of data loaders, which data in memory does not need.
+        # It warns of too few data loader workers, which data in memory does not need.
         warnings.filterwarnings("ignore", module="lightning")
         self._module = Module(task)
         self._batches = torch_training.Batches(task)
         self.metrics = self._module.sums
         self.settings = torch_training.settings() | {
             "trainer": "barebones: no logger, checkpoints, progress bar, summary",
-            "data": "an iterable of batches, index_select a batch, without a DataLoader",
+            "data": "an iterable of batches by index_select, without a DataLoader",
             "metrics": "sums in training_step: self.log costs more",
         }
 
     def run(self, num_epochs: int) -> float:
-        """Calls `Trainer.fit` once."""
+        """Calls `Trainer.fit` once and returns the mean training loss."""
         self.metrics.reset()
         trainer = lightning.Trainer(accelerator="cpu", barebones=True, max_epochs=num_epochs)
         trainer.fit(self._module, self._batches)

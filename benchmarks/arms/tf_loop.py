@@ -1,7 +1,7 @@
-"""The loop that an expert writes by hand in TensorFlow for each model: the bound for an engine.
+"""The loop that an expert writes by hand in TensorFlow for each model: a bound for the engine.
 
-Nothing of Keras: variables, `tf.nn`, a tape, TensorFlow's fused optimizer kernels, and a whole
-epoch in one graph that takes its batches from images in memory.
+It uses nothing of Keras: variables, `tf.nn`, a tape, TensorFlow's fused optimizer kernels, and a
+whole epoch in one graph that takes its batches from images in memory.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Forward = Callable[[Sequence[tf.Tensor], tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def dense(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Two dense layers."""
+    """Computes two dense layers."""
     kernel, bias, out_kernel, out_bias = weights
     x = tf.reshape(x, [-1, kernel.shape[0]])
     return _logits(tf.nn.relu(_affine(x, kernel, bias)), out_kernel, out_bias)
 
 
 def cnn(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """The tutorial's convolutional net."""
+    """Computes the tutorial's convolutional net."""
     kernel1, bias1, kernel2, bias2, kernel, bias, out_kernel, out_bias = weights
     x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel1, 1, "VALID"), bias1))
     x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel2, 1, "VALID"), bias2))
@@ -43,7 +43,7 @@ def cnn(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor) -> tf.Tenso
 
 
 def lstm(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """A recurrent layer over the rows, unrolled: the length is known."""
+    """Computes a recurrent layer over the rows, unrolled, and a dense layer."""
     kernel, recurrent, bias, out_kernel, out_bias = weights
     rows = tf.transpose(x[..., 0], [1, 0, 2])
     num_rows, _, width = rows.shape
@@ -74,26 +74,30 @@ def _dropout(x: tf.Tensor, rate: float, seed: tf.Tensor, index: int) -> tf.Tenso
 
 
 def mean_loss(workload: Workload, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the loss of a batch, of integer labels."""
+    """Returns the loss of a batch with integer labels."""
     if workload.loss == "categorical_crossentropy":
         return tf.reduce_mean(
             tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         )
-    # What Keras computes for a softmax's outputs: the sigmoid of their logits; see Workload.loss.
+    # Keras computes the same from the outputs of a softmax; see `Workload.loss`.
     targets = tf.one_hot(labels, workload.num_classes)
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits))
 
 
 class RMSprop:
-    """Keras's formula as one kernel a variable."""
+    """RMSprop with Keras's formula, one kernel per variable.
+
+    Args:
+      workload: Sets the learning rate.
+      variables: To make slots for.
+    """
 
     def __init__(self, workload: Workload, variables: Sequence[tf.Variable]) -> None:
-        """Makes the slots."""
         self._learning_rate = tf.constant(workload.learning_rate)
         self._slots = [[tf.Variable(tf.zeros_like(v)) for _ in range(2)] for v in variables]
 
     def apply(self, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable]) -> None:
-        """Updates the variables."""
+        """Updates the variables in place."""
         for gradient, variable, (mean_square, momentum) in zip(
             gradients, variables, self._slots, strict=True
         ):
@@ -104,16 +108,20 @@ class RMSprop:
 
 
 class Adam:
-    """Keras's formula as one kernel a variable."""
+    """Adam with Keras's formula, one kernel per variable.
+
+    Args:
+      workload: Sets the learning rate.
+      variables: To make slots for.
+    """
 
     def __init__(self, workload: Workload, variables: Sequence[tf.Variable]) -> None:
-        """Makes the slots and the powers of both betas."""
         self._learning_rate = tf.constant(workload.learning_rate)
         self._powers = [tf.Variable(0.9), tf.Variable(0.999)]
         self._slots = [[tf.Variable(tf.zeros_like(v)) for _ in range(2)] for v in variables]
 
     def apply(self, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable]) -> None:
-        """Updates the variables."""
+        """Updates the variables in place."""
         power1, power2 = (power.read_value() for power in self._powers)
         for gradient, variable, (mean, mean_square) in zip(
             gradients, variables, self._slots, strict=True
@@ -136,7 +144,6 @@ class Arm:
     claims_bits = False
 
     def __init__(self, task: Task) -> None:
-        """Loads the images as bytes and traces the graph of an epoch."""
         workload = task.workload
         self._forward = _find_model(task)
         self._workload = workload
@@ -155,7 +162,7 @@ class Arm:
         self.settings: dict[str, Any] = {"jit_compile": jit_compile}
 
     def run(self, num_epochs: int) -> float:
-        """Trains an epoch in one call, and waits for it."""
+        """Trains each epoch in one call and returns the mean training loss."""
         totals = [self._epoch() for _ in range(num_epochs)]
         return float(np.mean([total.numpy() for total, _ in totals]))
 
@@ -168,7 +175,7 @@ class Arm:
         num_steps = self._workload.steps_per_epoch
         start = self._num_steps_done.read_value()
 
-        # The runtime gathers the next batches meanwhile: they do not depend on this step.
+        # The runtime gathers the next batches in parallel: they do not depend on this step.
         def body(step: tf.Tensor, loss: tf.Tensor, num_right: tf.Tensor) -> Any:
             step_loss, step_right = self._train_step(*self._make_batch(step), start + step)
             return step + 1, loss + step_loss, num_right + step_right
@@ -190,7 +197,7 @@ class Arm:
         self, x: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            # Mixed precision: the output layer's two weights stay float32.
+            # Mixed precision: the two weights of the output layer stay float32.
             values = [tf.cast(v, self._dtype) for v in self._variables[:-2]] + [
                 v.read_value() for v in self._variables[-2:]
             ]

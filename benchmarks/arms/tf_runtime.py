@@ -1,4 +1,4 @@
-"""What all TensorFlow arms do before they build anything, and the arrays as people pass them."""
+"""The common part of the TensorFlow arms: the runtime, the model and the arrays."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Array = npt.NDArray[np.generic]
 
 
 def configure(task: Task) -> None:
-    """Sets seed, precision and the number of GPUs; before the first operation."""
+    """Sets seed, precision and the number of GPUs. Call it before the first operation."""
     gpus = tf.config.list_physical_devices("GPU")
     tf.config.set_visible_devices(gpus[: task.num_devices], "GPU")
     tf.config.experimental.enable_tensor_float_32_execution(task.precision == "tf32")
-    # TensorFloat-32 is how a GPU multiplies float32: to Keras, it is float32.
+    # Keras knows no TensorFloat-32: it is a way in which GPUs multiply float32.
     keras.config.set_dtype_policy("float32" if task.precision == "tf32" else task.precision)
     keras.utils.set_random_seed(task.seed)
 
 
 def scope(task: Task) -> contextlib.AbstractContextManager[Any]:
-    """Returns the scope to build in: of MirroredStrategy over several GPUs, else none."""
+    """Returns the scope to build in: of MirroredStrategy over several GPUs, else an empty one."""
     if task.num_devices == 1:
         return contextlib.nullcontext()
     context: contextlib.AbstractContextManager[Any] = tf.distribute.MirroredStrategy().scope()
@@ -35,8 +35,8 @@ def scope(task: Task) -> contextlib.AbstractContextManager[Any]:
 
 
 def build_model(task: Task) -> keras.Model:
-    """Returns the model with the initial weights, and dropout as the seed has it."""
-    # Layers take their seeds of dropout from the global one when they are made.
+    """Returns the model with the initial weights and the seed's dropout."""
+    # Dropout layers derive their seeds from the global one when they are built.
     keras.utils.set_random_seed(task.seed)
     model = keras_models.build(task.workload)
     model.set_weights(weights.load(task.directory / "initial.npz"))
@@ -44,12 +44,12 @@ def build_model(task: Task) -> keras.Model:
 
 
 def load_train_arrays(task: Task) -> tuple[Array, Array]:
-    """Returns x as bytes or token ids, and integer labels, in the order of the files."""
+    """Returns x as bytes or token ids, and integer labels, as they are in the files."""
     return np.load(task.directory / "x_train.npy"), np.load(task.directory / "y_train.npy")
 
 
 def load_fit_arrays(task: Task) -> tuple[Array, Array]:
-    """Returns x scaled to [0, 1] and one-hot labels, both float32, as people pass them to fit."""
+    """Returns x in [0, 1] and one-hot labels, both float32, as people pass them to fit."""
     x, y = load_train_arrays(task)
     if x.dtype == np.uint8:
         x = x / np.float32(255)

@@ -1,7 +1,7 @@
 """A whole training step in PyTorch under torch.compile: batch, gradients, update and metrics.
 
-One graph without autograd's tape (`torch.func`) takes half the time a small step of a compiled
-model with a separate backward pass and optimizer takes.
+For a small step, one graph without autograd's tape (`torch.func`) takes half the time of a compiled
+model with a separate backward pass and optimizer.
 """
 
 from __future__ import annotations
@@ -18,22 +18,17 @@ from benchmarks.arms import torch_training
 from benchmarks.arms.torch_training import BETA_1, BETA_2, EPSILON, RHO, Batches, Metrics, Tensors
 from benchmarks.race.workloads import Task, Workload
 
-# PyTorch's compiler does not look into nn.LSTM, and an LSTM written out takes it twice as long. The
-# statistics of batch normalisation cannot be updated inside torch.func.
+# PyTorch's compiler does not look into nn.LSTM, and an unrolled LSTM takes twice as long. The
+# statistics of batch normalization cannot be updated inside torch.func.
 _NOT_IN_ONE_GRAPH = ("lstm", "resnet50")
 
 
 class Arm:
-    """See `benchmarks.arms.ArmProtocol`."""
+    """See `benchmarks.arms.ArmProtocol`. Needs a C++ compiler; the first run compiles."""
 
     claims_bits = False
 
     def __init__(self, task: Task) -> None:
-        """Builds the net and loads the data; the first run compiles.
-
-        Raises:
-          RuntimeError: If there is no C++ compiler.
-        """
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
             raise RuntimeError(f"torch.compile needs {compiler}: install a C++ compiler")
@@ -51,7 +46,7 @@ class Arm:
         }
 
     def run(self, num_epochs: int) -> float:
-        """Trains batch by batch."""
+        """Trains batch by batch and returns the mean training loss."""
         self._net.train()
         self.metrics.reset()
         for _ in range(num_epochs):
@@ -67,7 +62,7 @@ class Arm:
 def _make_step(
     workload: Workload, net: torch.nn.Module, batches: Batches, metrics: Metrics
 ) -> Callable[[torch.Tensor], None]:
-    """Returns what trains on some rows of the data: one graph."""
+    """Returns a function that trains on rows of the data, in one graph."""
     trained = dict(net.named_parameters())
     names, params = list(trained), [param.detach() for param in trained.values()]
     update = _UPDATES[workload.optimizer](params, workload.learning_rate)
@@ -83,8 +78,8 @@ def _make_step(
         update(gradients)
         metrics.add(loss, logits, y)
 
-    # Shapes and dtypes stay: looking at each step whether they do takes a tenth of a small one.
-    # But then what this process compiled before, for another model, would be taken for this one.
+    # Shapes and dtypes never change, and checking them takes a tenth of a small step. Without these
+    # guards, code that this process compiled for another model would be taken for this one's.
     torch.compiler.reset()
     options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
     compiled = torch.compile(step, fullgraph=True, dynamic=False, options=options)
@@ -94,7 +89,7 @@ def _make_step(
 def _make_split_step(
     workload: Workload, net: torch.nn.Module, batches: Batches, metrics: Metrics
 ) -> Callable[[torch.Tensor], None]:
-    """Returns what trains on some rows of the data: graphs with autograd's tape between them."""
+    """Returns a function that trains on rows of the data, in graphs joined by autograd's tape."""
     params = [param for param in net.parameters() if param.requires_grad]
     update = _UPDATES[workload.optimizer](
         [param.detach() for param in params], workload.learning_rate
@@ -117,7 +112,7 @@ def _make_split_step(
 
 
 def _make_rmsprop(params: Tensors, learning_rate: float) -> Callable[[Tensors], None]:
-    """Returns what updates parameters in place with gradients; the compiler fuses it."""
+    """Returns a function of gradients that updates the parameters in place, to be compiled."""
     mean_squares = [torch.zeros_like(param) for param in params]
 
     def update(gradients: Tensors) -> None:
@@ -129,9 +124,9 @@ def _make_rmsprop(params: Tensors, learning_rate: float) -> Callable[[Tensors], 
 
 
 def _make_adam(params: Tensors, learning_rate: float) -> Callable[[Tensors], None]:
-    """Returns what updates parameters in place with gradients; the compiler fuses it."""
+    """Returns a function of gradients that updates the parameters in place, to be compiled."""
     means, mean_squares = ([torch.zeros_like(param) for param in params] for _ in range(2))
-    # A Python number would compile anew at each step.
+    # A tensor, because a Python number compiles again at each step.
     num_steps = torch.zeros(())
 
     def update(gradients: Tensors) -> None:

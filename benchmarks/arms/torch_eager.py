@@ -15,7 +15,6 @@ class Arm:
     claims_bits = False
 
     def __init__(self, task: Task) -> None:
-        """Builds the net and loads the data."""
         self._workload = task.workload
         self._net = torch_training.make_net(task)
         self._optimizer = torch_training.make_optimizer(task, self._net)
@@ -24,7 +23,7 @@ class Arm:
         self.settings = torch_training.settings()
 
     def run(self, num_epochs: int) -> float:
-        """Trains batch by batch."""
+        """Trains batch by batch and returns the mean training loss."""
         self._net.train()
         self.metrics.reset()
         for _ in range(num_epochs):

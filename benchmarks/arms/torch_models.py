@@ -11,20 +11,29 @@ import torch
 from torch import nn
 
 from benchmarks.arms import torch_resnet
-from benchmarks.race.workloads import Task, Workload
-
-# The transformer's, as in `benchmarks.race.keras_models`.
-_NUM_BLOCKS, _NUM_HEADS, _VOCABULARY_SIZE, _FEED_FORWARD_FACTOR = 4, 4, 256, 4
-_LAYER_NORM_EPSILON = 1e-5
+from benchmarks.race.workloads import (
+    FEED_FORWARD_FACTOR,
+    LAYER_NORM_EPSILON,
+    NUM_BLOCKS,
+    NUM_HEADS,
+    VOCABULARY_SIZE,
+    Task,
+    Workload,
+)
 
 _AUTOCAST_DTYPES = {"float32": None, "mixed_bfloat16": torch.bfloat16}
 
 
 class Net(nn.Module):
-    """A body in the task's precision and a head in float32."""
+    """A body in the task's precision and a head in float32.
+
+    Args:
+      body: Gives `[batch, width]`.
+      head: Gives logits.
+      dtype: In which automatic mixed precision computes the body; None: float32.
+    """
 
     def __init__(self, body: nn.Module, head: nn.Linear, dtype: torch.dtype | None) -> None:
-        """Takes the parts, and what automatic mixed precision computes the body in."""
         super().__init__()
         self.body = body
         self.head = head
@@ -43,7 +52,6 @@ class Cnn(nn.Module):
     """The body of the tutorial's convolutional net."""
 
     def __init__(self, workload: Workload) -> None:
-        """Makes the layers."""
         super().__init__()
         height, width, channels = workload.input_shape
         num_values = (height // 2 - 2) * (width // 2 - 2) * 64
@@ -59,7 +67,7 @@ class Cnn(nn.Module):
         x = x.permute(0, 3, 1, 2)
         x = self.conv1(x).relu()
         x = self.pool(self.conv2(x).relu())
-        # Keras's order of the flat values.
+        # Flattened in Keras's order.
         x = self.conv_dropout(x).permute(0, 2, 3, 1).flatten(1)
         return self.dense_dropout(self.hidden(x).relu())
 
@@ -68,10 +76,10 @@ class Lstm(nn.Module):
     """A recurrent layer over the rows of an image."""
 
     def __init__(self, workload: Workload) -> None:
-        """Makes the layer, with one bias that learns, as Keras's."""
         super().__init__()
         _, width, channels = workload.input_shape
         self.lstm = nn.LSTM(width * channels, workload.units, batch_first=True)
+        # Keras's has one bias.
         self.lstm.bias_hh_l0.requires_grad_(False).zero_()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -81,33 +89,34 @@ class Lstm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of a sequence to itself; queries, keys and values in one product."""
+    """Self-attention, with one product for queries, keys and values."""
 
     def __init__(self, width: int) -> None:
-        """Makes the layers."""
         super().__init__()
         self.inputs = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `[batch, num_positions, width]`, as `x` is."""
-        split = self.inputs(x).unflatten(2, (3, _NUM_HEADS, -1))
+        split = self.inputs(x).unflatten(2, (3, NUM_HEADS, -1))
         query, key, value = split.permute(2, 0, 3, 1, 4)
         x = nn.functional.scaled_dot_product_attention(query, key, value)
         return self.output(x.transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
-    """Attention and two dense layers, each on a normalised copy."""
+    """Attention and two dense layers, each on a normalized copy.
+
+    The layers are created in Keras's order of the weights.
+    """
 
     def __init__(self, width: int) -> None:
-        """Makes the layers, in Keras's order of the weights."""
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, _LAYER_NORM_EPSILON)
+        self.norm1 = nn.LayerNorm(width, LAYER_NORM_EPSILON)
         self.attention = Attention(width)
-        self.norm2 = nn.LayerNorm(width, _LAYER_NORM_EPSILON)
-        self.hidden = nn.Linear(width, _FEED_FORWARD_FACTOR * width)
-        self.output = nn.Linear(_FEED_FORWARD_FACTOR * width, width)
+        self.norm2 = nn.LayerNorm(width, LAYER_NORM_EPSILON)
+        self.hidden = nn.Linear(width, FEED_FORWARD_FACTOR * width)
+        self.output = nn.Linear(FEED_FORWARD_FACTOR * width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `[batch, num_positions, width]`, as `x` is."""
@@ -116,16 +125,18 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Blocks over embedded tokens, and the mean over positions."""
+    """Blocks over embedded tokens, and the mean over positions.
+
+    The layers are created in Keras's order of the weights.
+    """
 
     def __init__(self, workload: Workload) -> None:
-        """Makes the layers, in Keras's order of the weights."""
         super().__init__()
         (num_positions,), width = workload.input_shape, workload.units
-        self.tokens = nn.Embedding(_VOCABULARY_SIZE, width)
+        self.tokens = nn.Embedding(VOCABULARY_SIZE, width)
         self.positions = nn.Embedding(num_positions, width)
-        self.blocks = nn.Sequential(*[Block(width) for _ in range(_NUM_BLOCKS)])
-        self.norm = nn.LayerNorm(width, _LAYER_NORM_EPSILON)
+        self.blocks = nn.Sequential(*[Block(width) for _ in range(NUM_BLOCKS)])
+        self.norm = nn.LayerNorm(width, LAYER_NORM_EPSILON)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `[batch, width]` of token ids `[batch, num_positions]`."""
@@ -137,7 +148,7 @@ def build(task: Task) -> Net:
     """Returns the workload's model with random weights.
 
     Raises:
-      NotImplementedError: If these arms know no such model, precision or device.
+      NotImplementedError: If these arms do not support the model, precision or device.
     """
     if task.device != "cpu" or task.precision not in _AUTOCAST_DTYPES:
         raise NotImplementedError(f"no PyTorch arm on {task.device} in {task.precision}")
@@ -147,7 +158,7 @@ def build(task: Task) -> Net:
 
 
 def _build_body(workload: Workload) -> tuple[nn.Module, int]:
-    """Returns the body and the width of what it gives."""
+    """Returns the body and the width of its output."""
     match workload.model:
         case "dense":
             hidden = nn.Linear(math.prod(workload.input_shape), workload.units)
@@ -189,8 +200,8 @@ def _attention_views(attention: Attention) -> list[torch.Tensor]:
     views = []
     parts = zip(attention.inputs.weight.chunk(3), attention.inputs.bias.chunk(3), strict=True)
     for weight, bias in parts:
-        kernel = weight.detach().unflatten(0, (_NUM_HEADS, -1)).permute(2, 0, 1)
-        views += [kernel, bias.detach().unflatten(0, (_NUM_HEADS, -1))]
+        kernel = weight.detach().unflatten(0, (NUM_HEADS, -1)).permute(2, 0, 1)
+        views += [kernel, bias.detach().unflatten(0, (NUM_HEADS, -1))]
     weight = attention.output.weight.detach()
-    kernel = weight.unflatten(1, (_NUM_HEADS, -1)).permute(1, 2, 0)
+    kernel = weight.unflatten(1, (NUM_HEADS, -1)).permute(1, 2, 0)
     return [*views, kernel, attention.output.bias.detach()]

@@ -1,6 +1,7 @@
-"""The body of ResNet50 in PyTorch, as Keras Applications has it.
+"""The body of ResNet50 in PyTorch, as in Keras Applications.
 
-Its strides are in the first convolution of a block, and all convolutions have a bias.
+The stride is in the first convolution of a block, and all convolutions have a bias. The layers are
+created in Keras's order of the weights.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ _EXPANSION = 4
 
 
 class Block(nn.Module):
-    """Three convolutions beside a shortcut; the layers are made in Keras's order of the weights."""
+    """Three convolutions and a shortcut.
+
+    Args:
+      num_inputs: Channels of the input.
+      filters: Channels inside; the output has four times as many.
+      stride: Of the first convolution and of the shortcut.
+    """
 
     def __init__(self, num_inputs: int, filters: int, stride: int) -> None:
-        """Makes the layers."""
         super().__init__()
         num_outputs = _EXPANSION * filters
         has_conv = num_inputs != num_outputs
@@ -32,7 +38,7 @@ class Block(nn.Module):
         self.norm3 = _norm(num_outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the sum of both ways."""
+        """Returns `[batch, 4 * filters, height, width]` of images with the channels first."""
         shortcut = self.norm0(self.conv0(x))
         x = self.norm1(self.conv1(x)).relu()
         x = self.norm2(self.conv2(x)).relu()
@@ -43,7 +49,6 @@ class ResNet50(nn.Module):
     """All blocks, and the mean over the pixels."""
 
     def __init__(self) -> None:
-        """Makes the layers, in Keras's order of the weights."""
         super().__init__()
         self.conv = nn.Conv2d(3, 64, 7, 2, padding=3)
         self.norm = _norm(64)
@@ -57,11 +62,11 @@ class ResNet50(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `[batch, 2048]` of images `[batch, height, width, 3]`."""
         x = self.norm(self.conv(x.permute(0, 3, 1, 2))).relu()
-        # Keras pads with zeros, PyTorch with minus infinity: after a ReLU it is the same.
+        # Keras pads with zeros and PyTorch with minus infinity: the same after a ReLU.
         x = nn.functional.max_pool2d(x, 3, 2, padding=1)
         return self.blocks(x).mean((2, 3))
 
 
 def _norm(num_channels: int) -> nn.BatchNorm2d:
-    # PyTorch's momentum is what is new, Keras's (0.99) what stays.
+    # PyTorch's momentum is the share of the new value, Keras's (0.99) that of the old one.
     return nn.BatchNorm2d(num_channels, eps=1.001e-5, momentum=0.01)

@@ -1,4 +1,4 @@
-"""What the PyTorch arms share: data in memory, losses, metrics, Keras's optimizer formulas."""
+"""The common part of the PyTorch arms: data in memory, losses, metrics, Keras's optimizers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,16 @@ Tensors = Sequence[torch.Tensor]
 
 
 class Batches:
-    """The examples in memory, as a re-iterable of batches `(x, y)` in the task's order."""
+    """The examples in memory, as a re-iterable of batches `(x, y)` in the task's order.
+
+    Args:
+      task: Names the directory of the arrays.
+
+    Attributes:
+      rows: Indices of the examples of each batch.
+    """
 
     def __init__(self, task: Task) -> None:
-        """Loads the arrays."""
         directory = task.directory
         self._x = torch.from_numpy(np.load(directory / "x_train.npy"))
         self._y = torch.from_numpy(np.load(directory / "y_train.npy"))
@@ -31,7 +37,7 @@ class Batches:
         self.rows = order.split(task.workload.global_batch_size)
 
     def __len__(self) -> int:
-        """Returns the batches of an epoch."""
+        """Returns the number of batches of an epoch."""
         return len(self.rows)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -39,17 +45,16 @@ class Batches:
         return map(self.get, self.rows)
 
     def get(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the examples of some rows: images in [0, 1] or token ids, and labels."""
+        """Returns some examples: images in [0, 1] or token ids, and labels."""
         x, y = self._x.index_select(0, rows), self._y.index_select(0, rows)
-        # Bytes are a fourth of the memory, and gathering them is what converting them costs.
+        # Bytes take a quarter of the memory, and gathering them saves what converting them costs.
         return (x.float() / 255 if x.dtype == torch.uint8 else x), y
 
 
 class Metrics:
-    """Sums of the loss and of the right answers, without a look at a value between the steps."""
+    """Sums of the loss and of correct predictions; no value is read between the steps."""
 
     def __init__(self) -> None:
-        """Starts at zero."""
         self.loss = torch.zeros(())
         self.num_right = torch.zeros((), dtype=torch.int64)
 
@@ -70,16 +75,20 @@ def mean_loss(workload: Workload, logits: torch.Tensor, labels: torch.Tensor) ->
     """Returns the loss of a batch."""
     if workload.loss == "categorical_crossentropy":
         return functional.cross_entropy(logits, labels)
-    # Of the logits: see Workload.loss.
+    # Of the logits; see `Workload.loss`.
     targets = functional.one_hot(labels, workload.num_classes).float()
     return functional.binary_cross_entropy_with_logits(logits, targets)
 
 
 class RMSprop(torch.optim.Optimizer):
-    """RMSprop with Keras's formula: `torch.optim.RMSprop` adds epsilon outside the root."""
+    """RMSprop with Keras's formula: `torch.optim.RMSprop` adds epsilon outside the root.
+
+    Args:
+      params: Parameters to update.
+      lr: Learning rate.
+    """
 
     def __init__(self, params: Iterable[torch.nn.Parameter], lr: float) -> None:
-        """Makes the slots."""
         super().__init__(params, {"lr": lr})
         self._params = self.param_groups[0]["params"]
         self._mean_squares = [torch.zeros_like(param) for param in self._params]
@@ -101,10 +110,14 @@ class RMSprop(torch.optim.Optimizer):
 
 
 class Adam(torch.optim.Adam):
-    """PyTorch's fused Adam with Keras's formula, which adds epsilon before the bias correction."""
+    """PyTorch's fused Adam with Keras's formula, which adds epsilon before the bias correction.
+
+    Args:
+      params: Parameters to update.
+      lr: Learning rate.
+    """
 
     def __init__(self, params: Iterable[torch.nn.Parameter], lr: float) -> None:
-        """Makes the slots."""
         super().__init__(params, lr, (BETA_1, BETA_2), fused=True)
         self._num_steps = 0
 
@@ -141,10 +154,10 @@ def keras_weights(net: torch.nn.Module) -> list[npt.NDArray[np.generic]]:
 
 
 def settings() -> dict[str, Any]:
-    """Returns what all PyTorch arms chose, for the record."""
+    """Returns the settings of all PyTorch arms, for the record."""
     return {
         "num_threads": torch.get_num_threads(),
-        "data": "bytes in memory, index_select a batch",
+        "data": "bytes in memory, index_select per batch",
         "memory_format": "contiguous: channels_last was not faster",
         "rmsprop": "Keras's formula (epsilon inside the root), torch._foreach operations",
         "adam": "torch.optim.Adam(fused=True), epsilon set at each step to have Keras's formula",

@@ -1,4 +1,4 @@
-"""The arms of `benchmarks.gpu`: as in benchmarks/arms, and they say how much memory they used."""
+"""The arms of `benchmarks.gpu`: those of benchmarks/arms, with the device memory that they used."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import tensorflow as tf
 
 
 class WithDeviceMemory:
-    """Goes before an arm's own class: after each run, its settings hold the peak."""
+    """A mixin, first in the list of base classes: adds the peak after each run to the settings."""
 
     settings: dict[str, Any]
 
     def run(self, num_epochs: int) -> float:
-        """Trains, and reads the device's own count."""
+        """Trains, reads the peak from the device, and returns the mean training loss."""
         loss: float = super().run(num_epochs)  # type: ignore[misc]
         self.settings["device_memory_bytes"] = peak_device_memory()
         return loss
 
 
 def peak_device_memory() -> int | None:
-    """Returns the largest number of bytes in use on any GPU so far, or None without a GPU."""
+    """Returns the peak memory so far of the GPU that used most, in bytes; None without a GPU."""
     peaks = [
         tf.config.experimental.get_memory_info(device.name.removeprefix("/device:"))["peak"]
         for device in tf.config.list_logical_devices("GPU")

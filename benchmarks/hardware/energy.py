@@ -1,4 +1,4 @@
-"""Energy that the processor uses, where the machine measures it (RAPL of Intel and AMD on Linux)."""
+"""The processor's energy, where the machine measures it (RAPL of Intel and AMD on Linux)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Utilization: the share of a device's peak that a speed amounts to, and the cells of the GPU runs."""
+"""The share of a device's peak that a speed reaches, and the combinations of a GPU run."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from benchmarks.race.workloads import (
 )
 from gradloop.models import cnn, dense, lstm
 
+
 class PositionEmbedding(keras.layers.Layer):
     """Adds a learned vector per position to `[batch, num_positions, width]`."""
 

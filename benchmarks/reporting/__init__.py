@@ -1,1 +1,1 @@
-"""What becomes of results: statistics, records, targets, tables, charts and pages."""
+"""Records of runs, and what is made of them: docs/benchmarks.md, the README's section, charts."""

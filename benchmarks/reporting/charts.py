@@ -1,7 +1,7 @@
-"""Bar charts of records, as SVG that is the same for the same record.
+"""Bar charts of records, as SVG; the same record gives the same bytes.
 
-Needs matplotlib (the extra `plots`), imported only when a chart is drawn. Another version of it may
-draw other bytes, so a chart carries a digest of what it shows: that is what is compared.
+Drawing needs matplotlib (the extra `plots`). Another version of it may draw other bytes, so a chart
+contains a digest of what it shows, and only digests are compared.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.reporting.targets import Record, name_of
 _OURS = "#1f6f8b"
 _OTHERS = "#b7c4cc"
 _STYLE = {
-    # Else matplotlib names the parts of the picture at random.
+    # Without it, matplotlib gives the parts of the picture random names.
     "svg.hashsalt": "gradloop",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -25,11 +25,11 @@ _STYLE = {
 
 
 class NoMatplotlib(ImportError):
-    """Charts need matplotlib."""
+    """A chart cannot be drawn without matplotlib."""
 
 
 def bars(record: Record) -> list[dict[str, Any]]:
-    """Returns what is drawn: name, median and quartiles of each arm, None where it has no speed."""
+    """Returns the name, status, median and quartiles of each arm; None where it has no speed."""
     return [
         {"name": name, "status": arm["status"].replace("_", " "), **_speed(arm)}
         for name, arm in record["arms"].items()
@@ -70,7 +70,7 @@ def draw(record: Record) -> str:
         text = io.StringIO()
         metadata = {"Date": None, "Creator": None, "Description": digest(record)}
         figure.savefig(text, format="svg", metadata=metadata)
-    # What ends lines with spaces is no part of the picture.
+    # Spaces at the ends of lines are not part of the picture.
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 

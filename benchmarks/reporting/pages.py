@@ -1,11 +1,11 @@
-"""The text of docs/benchmarks.md and of the README's part, put together from records."""
+"""The text of docs/benchmarks.md and of the README's section, made from records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.reporting import tables, targets
+from benchmarks.reporting import conclusions, tables, targets
 from benchmarks.reporting.tables import number
 from benchmarks.reporting.targets import Record, name_of
 
@@ -13,35 +13,39 @@ _HEAD = """\
 <!-- Made by `python -m benchmarks.reporting.report` from benchmarks/results: do not edit. -->
 # Benchmarks
 
-Every arm trains the same model from the same weights on the same batches, in a process of its own,
-by turns with the others (A B C, C B A, ...). Warm-ups are not counted. Figures are medians and
-quartiles over the counted repeats; a ratio is one of medians, its interval a bootstrap of 95 % over
-repeats; a winner is named only if that interval leaves out 1 and the quartiles do not overlap. Arms
-that claim fit's numbers must have its weights bit for bit, the others its mean loss within 2 %; one
-that has not is void and shows no speed.
+An *arm* is a contender in a race: one way to train the same net. All arms of a race start from the
+same weights and train on the same batches. Each runs in a process of its own, in turn with the
+others (A B C, C B A, ...). Warm-up runs do not count. Figures are medians and quartiles over the
+counted repeats. A ratio compares two medians and has a 95 % bootstrap interval over the repeats; a
+winner is named only if that interval excludes 1 and the quartiles do not overlap.
 
-*Of the roof*: the matrix operations of a step (2 m n k for a product of m x k and k x n), counted
-from the model's graph, a second, over the most that the machine's matrix products reached in the
-same run. *Start*: making the model, and what the first repeat took more than the median one
-(compiling). *Peak memory*: the largest resident size of the arm's process.
+Arms that claim fit's numbers must end with fit's weights, bit for bit; the others must have fit's
+mean loss within 2 %. An arm that fails this check is void, and its speed is not shown.
+
+- *Of the roof*: the matrix operations per second of the training, as a share of the most that the
+  machine's matrix products reached in the same run. The operations of a step (2 m n k for a product
+  of m x k and k x n) are counted in the model's graph.
+- *Start*: the time to build the model, plus the time that the first run takes beyond the median one
+  (tracing and compiling).
+- *Peak memory*: the largest resident size of the arm's process.
 """
-_NO_RECORDS = "No record has been made yet: `make bench` makes them."
+_NO_RECORDS = "There are no records yet: run `make bench`."
 
 
 def rank(key: tuple[str, str]) -> tuple[str, int, str]:
-    """Orders records: by machine, in the order of the targets, then by name."""
+    """Returns the key to sort records by: the machine, the order of the targets, the name."""
     name, hardware = key
     known = targets.WORKLOADS
     return hardware, known.index(name) if name in known else len(known), name
 
 
 def make_page(records: Sequence[Record], images: Mapping[str, Record], notes: str) -> str:
-    """Returns docs/benchmarks.md.
+    """Returns the text of docs/benchmarks.md.
 
     Args:
-      records: In the order in which they are shown.
+      records: In the order of the page.
       images: File name of each chart, in the folder `images` beside the page, to its record.
-      notes: What a person wrote about targets that are missed.
+      notes: Hand-written, on targets that are missed.
     """
     by_hardware = _by_hardware(records)
     parts = [_HEAD, *([] if records else [_NO_RECORDS])]
@@ -49,7 +53,7 @@ def make_page(records: Sequence[Record], images: Mapping[str, Record], notes: st
         parts += [f"## Targets: {hardware}", _targets_part(raced)]
     said = [notes, *(_record_notes(record) for record in records)]
     if any(said):
-        parts += ["## What the profile shows where targets are missed", *filter(None, said)]
+        parts += ["## Why targets are missed", *filter(None, said)]
     pictures = {id(record): name for name, record in images.items()}
     for record in records:
         parts += _record_parts(record, pictures.get(id(record)))
@@ -57,18 +61,17 @@ def make_page(records: Sequence[Record], images: Mapping[str, Record], notes: st
 
 
 def make_readme_part(records: Sequence[Record]) -> str:
-    """Returns the tables of the README: speeds and targets, one machine after another."""
+    """Returns the README's section: for each machine a table of speeds and the conclusions."""
     parts = [] if records else [_NO_RECORDS]
     for raced in _by_hardware(records).values():
         first = next(iter(raced.values()))
-        # The races of the input have two arms that matter, and a table of their own in the page.
+        # Races of the input compare few arms, and the page has them.
         shown = {name: record for name, record in raced.items() if not name.startswith("input-")}
-        parts += [_machine(first), tables.speeds_table(shown)]
-        parts += [_speed_targets(raced, only_measured=True), _count_targets(raced)]
+        parts += [_machine(first), tables.speeds_table(shown), conclusions.conclude(shown)]
     parts.append(
-        "How it was measured, all figures and charts: [docs/benchmarks.md](docs/benchmarks.md)."
+        "The method, the targets, all figures and charts: [docs/benchmarks.md](docs/benchmarks.md)."
     )
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def _by_hardware(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
@@ -82,22 +85,20 @@ def _by_hardware(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
 def _targets_part(records: Mapping[str, Record]) -> str:
     groups = {
         "pipeline over resident batches (0.97 or more)": targets.INPUT,
-        "time to the first step over fit's (1 or less)": targets.STARTUP,
+        "start over fit's (1 or less)": targets.STARTUP,
         "peak memory over fit's (1 or less)": targets.MEMORY,
     }
     others = {
         title: [targets.evaluate(target, records) for target in group]
         for title, group in groups.items()
     }
+    speeds = [targets.evaluate(target, records) for target in targets.SPEED]
     return "\n\n".join(
-        [_speed_targets(records), tables.other_targets_table(others), _count_targets(records)]
-    )
-
-
-def _speed_targets(records: Mapping[str, Record], *, only_measured: bool = False) -> str:
-    outcomes = [targets.evaluate(target, records) for target in targets.SPEED]
-    return tables.speed_targets_table(
-        outcome for outcome in outcomes if outcome.measured is not None or not only_measured
+        [
+            tables.speed_targets_table(speeds),
+            tables.other_targets_table(others),
+            _count_targets(records),
+        ]
     )
 
 
@@ -107,8 +108,8 @@ def _count_targets(records: Mapping[str, Record]) -> str:
     measured = [outcome for outcome in outcomes if outcome.measured is not None]
     num_reached = sum(outcome.verdict == targets.REACHED for outcome in measured)
     return (
-        f"{num_reached} of {len(measured)} targets that were measured are reached "
-        "(those of input, start and memory included)."
+        f"Reached: {num_reached} of the {len(measured)} targets that were measured, with those of "
+        "input, start and memory."
     )
 
 
@@ -123,10 +124,10 @@ def _record_parts(record: Record, picture: str | None) -> list[str]:
     parts = [f"## {name}: {record['hardware']}", _machine(record), _command(record)]
     if "arms" not in record:
         return [*parts, *_other_parts(record)]
-    parts += [f"![images a second of each arm](images/{picture})"] if picture else []
+    parts += [f"![images/s of each arm](images/{picture})"] if picture else []
     parts += [tables.arms_table(record), tables.reasons(record), _roof(record)]
     chosen = tables.settings(record)
-    parts += ["What the arms chose for themselves:\n\n" + chosen] if chosen else []
+    parts += ["Settings that the arms chose:\n\n" + chosen] if chosen else []
     parts += [tables.ratios_table(record)] if record["ratios"] else []
     return [part for part in parts if part]
 

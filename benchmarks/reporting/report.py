@@ -1,11 +1,11 @@
-"""Makes docs/benchmarks.md, the README's tables and the charts of the records.
+"""Makes docs/benchmarks.md, the README's section on speed and the charts from the records.
 
     python -m benchmarks.reporting.report            # writes them
-    python -m benchmarks.reporting.report --check    # writes nothing, exits 1 if one is stale
+    python -m benchmarks.reporting.report --check    # writes nothing, exits with 1 if one is stale
 
-Of each workload on each machine, the newest record in benchmarks/results counts. No figure is typed
-by hand: what has to be said in words about missed targets stands in docs/benchmarks_notes.md, and
-in a record's `notes`.
+The newest record in benchmarks/results counts, for each workload on each machine. Tables and
+conclusions are made from the records alone. Explanations of missed targets are written by hand, in
+docs/benchmarks_notes.md and in a record's `notes`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks import RESULTS, ROOT
 from benchmarks.reporting import charts, pages
 from benchmarks.reporting.targets import Record, name_of
+from gradloop.files import write_atomically
 from gradloop.usage import EXIT_USAGE
 
 PAGE = Path("docs/benchmarks.md")
@@ -31,14 +32,14 @@ EXIT_STALE = 1
 
 
 class ReportError(ValueError):
-    """A record or a file cannot be used: the message says which and why."""
+    """A record or a file cannot be used; the message says which, and why."""
 
 
 def read_records(directory: Path) -> list[Record]:
-    """Returns the newest record of each workload and machine, in the order of their names.
+    """Returns the newest record of each workload and machine, in the order of `pages.rank`.
 
     Raises:
-      ReportError: If a file is no record.
+      ReportError: If a file is not a record.
     """
     newest: dict[tuple[str, str], Record] = {}
     for path in sorted(directory.glob("*.json")):
@@ -57,19 +58,19 @@ def _read_record(path: Path) -> dict[str, Any]:
         raise ReportError(f"{path} cannot be read as a record: {error}") from error
     if missing:
         raise ReportError(
-            f"{path} has no {', '.join(sorted(missing))}: it is no record of this version; "
-            "measure again and remove it."
+            f"{path} has no {', '.join(sorted(missing))}: it is not a record of this version; "
+            "remove it and measure again."
         )
     if not {"arms", "cells", "images", "accuracies"} & record.keys():
-        raise ReportError(f"{path} has no arms, cells, images or accuracies: it is no record.")
+        raise ReportError(f"{path} has no arms, cells, images or accuracies: it is not a record.")
     return record
 
 
 def make_texts(root: Path) -> dict[Path, str]:
-    """Returns the texts of docs/benchmarks.md and of the README as the records give them.
+    """Returns the texts of docs/benchmarks.md and of the README, made from the records.
 
     Args:
-      root: Of the project, with `benchmarks/results` and a README.
+      root: Of the checkout.
 
     Raises:
       ReportError: If a record or the README cannot be used.
@@ -86,10 +87,10 @@ def make_texts(root: Path) -> dict[Path, str]:
 
 
 def chart_paths(records: Sequence[Record]) -> dict[Path, Record]:
-    """Returns the path of each chart and the record that it shows."""
+    """Returns the path of each chart to the record that it shows."""
     raced = [record for record in records if "arms" in record]
     names = [name_of(record) for record in raced]
-    # A workload that was run on one machine only needs no machine in its picture's name.
+    # The machine is in the name of a picture only if the workload ran on several.
     return {
         IMAGES / f"benchmarks_{name}{'' if names.count(name) == 1 else '_' + r['hardware']}.svg": r
         for name, r in zip(names, raced, strict=True)
@@ -97,10 +98,10 @@ def chart_paths(records: Sequence[Record]) -> dict[Path, Record]:
 
 
 def put_between_markers(text: str, part: str) -> str:
-    """Returns a text with another part between its markers.
+    """Returns a text with the part between its markers replaced.
 
     Raises:
-      ReportError: If the text does not have each marker once, in their order.
+      ReportError: If the text does not have both markers once, in this order.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -118,12 +119,12 @@ def write(root: Path) -> list[Path]:
     }
     changed = [path for path, text in texts.items() if _read(root / path) != text]
     for path in changed:
-        _write_text(root / path, texts[path])
+        _write(root / path, texts[path])
     return changed
 
 
 def find_stale(root: Path) -> list[Path]:
-    """Returns the files that differ from what the records give; draws nothing."""
+    """Returns the files that differ from what `write` would write; draws nothing."""
     stale = [path for path, text in make_texts(root).items() if _read(root / path) != text]
     drawn = chart_paths(read_records(root / RESULTS))
     return stale + [
@@ -135,26 +136,26 @@ def _read(path: Path) -> str:
     return path.read_text("utf-8") if path.exists() else ""
 
 
-def _write_text(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)  # a kill leaves the old file or the new one
+    write_atomically(path, lambda file: file.write(text))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes or checks the files.
 
     Returns:
-      0; 1: with --check, a file is out of date; 2: a record or the README cannot be used.
+      0; 1 if --check finds a file out of date; 2 if a record or the README cannot be used.
     """
     parser = argparse.ArgumentParser(
         prog="benchmarks.reporting.report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if out of date")
-    parser.add_argument("--root", type=Path, default=ROOT, help="the project's folder")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if a file is out of date"
+    )
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout (default: this one)")
     arguments = parser.parse_args(argv)
     try:
         if arguments.check:

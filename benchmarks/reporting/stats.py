@@ -1,4 +1,4 @@
-"""What repeats say: medians, quartiles, and how sure a ratio is."""
+"""Statistics of repeats: medians, quartiles, and ratios with their intervals."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Median and quartiles of some values."""
+    """Median and quartiles of a sample."""
 
     median: float
     quartile_1: float
     quartile_3: float
 
     def overlaps(self, other: Summary) -> bool:
-        """Whether the intervals from quartile to quartile have a point in common."""
+        """Returns whether the intervals between the quartiles overlap."""
         return self.quartile_1 <= other.quartile_3 and other.quartile_1 <= self.quartile_3
 
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """One arm's median speed over another's, and what can be said about it.
+    """The ratio of the median speeds of two arms.
 
     Attributes:
       median: Ratio of the medians.
-      low: Lower end of the bootstrap's 95 % interval.
+      low: Lower end of the 95 % bootstrap interval.
       high: Upper end.
       verdict: "faster", "slower" or "undecided".
     """
@@ -44,13 +44,13 @@ class Ratio:
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Returns median and quartiles, interpolated linearly.
+    """Returns median and quartiles, with linear interpolation.
 
     Raises:
-      ValueError: If there is no value.
+      ValueError: If there are no values.
     """
     if not len(values):
-        raise ValueError("no value to summarise")
+        raise ValueError("no values to summarize")
     first, median, third = np.quantile(np.asarray(values, np.float64), [0.25, 0.5, 0.75])
     return Summary(float(median), float(first), float(third))
 
@@ -58,12 +58,12 @@ def summarize(values: Sequence[float]) -> Summary:
 def compare(speeds: Sequence[float], others: Sequence[float]) -> Ratio:
     """Compares two arms that ran in the same rounds.
 
-    A winner is named only if the interval of the ratio leaves out 1 and the quartiles of the two
-    do not overlap.
+    The verdict is "undecided" unless the interval of the ratio excludes 1 and the quartiles of the
+    two do not overlap.
 
     Args:
-      speeds: Of the one arm, one a round; larger is better.
-      others: Of the other one, in the same rounds.
+      speeds: Of the first arm, one per round; larger is better.
+      others: Of the second arm, in the same rounds.
     """
     low, high = bootstrap_ratio(speeds, others)
     one, other = summarize(speeds), summarize(others)
@@ -76,8 +76,12 @@ def compare(speeds: Sequence[float], others: Sequence[float]) -> Ratio:
 def bootstrap_ratio(speeds: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
     """Returns the 95 % interval of the ratio of medians (percentile bootstrap).
 
-    Rounds are drawn and not values: the arms of a round share the mood of the machine, which so
-    cancels out. The same values give the same interval at every call.
+    Resamples rounds, not single values: the arms of a round share the load of the machine, which
+    cancels out. Deterministic.
+
+    Args:
+      speeds: Of the first arm, one per round.
+      others: Of the second arm, in the same rounds.
 
     Raises:
       ValueError: If the arms have not run in the same rounds.

@@ -1,4 +1,4 @@
-"""What records say, as tables in Markdown."""
+"""Records as tables in Markdown."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from benchmarks.reporting.targets import Outcome, Record
 
 NOTHING = "-"
 _STATUS = {"ok": "ok", "not_installed": "not installed", "not_implemented": "not implemented"}
-
-
-# Long lists in the settings of arms that measure before they race; the record has them.
+# Settings that are long lists, of arms that measure before they race: in the record alone.
 _TRIED = ("trials", "tried")
 
 
@@ -23,7 +21,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Returns a number with that many significant digits, and commas."""
+    """Returns a number with `digits` significant digits, and commas."""
     if value is None:
         return NOTHING
     if value == 0:
@@ -46,10 +44,10 @@ def status(arm: Mapping[str, Any]) -> str:
 
 
 def arms_table(record: Record) -> str:
-    """Returns a row an arm, with every figure of it that counts."""
+    """Returns a table with a row of figures for each arm."""
     arms = record["arms"]
     has_energy = any(arm.get("joules_per_image") is not None for arm in arms.values())
-    header = ["arm", "status", "images/s", "quartiles", "us a step", "of the roof", "start, s"]
+    header = ["arm", "status", "images/s", "quartiles", "us/step", "of the roof", "start, s"]
     header += ["to 97 %, s", "to 99 %, s", "peak memory"] + ["J/image"] * has_energy
     return table(header, (_arm_row(name, arm, has_energy) for name, arm in arms.items()))
 
@@ -74,12 +72,12 @@ def _arm_row(name: str, arm: Mapping[str, Any], has_energy: bool) -> list[str]:
 
 
 def gigabytes(num_bytes: float | None) -> str:
-    """Returns a size of memory."""
+    """Returns a size of memory in GiB."""
     return NOTHING if num_bytes is None else f"{num_bytes / 2**30:.2f} GiB"
 
 
 def reasons(record: Record) -> str:
-    """Returns a line for each arm that has no figures, and why."""
+    """Returns a line for each arm without figures, with the reason."""
     return "\n".join(
         f"- `{name}`: {status(arm)}{': ' + one_line(arm['reason']) if arm.get('reason') else ''}"
         for name, arm in record["arms"].items()
@@ -88,7 +86,7 @@ def reasons(record: Record) -> str:
 
 
 def settings(record: Record) -> str:
-    """Returns a line for each arm that chose something for itself; what it tried is left out."""
+    """Returns a line for each arm that chose settings for itself."""
     return "\n".join(
         f"- `{name}`: "
         + ", ".join(f"{k}={_plain(v)}" for k, v in arm["settings"].items() if k not in _TRIED)
@@ -98,7 +96,7 @@ def settings(record: Record) -> str:
 
 
 def ratios_table(record: Record) -> str:
-    """Returns a row for each pair that was compared."""
+    """Returns a table with a row for each pair of arms."""
     rows = (
         [r["arm"], r["over"], number(r["median"]), interval(r["low"], r["high"]), r["verdict"]]
         for r in record["ratios"]
@@ -107,12 +105,12 @@ def ratios_table(record: Record) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Returns an interval."""
+    """Returns an interval in words."""
     return f"{number(low)} to {number(high)}"
 
 
 def speed_targets_table(outcomes: Iterable[Outcome]) -> str:
-    """Returns a row for each target of speed."""
+    """Returns a table with a row for each target of speed."""
     rows = (
         [
             outcome.target.workload,
@@ -135,10 +133,10 @@ def _over(outcome: Outcome) -> str:
 
 
 def other_targets_table(groups: Mapping[str, Sequence[Outcome]]) -> str:
-    """Returns a row a workload and a column for each of the other targets.
+    """Returns a table with a row for each workload and a column for each of the other targets.
 
     Args:
-      groups: What is measured to the outcomes, in the same order of workloads.
+      groups: Title of a column to its outcomes; all in the same order of workloads.
     """
     rows = [
         [outcomes[0].target.workload, *map(_short, outcomes)]
@@ -159,7 +157,7 @@ def _strong(verdict: str) -> str:
 
 
 def speeds_table(records: Mapping[str, Record]) -> str:
-    """Returns images a second: a row an arm, a column a workload."""
+    """Returns a table of images/s with a row for each arm and a column for each workload."""
     names = dict.fromkeys(name for record in records.values() for name in record["arms"])
     rows = [
         [f"**{name}**" if name.startswith("engine") else name]
@@ -176,18 +174,18 @@ def _speed(arm: Mapping[str, Any] | None) -> str:
 
 
 def scaling_tables(record: Record) -> str:
-    """Returns the cost of an image by the size of the data set, and of a step by their number."""
+    """Returns the cost of an image by the size of the dataset, and of a step by their number."""
     parts = []
     for key, what, unit in (("images", "images", "image"), ("steps", "steps", "step")):
         sizes = record[key]
         rows = [[f"{s['size']:,}", number(s["median_usecs"], 4), _quartiles(s)] for s in sizes]
         spread = flatness([size["median_usecs"] for size in sizes])
-        parts += [table([what, f"us a {unit}", "quartiles"], rows), flatness_line(spread)]
+        parts += [table([what, f"us/{unit}", "quartiles"], rows), flatness_line(spread)]
     return "\n\n".join(parts)
 
 
 def learning_table(record: Record) -> str:
-    """Returns test accuracies by seed, and the differences from what has fit's bits."""
+    """Returns test accuracies by seed, and their differences from the exact numerics."""
     accuracies = record["accuracies"]
     rows = []
     for name, values in accuracies.items():
@@ -208,22 +206,22 @@ def _quartiles(size: Mapping[str, Any]) -> str:
 
 
 def flatness(costs: Sequence[float]) -> float:
-    """Returns how much the dearest size costs above the cheapest one."""
+    """Returns how much more the most expensive size costs than the cheapest, as a share."""
     return max(costs) / min(costs) - 1
 
 
 def flatness_line(spread: float) -> str:
-    """Returns the verdict on a cost that should not depend on the size."""
+    """Returns a sentence on whether a cost depends on the size."""
     limit = targets.FLAT_WITHIN
     verdict = targets.REACHED if spread <= limit else f"missed by {percent(spread - limit)}"
     return (
-        f"The dearest over the cheapest: {percent(spread)} more; "
-        f"the target is {percent(limit)} at the most: {_strong(verdict)}."
+        f"The most expensive size costs {percent(spread)} more than the cheapest; "
+        f"the target is {percent(limit)} at most: {_strong(verdict)}."
     )
 
 
 def gpu_tables(record: Record) -> str:
-    """Returns the cells of the GPU matrix, and the efficiency over several GPUs."""
+    """Returns the cells of a GPU record, the efficiency on several GPUs and the speed of copies."""
     header = ["precision", "XLA", "batch", "engine, images/s", "fit, images/s", "engine over fit"]
     header += ["of the data sheet", "of the measured peak", "device memory"]
     cells = table(header, map(_gpu_row, record["cells"]))
@@ -253,7 +251,7 @@ def _gpu_row(cell: Mapping[str, Any]) -> list[str]:
 
 
 def one_line(text: str) -> str:
-    """Returns a text without line breaks."""
+    """Returns a text in one line."""
     return " ".join(str(text).split())
 
 

@@ -1,4 +1,4 @@
-"""The speeds that this project wants, as data, and whether records reach them."""
+"""The project's targets of speed, as data, and whether records reach them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from benchmarks.reporting import stats
 
 Record = Mapping[str, Any]
 
-# Stands for the fastest of them that did its work.
+# Stands for the fastest correct one of PYTORCH_ARMS.
 BEST_PYTORCH = "best PyTorch"
 PYTORCH_ARMS = ("torch_eager", "torch_compile", "lightning")
-# An arm of a bfloat16 run, or fit in the same machine's float32 record.
+# An arm of runs in bfloat16; if it was left out, fit in the float32 record of the same machine.
 FIT_FLOAT32 = "keras_fit_float32"
 # The engine on one batch that stays in memory.
 RESIDENT = "engine_resident"
@@ -24,15 +24,14 @@ REACHED = "reached"
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A ratio of one arm's figure to another's that is to be reached.
+    """A ratio between the figures of two arms, to be reached.
 
     Attributes:
-      workload: As `name_of` gives it.
-      arm: Whose figure it is.
-      over: Whose figure it is held against.
-      ratio: What the ratio is to be.
-      measure: "images_per_sec", of which the ratio is the least; "startup_secs" or
-        "peak_memory_bytes", of which it is the most.
+      workload: As `name_of` has it.
+      arm: The arm of the numerator.
+      over: The arm of the denominator.
+      ratio: A minimum for "images_per_sec", a maximum for the other measures.
+      measure: "images_per_sec", "startup_secs" or "peak_memory_bytes".
     """
 
     workload: str
@@ -43,7 +42,7 @@ class Target:
 
     @property
     def is_minimum(self) -> bool:
-        """Whether more is better."""
+        """Whether `ratio` is a minimum."""
         return self.measure == "images_per_sec"
 
 
@@ -53,10 +52,10 @@ class Outcome:
 
     Attributes:
       target: The target.
-      over: The arm that it was held against, by its own name.
-      measured: The ratio; None: it was not measured.
-      interval: Of 95 %, where the repeats give one.
-      verdict: "reached", "missed by 3.2 %", or "not measured" and why.
+      over: Name of the arm of the denominator.
+      measured: The ratio; None: not measured.
+      interval: 95 %; None: the repeats do not give one.
+      verdict: "reached", "missed by 3.2 %", or "not measured" with the reason.
     """
 
     target: Target
@@ -90,20 +89,20 @@ SPEED = (
     *_row("lstm", "engine_fast", fit=1.5, pytorch=1.5),
 )
 WORKLOADS = ("tiny", "dense", "cnn", "cnn-bf16", "lstm", "resnet50", "transformer")
-# Training on the pipeline's batches over training on batches that lie ready.
+# Training on the pipeline's batches over training on one batch in memory.
 INPUT = tuple(Target(name, "engine", RESIDENT, 0.97) for name in WORKLOADS)
 STARTUP = tuple(Target(name, "engine", "keras_fit", 1.0, "startup_secs") for name in WORKLOADS)
 MEMORY = tuple(Target(name, "engine", "keras_fit", 1.0, "peak_memory_bytes") for name in WORKLOADS)
-# The dearest size over the cheapest one, less one; see benchmarks/scaling.py.
+# By how much the most expensive size may exceed the cheapest; see benchmarks/scaling.py.
 FLAT_WITHIN = 0.03
 
 _SUFFIXES = {"mixed_bfloat16": "-bf16", "mixed_float16": "-fp16", "tf32": "-tf32"}
 
 
 def name_of(record: Record) -> str:
-    """Returns a record's workload and what is pinned otherwise than by default, as its file has it.
+    """Returns a record's workload and settings that are not the default, as in its file's name.
 
-    "cnn", "cnn-bf16", "cnn-noxla", "cnn-bf16-xla-x2".
+    Examples: "cnn", "cnn-bf16", "cnn-noxla", "cnn-bf16-xla-x2".
     """
     task = record.get("task", {})
     name = record["workload"] + _SUFFIXES.get(task.get("precision", "float32"), "")
@@ -114,7 +113,7 @@ def name_of(record: Record) -> str:
 
 
 def evaluate(target: Target, records: Mapping[str, Record]) -> Outcome:
-    """Holds a target against what was measured on one machine.
+    """Compares a target with what was measured on one machine.
 
     Args:
       target: The target.
@@ -122,7 +121,7 @@ def evaluate(target: Target, records: Mapping[str, Record]) -> Outcome:
     """
     record = records.get(target.workload)
     if target.over == RESIDENT:
-        # A run of the workload `input` has nothing else on its mind.
+        # A run of the workload `input` measures this alone, and has precedence.
         record = records.get(f"input-{target.workload}", record)
     if record is None:
         return Outcome(target, target.over, None, None, NOT_MEASURED)
@@ -138,7 +137,7 @@ def evaluate(target: Target, records: Mapping[str, Record]) -> Outcome:
 
 
 def best_pytorch(record: Record) -> str | None:
-    """Returns the fastest of PyTorch's arms that did its work, or None."""
+    """Returns the fastest correct arm of PyTorch, or None."""
     arms = record["arms"]
     speeds = {
         name: arms[name]["images_per_sec"]["median"]
@@ -151,7 +150,7 @@ def best_pytorch(record: Record) -> str | None:
 def _other(
     target: Target, record: Record, records: Mapping[str, Record]
 ) -> tuple[str, Mapping[str, Any] | None]:
-    """Returns the name and the figures of the arm that the target is held against."""
+    """Returns the name and the figures of the arm of the target's denominator."""
     if target.over == BEST_PYTORCH:
         name = best_pytorch(record)
         return (name, record["arms"][name]) if name else (BEST_PYTORCH, None)
@@ -170,10 +169,10 @@ def _why_missing(name: str, arm: Mapping[str, Any] | None) -> str:
 def _ratio(
     target: Target, record: Record, arms: tuple[Any, Any], over: str
 ) -> tuple[float | None, tuple[float, float] | None]:
-    """Returns the ratio and its interval, each None where it is not known."""
+    """Returns the ratio and its interval; None for what is unknown."""
     if target.measure != "images_per_sec":
         arm, other = (arm.get(target.measure) for arm in arms)
-        # A start is a difference of times: where runs vary more than it lasts, it is not known.
+        # The start is a difference of times: if it is not positive, noise was larger.
         is_known = arm is not None and other is not None and min(arm, other) > 0
         return (arm / other if is_known else None), None
     for ratio in record["ratios"]:

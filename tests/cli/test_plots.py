@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gradloop.cli import plots
-from gradloop.engine.storage.writers import MissingExtra
+from gradloop.engine.storage.extras import MissingExtra
 
 pytest.importorskip("matplotlib")
 

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import os
 import platform
 import subprocess
 import threading
@@ -14,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop.cli import run_folder as run_lib
-from gradloop.cli.run_folder import Log, RunFolder
+from gradloop.cli.run_folder import RunFolder
 
 
 def read(path):
@@ -178,51 +177,3 @@ def test_the_environment_tells_versions_devices_threads_and_flags(tmp_path, monk
     assert environment["variables"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
     assert environment["variables"]["XLA_FLAGS"] is None
     assert environment["variables"]["TF_NUM_INTRAOP_THREADS"] == "3"
-
-
-def test_the_commit_is_recorded_in_a_checkout_and_null_outside(tmp_path, monkeypatch):
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    (tmp_path / "plain").mkdir()
-    assert run_lib._git_state(tmp_path / "plain") == (None, None)
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.com"]
-    try:
-        subprocess.run([*git, "init", "-q"], check=True)
-    except OSError:
-        pytest.skip("git is not installed")
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
-    commit, has_changes = run_lib._git_state(tmp_path)
-    assert len(commit) == 40 and has_changes is False
-    (tmp_path / "new.py").touch()
-    assert run_lib._git_state(tmp_path) == (commit, True)
-
-
-def test_without_git_the_environment_is_still_written(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", os.devnull)
-    assert run_lib._git_state(tmp_path) == (None, None)
-
-
-def test_the_log_shows_a_line_as_it_is_and_keeps_it_without_control_characters(tmp_path):
-    stream = io.StringIO()
-    with Log(tmp_path / "deep" / "train.log", stream) as log:
-        log.line("\x1b[1;32mgreen\x1b[0m\rand\tback\x08")
-        log.line()
-        log.line("Größe")
-    assert stream.getvalue() == "\x1b[1;32mgreen\x1b[0m\rand\tback\x08\n\nGröße\n"
-    kept = (tmp_path / "deep" / "train.log").read_text("utf-8")
-    assert kept == "greenand\tback\n\nGröße\n"
-
-
-def test_a_line_may_go_to_another_stream(tmp_path):
-    stream, other = io.StringIO(), io.StringIO()
-    with Log(tmp_path / "train.log", stream) as log:
-        log.line("an error", stream=other)
-    assert (stream.getvalue(), other.getvalue()) == ("", "an error\n")
-    assert (tmp_path / "train.log").read_text() == "an error\n"
-
-
-def test_the_log_is_on_disk_at_once(tmp_path):
-    log = Log(tmp_path / "train.log", io.StringIO())
-    log.line("first")
-    assert (tmp_path / "train.log").read_text() == "first\n"
-    log.close()
-    log.close()

@@ -104,10 +104,7 @@ def test_settings_of_the_process():
     "ops",
     [
         "any ops",
-        pytest.param(
-            "deterministic",
-            marks=pytest.mark.xfail(strict=True, reason="TensorFlow: no timestamps in the graph"),
-        ),
+        "deterministic",
     ],
 )
 def test_a_process_that_was_configured_agrees_with_that_config_alone(ops):

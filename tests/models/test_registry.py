@@ -23,14 +23,14 @@ def test_names_are_sorted():
 
 
 def test_unknown_name_gets_the_legal_ones_and_the_nearest():
-    message = "unknown model 'cn'; legal: cnn, cnn_lstm, dense, lstm; did you mean 'cnn'?"
+    message = "unknown model 'cn'; legal: cnn, cnn_lstm, dense, lstm. Did you mean 'cnn'?"
     with pytest.raises(ValueError, match=re.escape(message)):
         registry.get("cn")
 
 
 @pytest.mark.parametrize("name", ["transformer", "", None, "recipe", "registry", "..data.mnist"])
 def test_no_hint_where_nothing_is_near(name):
-    with pytest.raises(ValueError, match=r"unknown model .*; legal: cnn, cnn_lstm, dense, lstm$"):
+    with pytest.raises(ValueError, match=r"unknown model .*; legal: cnn, cnn_lstm, dense, lstm\.$"):
         registry.get(name)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.reporting import charts, report, tables
-from tests.benchmarks.records import arm, ratio, record
+from tests.benchmarks.reporting.made_up import arm, ratio, record
 
 ROOT = Path(__file__).parents[2]
 

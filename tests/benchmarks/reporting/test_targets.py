@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.reporting import targets
 from benchmarks.reporting.targets import BEST_PYTORCH, Target
-from tests.benchmarks.records import arm, ratio, record
+from tests.benchmarks.reporting.made_up import arm, ratio, record
 
 
 @pytest.fixture(autouse=True)

@@ -43,7 +43,7 @@ def test_load_looks_data_sets_up_by_name(arrays):
 def test_an_unknown_name_gives_the_legal_and_the_nearest_one():
     with pytest.raises(ValueError, match="mnist, fashion_mnist, synthetic") as caught:
         data.load("fashoin-mnist")
-    assert "did you mean fashion_mnist?" in str(caught.value)
+    assert "Did you mean 'fashion_mnist'?" in str(caught.value)
 
 
 def run_module(*arguments):

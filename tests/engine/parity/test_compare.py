@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradloop import engine
+from gradloop.engine.parity import compare as compare_lib
 from gradloop.engine.parity.comparison import Comparison, VariableDifference, count_ulps
 from tests.parity import nets
 
@@ -110,14 +111,14 @@ def test_a_difference_that_long_executions_alone_have_is_named(monkeypatch):
 
     long_executions = True
     monkeypatch.setattr(engine.TrainState, "scale_loss", wrong)
-    fit = engine.compare.loop.fit
+    fit = compare_lib.loop.fit
 
     def fit_that_tells(state, dataset, config, **kwargs):
         nonlocal long_executions
         long_executions = config.steps_per_execution != 1
         return fit(state, dataset, config, **kwargs)
 
-    monkeypatch.setattr(engine.compare.loop, "fit", fit_that_tells)
+    monkeypatch.setattr(compare_lib.loop, "fit", fit_that_tells)
     assert "only with steps_per_execution=4" in compare().first_difference
 
 

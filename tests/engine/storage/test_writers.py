@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gradloop.engine.storage import writers
+from gradloop.engine.storage.extras import MissingExtra
 from gradloop.engine.storage.writers import (
     CSVWriter,
     JSONLinesWriter,
@@ -194,7 +195,7 @@ def test_a_directory_that_cannot_be_made_is_named_with_a_cure(tmp_path, make):
 
 def test_without_tensorboard_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(writers.MissingExtra, match=r"pip install gradloop\[tensorboard\]"):
+    with pytest.raises(MissingExtra, match=r"pip install gradloop\[tensorboard\]"):
         TensorBoardWriter(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

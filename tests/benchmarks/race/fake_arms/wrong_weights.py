@@ -1,6 +1,6 @@
 """Its weights are wrong in the last bits, and it claims that they are right."""
 
-from tests.benchmarks.fake_arms import good
+from tests.benchmarks.race.fake_arms import good
 
 
 class Arm(good.Arm):

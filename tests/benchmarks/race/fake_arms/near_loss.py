@@ -1,6 +1,6 @@
 """Its loss is 1 % off and its weights differ; it claims no bits."""
 
-from tests.benchmarks.fake_arms import good
+from tests.benchmarks.race.fake_arms import good
 
 
 class Arm(good.Arm):

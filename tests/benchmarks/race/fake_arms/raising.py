@@ -1,6 +1,6 @@
 """It raises in its run."""
 
-from tests.benchmarks.fake_arms import good
+from tests.benchmarks.race.fake_arms import good
 
 
 class Arm(good.Arm):

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from tests.benchmarks.fake_arms import good
+from tests.benchmarks.race.fake_arms import good
 
 
 class Arm(good.Arm):

@@ -4,7 +4,7 @@ import pathlib
 import subprocess
 import sys
 
-from tests.benchmarks.fake_arms import good
+from tests.benchmarks.race.fake_arms import good
 
 
 class Arm(good.Arm):

@@ -1,6 +1,6 @@
 """Its loss is 3 % off; it claims no bits."""
 
-from tests.benchmarks.fake_arms import good
+from tests.benchmarks.race.fake_arms import good
 
 
 class Arm(good.Arm):

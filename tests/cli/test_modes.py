@@ -1,0 +1,103 @@
+"""The other modes: evaluate, predict, profile, compare."""
+
+import csv
+import shutil
+
+import keras
+import numpy as np
+
+from gradloop.cli import main as train
+from tests.cli.runs import QUICK, SMALL, SUMMARY_KEYS, read
+
+
+def test_evaluate_gives_the_accuracy_of_the_run(trained, tmp_path):
+    flags = [*QUICK, "--mode", "evaluate", "--checkpoint", str(trained / "checkpoints")]
+    assert train.main([*flags, "--run_dir", str(tmp_path / "eval")]) == 0
+    summary = read(tmp_path / "eval")
+    assert summary["test_accuracy"] == read(trained)["test_accuracy"]
+    assert summary["weights_sha256"] == read(trained)["weights_sha256"]
+    assert summary.keys() >= SUMMARY_KEYS
+    assert (summary["exit_reason"], summary["num_traces"]) == ("completed", 1)
+
+
+def test_evaluate_takes_the_newest_checkpoint_of_a_run_and_its_config(trained, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    assert train.main(["--mode", "evaluate", "--run_dir", str(folder), "--resume"]) == 0
+    assert read(folder)["test_accuracy"] == read(trained)["test_accuracy"]
+    assert read(folder, "config.json")["model"] == "dense"
+
+
+def test_predict_writes_tables_and_pictures(trained, tmp_path):
+    folder = tmp_path / "predict"
+    checkpoint = str(trained / "checkpoints" / "ckpt-8.npz")
+    flags = [*SMALL, "--mode", "predict", "--checkpoint", checkpoint]
+    assert train.main([*flags, "--run_dir", str(folder)]) == 0
+    arrays = np.load(folder / "predictions.npz")
+    assert arrays["probabilities"].shape == (10_000, 10)
+    np.testing.assert_allclose(arrays["probabilities"].sum(axis=1), 1, rtol=1e-5)
+    accuracy = (arrays["probabilities"].argmax(axis=1) == arrays["labels"]).mean()
+    assert read(folder)["test_accuracy"] == accuracy
+    assert read(folder).keys() >= SUMMARY_KEYS
+    with (folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10_000
+    assert int(rows[7]["predicted"]) == arrays["predicted"][7]
+    for name in ("confusion_matrix.png", "worst_mistakes.png"):
+        assert (folder / "plots" / name).stat().st_size > 1000
+
+
+def test_profile_is_in_the_folder_and_changes_no_bit(trained, tmp_path, capsys):
+    keras.utils.clear_session(free_memory=False)
+    folder = tmp_path / "profiled"
+    assert train.main([*QUICK, "--profile", "3,5", "--run_dir", str(folder)]) == 0
+    assert read(folder)["weights_sha256"] == read(trained)["weights_sha256"]
+    names = {path.name for path in (folder / "profile").iterdir()}
+    assert names == {"summary.txt", "profile.json", "profile.png", "plugins"}
+    summary = read(folder / "profile", "profile.json")
+    assert [summary[key] for key in ("first_step", "last_step", "num_steps")] == [3, 5, 3]
+    assert "profile    steps 3 to 5" in (folder / "train.log").read_text()
+    assert not (trained / "profile").exists()
+
+
+def test_a_resumed_run_counts_its_own_steps_and_profiles_only_if_it_is_told_to(tmp_path):
+    folder = tmp_path / "resumed"
+    flags = [*SMALL, "--limit_train_batches", "3", "--validation_steps", "1"]
+    profile = ["--profile", "2,3"]
+    assert train.main([*flags, *profile, "--epochs", "1", "--run_dir", str(folder)]) == 0
+    for epochs, more in ((2, []), (3, profile)):
+        keras.utils.clear_session(free_memory=False)
+        resumed = ["--resume", "--run_dir", str(folder), "--epochs", str(epochs)]
+        assert train.main([*resumed, *more]) == 0
+    assert sorted(p.name for p in folder.glob("profile*")) == ["profile", "profile-2"]
+    assert (
+        train.main(["--resume", "--run_dir", str(folder), "--epochs", "4", "--profile", "4,4"]) == 2
+    )
+
+
+def test_compare_exits_with_0_if_all_bits_are_equal(tmp_path, capsys):
+    flags = [*QUICK, "--mode", "compare", "--run_dir", str(tmp_path / "compare")]
+    assert train.main(flags) == 0
+    assert "equal: all bits of" in capsys.readouterr().out
+    summary = read(tmp_path / "compare")
+    assert summary.keys() >= SUMMARY_KEYS
+    assert (summary["is_equal"], summary["has_moved"], summary["num_steps"]) == (True, True, 8)
+    assert summary["history"] == summary["engine_history"] == summary["fit_history"]
+
+
+def test_compare_exits_with_1_and_names_the_step_if_not(tmp_path, capsys, monkeypatch):
+    right = train.engine.TrainState.scale_loss
+    monkeypatch.setattr(
+        train.engine.TrainState, "scale_loss", lambda self, loss, **kw: 2 * right(self, loss, **kw)
+    )
+    flags = [*QUICK, "--mode", "compare", "--run_dir", str(tmp_path / "compare")]
+    assert train.main(flags) == 1
+    assert "DIFFERENT: first at step 1, in" in capsys.readouterr().out
+
+
+def test_mirrored_on_logical_cpus_says_so(tmp_path, capsys):
+    flags = [*QUICK, "--strategy", "mirrored", "--num_replicas", "2"]
+    assert train.main([*flags, "--run_dir", str(tmp_path / "mirrored")]) == 0
+    output = capsys.readouterr().out
+    assert "2 x CPU, logical devices: there is no GPU here" in output
+    assert "128 global, 64 per replica" in output

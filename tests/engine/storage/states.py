@@ -1,0 +1,31 @@
+"""States to save."""
+
+import dataclasses
+
+import keras
+
+from gradloop.engine.state import Progress
+from gradloop.engine.storage import checkpoint
+
+
+@dataclasses.dataclass
+class FakeState:
+    """As much of TrainState as a checkpoint sees."""
+
+    variables: dict
+    progress: Progress = dataclasses.field(default_factory=Progress)
+
+    def named_variables(self):
+        return list(self.variables.items())
+
+
+def _fake(num_steps=0, **values):
+    variables = {name: keras.Variable(value, dtype=value.dtype) for name, value in values.items()}
+    return FakeState(variables, Progress(num_steps_completed=num_steps))
+
+
+def _bytes(state):
+    return {
+        name: [value.tobytes() for value in checkpoint.local_values(variable)]
+        for name, variable in state.named_variables()
+    }
