@@ -15,7 +15,7 @@ _RECIPE = "the model's recipe"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobConfig(TrainConfig):
-    """What a command is told: every field is a flag and a key of its config file.
+    """The settings of a command: every field is a flag and a key of its config file.
 
     The engine reads the fields of `TrainConfig`, of which some have another default here; the
     command line reads the others.

@@ -27,7 +27,7 @@ from .config import JobConfig, choice_key, parse_profile
 from .log import Log
 from .run_folder import RunFolder
 
-# A training in a process of its own, which tells how fast another number of threads is.
+# Limit of a trial in its own process: numbers of threads cannot change within one.
 TRIAL_PROCESS_SECS = 60.0
 
 
@@ -227,7 +227,7 @@ def tune(job: Job, folder: RunFolder, log: Log) -> None:
     """Measures what is fastest here, and keeps the choice for later runs."""
     tuning = search.tune(
         job.make_state,
-        lambda **changes: job.make_dataset(training=True, **changes),
+        lambda prefetch=JobConfig.prefetch: job.make_dataset(training=True, prefetch=prefetch),
         job.config,
         secs_in_process=lambda changes, num_steps: secs_in_process(job.config, changes, num_steps),
     )
@@ -239,12 +239,13 @@ def tune(job: Job, folder: RunFolder, log: Log) -> None:
 
 
 def secs_in_process(config: JobConfig, changes: dict[str, Any], num_steps: int) -> float | None:
-    """Returns the median seconds of a step in a training of its own; None if that failed."""
+    """Returns the median seconds of a step of a training in a new process; None if it failed."""
     with tempfile.TemporaryDirectory() as directory:
         run_dir, file = Path(directory, "run"), Path(directory, "config.json")
+        values = {"prefetch": JobConfig.prefetch} | changes
         trial = dataclasses.replace(
             config, mode="train", epochs=2, initial_epoch=0, steps_per_epoch=num_steps,
-            validation_steps=1, run_dir=str(run_dir), **changes,
+            validation_steps=1, run_dir=str(run_dir), **values,
         )  # fmt: skip
         file.write_text(json_text(trial), encoding="utf-8")
         code = (

@@ -17,15 +17,14 @@ _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class Log:
-    """Shows lines to a person and keeps them in a file, without control characters."""
+    """Shows lines to a person and keeps them in a file, without control characters.
+
+    Args:
+      path: The file, which is continued; its directory is created.
+      stream: Default: what `sys.stdout` is at the time of writing.
+    """
 
     def __init__(self, path: str | os.PathLike[str], stream: TextIO | None = None) -> None:
-        """Opens the file at its end.
-
-        Args:
-          path: The file; its directory is made.
-          stream: Default: what `sys.stdout` is at the time of writing.
-        """
         self.path = make_directory(Path(path).parent) / Path(path).name
         self._stream = stream
         self._file = self.path.open("a", encoding="utf-8", buffering=1)

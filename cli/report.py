@@ -75,7 +75,7 @@ def _xla(config: JobConfig) -> str:
 def summarize(
     state: TrainState, facts: dict[str, Any], history: dict[str, list[Any]]
 ) -> dict[str, Any]:
-    """Returns what summary.json holds: the same keys, and maybe more, whatever the run did.
+    """Returns what summary.json holds: at least these keys, whatever the run did.
 
     Args:
       state: After the run.
@@ -183,7 +183,7 @@ def make_hooks(folder: RunFolder, log: Log, profile: str | None = None) -> list[
     """Returns what every run of train.py does beside training: watch, record, save, show.
 
     Args:
-      folder: Takes what is written.
+      folder: Where files go.
       log: Takes lines.
       profile: The config's; None: nothing is profiled.
     """
@@ -212,7 +212,7 @@ def finish(folder: RunFolder, log: Log, state: TrainState, facts: dict[str, Any]
     Args:
       folder: Of the run; the epochs are read from its metrics.csv, those of an earlier call, that
         this one has resumed, included.
-      log: Takes the lines.
+      log: Where lines go.
       state: See `summarize`.
       facts: See `summarize`.
     """
@@ -236,7 +236,7 @@ def write_predictions(
 
     Args:
       folder: Where to.
-      log: Takes what could not be drawn.
+      log: Where lines go.
       images: Shape `[num_examples, ...]`.
       labels: True classes, shape `[num_examples]`.
       probabilities: Shape `[num_examples, num_classes]`.

@@ -17,7 +17,7 @@ from gradloop.files import json_text, make_directory, write_atomically
 
 from .log import Log
 
-# The file that a run makes first: whoever makes it owns the folder.
+# The first file of a run: the process that creates it owns the folder.
 _CLAIM = "command.txt"
 _RUN_FILES = (_CLAIM, "config.json", "environment.json", "history.json", "summary.json")
 
@@ -26,13 +26,15 @@ class RunFolder:
     """Paths and JSON files of one run.
 
     `config.json`, `environment.json`, `command.txt`, `metrics.csv`, `metrics.jsonl`,
-    `history.json`, `summary.json`, `train.log`, and the directories `checkpoints/`, `tensorboard/`,
-    `plots/`, `profile/`, which come into being when something is put there. Make one with `create`
-    or `at`.
+    `history.json`, `summary.json`, `train.log`, and the directories `checkpoints/`,
+    `tensorboard/`, `plots/` and `profile/`, which appear when something is put there. `create` and
+    `at` return one.
+
+    Args:
+      path: A folder that this process owns; no files are touched.
     """
 
     def __init__(self, path: Path) -> None:
-        """Takes a folder that this process owns; no files are touched."""
         self.path = path
         self._written: set[str] = set()
 
@@ -40,7 +42,7 @@ class RunFolder:
     def create(
         cls, root: str | os.PathLike[str] = "runs", *, model: str, dataset: str
     ) -> RunFolder:
-        """Makes `<root>/<model>-<dataset>/<YYYYmmdd-HHMMSS>-<n>/`, which no other process has.
+        """Creates `<root>/<model>-<dataset>/<YYYYmmdd-HHMMSS>-<n>/`, which no other process has.
 
         Raises:
           ValueError: If it cannot be made.
@@ -60,11 +62,11 @@ class RunFolder:
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], *, resume: bool = False) -> RunFolder:
-        """Makes or takes the folder that a person names.
+        """Creates or continues the folder that a person names.
 
         Args:
           path: The folder.
-          resume: Whether to go on in a folder that holds a run. Tables and logs are appended to;
+          resume: Whether to continue in a folder that holds a run. Tables and logs are appended to;
             JSON files of the earlier run are kept as `<name>.1.json`, `<name>.2.json`, ...
 
         Raises:

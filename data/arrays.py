@@ -1,7 +1,7 @@
-"""Arrays as people pass them: checked, weighted, split. NumPy only; nothing here is a tensor.
+"""Checks, weights and splits of NumPy arrays; nothing here is a tensor.
 
-Each check is a `ValueError` of one line that names the value, the legal ones and the cure, raised
-before any of it can surface as a shape error deep inside a compiled step.
+A failed check raises a `ValueError` of one line that names the value, what is legal and the fix,
+before the mistake can surface as a shape error deep inside a compiled step.
 """
 
 from __future__ import annotations
@@ -15,12 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-# An array, or a dict, list or tuple of them, nested as a model's inputs or outputs are.
+# An array, or a dict, list or tuple of arrays, nested like the inputs or outputs of a model.
 Tree = Any
 
 
 class Examples(NamedTuple):
-    """Checked arrays of one length, ready to be gathered from."""
+    """Checked arrays, all with `num_examples` rows.
+
+    Attributes:
+      x: Inputs.
+      y: Labels or targets; None for `x` alone.
+      sample_weight: One array, or one per output; None if all examples weigh the same.
+      num_classes: None, a number, or one of these per output; where it is a number, `y` holds
+        int32 labels of shape `(n,)`.
+      num_examples: Rows of each array.
+    """
 
     x: Tree
     y: Tree | None
@@ -37,14 +46,15 @@ def prepare(
     sample_weight: Tree | None,
     class_weight: Mapping[int, float] | None,
 ) -> Examples:
-    """Checks what was passed and brings it to one form.
+    """Checks the arrays and converts them to the form that the pipeline gathers from.
 
-    Lists become tuples and floating arrays become Keras's default float type, both as in `fit`.
-    Labels that are to be one-hot become int32 of shape `(n,)`.
+    As in `fit`, lists become tuples and floating-point arrays are cast to `keras.config.floatx()`.
+    Labels for one-hot encoding become int32 of shape `(n,)`. The arguments are those of
+    `pipeline.make_dataset`.
 
     Raises:
-      ValueError: For empty arrays, different lengths, labels that `num_classes` cannot encode,
-        or weights that `fit` would not take.
+      ValueError: If the arrays are empty or differ in length, `num_classes` does not cover the
+        labels, or `fit` would refuse the weights.
     """
     x, y, sample_weight = (
         None if tree is None else keras.tree.map_structure(_as_array, lists_to_tuples(tree))
@@ -64,19 +74,25 @@ def train_validation_split(arrays: Tree, validation_split: float) -> tuple[Tree,
     """Splits off the last part of every array, as `fit(validation_split=...)` does.
 
     Args:
-      arrays: An array or a structure of them, such as `(x, y, sample_weight)`; None stays None.
-      validation_split: Above 0 and below 1. Training keeps `floor(n * (1 - split))` examples.
+      arrays: An array or a structure of arrays, such as `(x, y, sample_weight)`; None stays None.
+      validation_split: Fraction above 0 and below 1. Training keeps `floor(n * (1 - split))`
+        examples.
 
     Returns:
       `(train_arrays, validation_arrays)`, views of the same memory.
 
     Raises:
       ValueError: If the fraction is illegal, or one of the two parts would be empty.
+
+    Example:
+      >>> train, validation = pipeline.train_validation_split(np.arange(5), 0.4)
+      >>> train, validation
+      (array([0, 1, 2]), array([3, 4]))
     """
     if not 0 < validation_split < 1:
         raise ValueError(
             f"validation_split: expected above 0 and below 1, got {validation_split}; "
-            "leave it out to validate on nothing"
+            "to train without validation, leave it out"
         )
     num_examples = _common_length({"arrays": arrays})
     split_at = math.floor(num_examples * (1.0 - validation_split))
@@ -94,7 +110,7 @@ def train_validation_split(arrays: Tree, validation_split: float) -> tuple[Tree,
 
 
 def lists_to_tuples(tree: Tree) -> Tree:
-    """Returns the structure with tuples for lists, which tf.data would stack to one tensor."""
+    """Replaces lists by tuples: tf.data would stack a list into one tensor."""
     if isinstance(tree, Mapping):
         return {key: lists_to_tuples(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
@@ -103,14 +119,14 @@ def lists_to_tuples(tree: Tree) -> Tree:
 
 
 def is_nested(tree: Tree) -> bool:
-    """Tells a structure from a single array."""
+    """Returns whether this is a structure of arrays, not a single array."""
     return isinstance(tree, Mapping | list | tuple)
 
 
 def _as_array(value: Any) -> Array:
     array = np.asarray(value)
     if array.ndim == 0:
-        raise ValueError(f"arrays: expected one row an example, got the single value {array}")
+        raise ValueError(f"arrays: expected one row per example, got the single value {array}")
     if np.issubdtype(array.dtype, np.floating):
         return array.astype(keras.config.floatx(), copy=False)
     return array
@@ -125,7 +141,7 @@ def _common_length(named: Mapping[str, Tree | None]) -> int:
     distinct = {length for found in lengths.values() for length in found}
     if len(distinct) > 1:
         listed = ", ".join(f"{name} has {_join(found)}" for name, found in lengths.items())
-        raise ValueError(f"arrays differ in length: {listed}; pass one row of each an example")
+        raise ValueError(f"arrays differ in length: {listed}; pass one row per example in each")
     if distinct in (set(), {0}):
         raise ValueError("arrays: expected at least one example, got none")
     return distinct.pop()
@@ -139,8 +155,8 @@ def _match_outputs(num_classes: Tree, y: Tree) -> Tree:
     if not is_nested(y) or is_nested(num_classes):
         return lists_to_tuples(num_classes)
     raise ValueError(
-        f"num_classes: expected a number for each of the outputs in y (None for one that is not "
-        f"to be one-hot), got {num_classes}"
+        f"num_classes: expected a number for each of the outputs in y, got {num_classes}; use "
+        "None for an output whose labels stay as they are"
     )
 
 
@@ -151,20 +167,20 @@ def _one_hot_labels(y: Array, num_classes: int | None) -> Array:
         raise ValueError(f"num_classes: expected 1 or more, got {num_classes}")
     if y.dtype.kind not in "iub":
         raise ValueError(
-            f"labels: expected integers 0 to {num_classes - 1}, got {y.dtype}; cast them, or leave "
-            "num_classes out if they are no class numbers"
+            f"labels: expected integers 0 to {num_classes - 1}, got {y.dtype}; cast them, or omit "
+            "num_classes if they are not class numbers"
         )
     labels = y[:, 0] if y.shape[1:] == (1,) else y
     if labels.ndim != 1:
         raise ValueError(
-            f"labels: expected shape (n,), got {y.shape}; leave num_classes out if they are "
-            "one-hot already"
+            f"labels: expected shape (n,), got {y.shape}; omit num_classes if they are one-hot "
+            "already"
         )
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if bad.size:
         raise ValueError(
             f"labels: expected 0 to {num_classes - 1}, got {labels[bad[0]]} at index {bad[0]} "
-            f"({bad.size} such in all); correct the labels or num_classes={num_classes}"
+            f"({bad.size} in total); correct the labels or num_classes={num_classes}"
         )
     return labels.astype(np.int32)
 
@@ -172,17 +188,17 @@ def _one_hot_labels(y: Array, num_classes: int | None) -> Array:
 def _weights(
     y: Tree, sample_weight: Tree | None, class_weight: Mapping[int, float] | None
 ) -> Tree | None:
-    """Applies the rules of Keras's array adapter (`trainers/data_adapters`)."""
+    """Follows the rules of Keras's array adapter (`trainers/data_adapters`)."""
     if class_weight is not None:
         if sample_weight is not None:
             raise ValueError(
                 "class_weight and sample_weight: expected one of them, got both; multiply "
-                "sample_weight by the class's weight yourself"
+                "sample_weight by the weight of the class yourself"
             )
         if is_nested(y):
             raise ValueError(
                 "class_weight: expected a single output, got a structure for y; pass "
-                "sample_weight with an array for each output"
+                "sample_weight with one array per output"
             )
         return _class_weights(y, class_weight)
     if sample_weight is None or not is_nested(y):
@@ -191,7 +207,7 @@ def _weights(
         if sample_weight.shape[1:] not in {(), (1,)}:
             raise ValueError(
                 f"sample_weight: expected shape (n,) for several outputs, got "
-                f"{sample_weight.shape}; pass an array for each output"
+                f"{sample_weight.shape}; pass one array per output"
             )
         return keras.tree.map_structure(lambda _: sample_weight, y)
     keras.tree.assert_same_structure(y, sample_weight)
@@ -199,7 +215,12 @@ def _weights(
 
 
 def _class_weights(y: Array, class_weight: Mapping[int, float]) -> Array:
-    """Returns a weight an example, as Keras: labels may be one-hot; an unlisted class weighs 1."""
+    """Returns one weight per example, as Keras does: a missing class weighs 1.
+
+    Args:
+      y: Class numbers, or one-hot rows.
+      class_weight: Class to weight.
+    """
     if y.ndim > 1:
         y = y[..., 0] if y.shape[-1] == 1 else np.argmax(y, axis=-1)
     classes, inverse = np.unique(np.round(y).astype(np.int32), return_inverse=True)

@@ -1,16 +1,16 @@
-"""THE tf.data recipe: index -> gather -> transform -> batch -> prefetch; resumable at any step.
+"""make_dataset: arrays to a `tf.data.Dataset` of batches that resumes at any step of any epoch.
 
-The arrays lie whole in host memory. An epoch is a permutation that depends on `(seed, epoch)` and
-nothing else, a step is a slice of it, and a batch is one gather an array followed by a transform
-of the batch as a whole:
+The arrays lie whole in host memory. An epoch is a permutation that depends on `(seed, epoch)`
+alone, and a step is a slice of it. A batch is one gather per array and one transform of the whole
+batch:
 
 ```
 position (epoch, step) -> order of the epoch -> steps -> slice, gather, transform -> prefetch
-   read once an iterator     [num_examples]                one function a batch
+  read once per iterator     [num_examples]              one function call per batch
 ```
 
 So there is no shuffle buffer to save or refill: `seek(epoch, step)` writes two numbers, and the
-time to the first batch after it is the same for every epoch and step.
+first batch after it comes equally fast for every epoch and step.
 """
 
 from __future__ import annotations
@@ -28,21 +28,25 @@ from .epoch_dataset import (
     EpochDataset,
     InlineMap,
     Position,
-    ResidentBatches,
-    Stacks,
     epoch_order,
     steps_dataset,
 )
+from .resident import ResidentBatches, Stacks
 
 __all__ = ["ORDERS", "Augment", "EpochDataset", "make_dataset", "train_validation_split"]
 
-# (batch of x, seed pair of int64) -> batch of x, in graph mode.
+# (batch of x, int64 seed of shape [2]) -> batch of x. Context: graph.
 Augment = Callable[[Tree, tf.Tensor], Tree]
-# x, y, sample_weight; None for what there is not.
+# (x, y, sample_weight) of a batch; None for what is missing.
 Raw = tuple[Tree, Tree | None, Tree | None]
 
+# The parts of a batch, in this order: (order, step) -> indices -> raw examples -> batch.
+SliceIndices = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Take = Callable[[tf.Tensor], Raw]
+Transform = Callable[[Raw], Raw]
 
-def make_dataset(  # noqa: PLR0913 - one word for each of fit's, all but two by keyword
+
+def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them keyword-only
     x: Tree,
     y: Tree | None = None,
     *,
@@ -59,35 +63,43 @@ def make_dataset(  # noqa: PLR0913 - one word for each of fit's, all but two by 
     augment: Augment | None = None,
     prefetch: int = 4,
 ) -> EpochDataset:
-    """Makes a data set of batches out of arrays in memory.
+    """Makes a dataset of batches from arrays in memory.
 
-    Each new iterator is the next epoch, as with `shuffle(reshuffle_each_iteration=True)`.
-    Context: anywhere outside a `tf.function`; inside `strategy.scope()` it makes no difference.
-    The arrays are copied: writing to them later changes nothing.
+    Each iterator is the next epoch, as with `shuffle(reshuffle_each_iteration=True)`. The arrays
+    are copied: later changes to them have no effect.
+    Context: outside any `tf.function`; inside or outside `strategy.scope()`.
 
     Args:
-      x: An array of `(n, ...)` of any rank, or a dict, list or tuple of them. uint8 arrays are
-        taken for pixels and become float32; other types stay, but for floats, which become
-        Keras's default float type.
-      y: Labels or targets likewise; None gives batches of `x` alone.
-      global_batch_size: Examples in a batch, over all replicas together.
-      num_classes: Makes integer labels one-hot float32 of `(batch, num_classes)`. For several
-        outputs, one number each in the structure of `y`, None where `y` should stay.
-      shuffle: Whether each epoch has an order of its own; else the arrays' order.
-      seed: Of the order and of `augment`.
-      sample_weight: A weight an example, with the structures that `fit` takes.
-      class_weight: Class to weight; a class that is missing weighs 1.
-      drop_remainder: Leaves out the last batch if it is partial, and gives batches a static size.
-      order: "stateless", or "keras": the order that `fit` on arrays has, after
-        `keras.utils.set_random_seed(seed)`. It is the same in every epoch (Keras 3.15).
-      rescale: Divides pixels by 255 (a true division, the tutorial's bits); else raw 0 to 255.
-      channel_axis: Gives uint8 images of `(n, height, width)` a last axis of size 1.
-      augment: Called with a batch of x after scaling, and a seed that depends on
-        `(seed, epoch, step)` alone, for `tf.random.stateless_*` and `tf.image.stateless_*`.
-      prefetch: Batches that are held ready, where tf.data makes them.
+      x: An array of shape `(n, ...)`, or a dict, list or tuple of arrays. uint8 arrays are taken
+        as pixels and become float32; floating-point arrays become `keras.config.floatx()`; other
+        dtypes stay.
+      y: Labels or targets, likewise. None: batches of `x` alone.
+      global_batch_size: Examples in a batch, over all replicas.
+      num_classes: Encodes integer labels as one-hot float32 of shape `(batch, num_classes)`. For
+        several outputs, one number per output in the structure of `y`; None leaves labels as they
+        are.
+      shuffle: Whether to shuffle. If not, every epoch has the order of the arrays.
+      seed: Decides the order and the seeds of `augment`.
+      sample_weight: One weight per example, in a structure that `fit` takes.
+      class_weight: Class to weight; a missing class weighs 1.
+      drop_remainder: Whether to drop a partial last batch, which makes the batch size static.
+      order: What shuffling means. "stateless": another order in each epoch, from `(seed, epoch)`.
+        "keras": the order of `fit` on arrays after `keras.utils.set_random_seed(seed)`, the same
+        in each epoch (Keras 3.15).
+      rescale: Whether to divide pixels by 255, rounded as NumPy does; if not, they stay 0 to 255.
+      channel_axis: Whether uint8 images of shape `(n, height, width)` get a last axis of size 1.
+      augment: Called with a batch of `x` after rescaling, and an int64 seed of shape `[2]` for
+        `tf.random.stateless_*` and `tf.image.stateless_*` that depends on `(seed, epoch, step)`.
+      prefetch: Batches that tf.data holds ready.
 
     Raises:
-      ValueError: If an argument is illegal, in a line that says which are legal.
+      ValueError: If an argument is illegal; the message says what is legal.
+
+    Example:
+      >>> x, y = np.zeros((70, 28, 28), np.uint8), np.arange(70) % 10
+      >>> dataset = pipeline.make_dataset(x, y, global_batch_size=32, num_classes=10, shuffle=True)
+      >>> [(x.shape, y.shape) for x, y in dataset.as_numpy_iterator()]
+      [((32, 28, 28, 1), (32, 10)), ((32, 28, 28, 1), (32, 10)), ((6, 28, 28, 1), (6, 10))]
     """
     if order not in ORDERS:
         raise ValueError(f"order: expected one of {', '.join(ORDERS)}, got {order!r}")
@@ -96,36 +108,18 @@ def make_dataset(  # noqa: PLR0913 - one word for each of fit's, all but two by 
         x, y, num_classes=num_classes, sample_weight=sample_weight, class_weight=class_weight
     )
     n = examples.num_examples
-    num_batches = n // batch_size if drop_remainder else -(-n // batch_size)
-    if num_batches == 0:
-        raise ValueError(
-            f"global_batch_size: expected at most {n}, the number of examples, with "
-            f"drop_remainder, got {batch_size}; lower it or keep the remainder"
-        )
+    num_batches = _count_batches(n, batch_size, drop_remainder)
     position = Position()
     with tf.init_scope(), tf.device("CPU:0"):
         order_of = epoch_order(order if shuffle else None, n, batch_size, seed)
         steps = steps_dataset(position, order_of, num_batches)
-        slice_indices = _slicer(n, batch_size, num_batches, drop_remainder)
+        slice_indices = _slicer(n, batch_size, drop_remainder)
         take, transform = _taker(examples, channel_axis), _transformer(examples, rescale)
-
-        def make_batch(step: tf.Tensor, of_epoch: tuple[tf.Tensor, tf.Tensor]) -> Tree:
-            epoch, indices = of_epoch
-            step %= num_batches
-            batch_x, *rest = transform(take(slice_indices(indices, step)))
-            if augment is not None:
-                batch_x = augment(batch_x, _augment_seed(seed, epoch, step))
-            return keras.utils.pack_x_y_sample_weight(batch_x, *rest)
-
+        make_batch = _batch_maker(slice_indices, take, transform, num_batches, augment, seed)
         batches = InlineMap(steps, make_batch)
         dataset = batches.prefetch(_positive("prefetch", prefetch)).with_options(_options())
-    resident = ResidentBatches(
-        make_batch,
-        order_of,
-        num_batches,
-        dataset.element_spec,
-        stacks=None if augment is not None else _stacks(take, transform, n, batch_size),
-    )
+    stacks = None if augment is not None else _stacks(take, transform, n, batch_size)
+    resident = ResidentBatches(make_batch, order_of, num_batches, dataset.element_spec, stacks)
     return EpochDataset(
         dataset,
         position,
@@ -136,12 +130,44 @@ def make_dataset(  # noqa: PLR0913 - one word for each of fit's, all but two by 
     )
 
 
-def _slicer(
-    n: int, batch_size: int, num_batches: int, drop_remainder: bool
-) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def _count_batches(n: int, batch_size: int, drop_remainder: bool) -> int:
+    num_batches = n // batch_size if drop_remainder else -(-n // batch_size)
+    if num_batches == 0:
+        raise ValueError(
+            f"global_batch_size: expected at most {n}, the number of examples, with "
+            f"drop_remainder, got {batch_size}; lower it or keep the remainder"
+        )
+    return num_batches
+
+
+def _batch_maker(
+    slice_indices: SliceIndices,
+    take: Take,
+    transform: Transform,
+    num_batches: int,
+    augment: Augment | None,
+    seed: int,
+) -> Callable[[tf.Tensor, tuple[tf.Tensor, tf.Tensor]], Tree]:
+    """Returns a function of `(step, (epoch, order))` to a batch."""
+
+    def make_batch(step: tf.Tensor, epoch_and_order: tuple[tf.Tensor, tf.Tensor]) -> Tree:
+        epoch, order = epoch_and_order
+        # An iterator that starts in the middle of an epoch wraps around.
+        step %= num_batches
+        batch_x, *rest = transform(take(slice_indices(order, step)))
+        if augment is not None:
+            batch_x = augment(batch_x, _augment_seed(seed, epoch, step))
+        return keras.utils.pack_x_y_sample_weight(batch_x, *rest)
+
+    return make_batch
+
+
+def _slicer(n: int, batch_size: int, drop_remainder: bool) -> SliceIndices:
+    """Returns a function of `(order, step)` to the indices of the examples of one batch."""
+
     def slice_indices(order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         start = step * batch_size
-        # Without a partial batch, every batch has the same size, and the graph knows it.
+        # Without a partial batch, the graph knows the batch size.
         is_static = drop_remainder or n % batch_size == 0
         size = batch_size if is_static else tf.minimum(n - start, batch_size)
         return tf.slice(order, [start], [size])
@@ -149,14 +175,14 @@ def _slicer(
     return slice_indices
 
 
-def _taker(examples: Examples, channel_axis: bool) -> Callable[[tf.Tensor], Raw]:
-    """Returns indices -> the raw `(x, y, sample_weight)` of those examples."""
+def _taker(examples: Examples, channel_axis: bool) -> Take:
+    """Returns a function of indices to the raw `(x, y, sample_weight)` of those examples."""
 
-    # Tensors made here are captured by the batch function: one copy in memory and none in the
-    # graph, which could hold no more than 2 GB.
+    # The function of the batch captures these tensors. As constants they would be copied into the
+    # graph, which holds at most 2 GB.
     def resident(tree: Tree, channels: bool = False) -> Tree:
         return keras.tree.map_structure(
-            lambda a: tf.convert_to_tensor(a[..., None] if channels and _is_grey(a) else a), tree
+            lambda a: tf.convert_to_tensor(a[..., None] if channels and _is_gray(a) else a), tree
         )
 
     x = resident(examples.x, channel_axis)
@@ -172,10 +198,10 @@ def _taker(examples: Examples, channel_axis: bool) -> Callable[[tf.Tensor], Raw]
     return take
 
 
-def _transformer(examples: Examples, rescale: bool) -> Callable[[Raw], Raw]:
-    """Returns raw `(x, y, sample_weight)` -> what the model gets."""
-    # No constant: TensorFlow's graph optimiser would multiply by 1 / 255, which rounds twice and
-    # gives other bits than NumPy's `x / 255`.
+def _transformer(examples: Examples, rescale: bool) -> Transform:
+    """Returns a function of raw `(x, y, sample_weight)` to what the model gets."""
+    # Captured, not a constant of the graph: TensorFlow's graph optimizer would turn the division
+    # into a multiplication by 1 / 255, which rounds twice: not the bits of NumPy's `x / 255`.
     white = tf.constant(255.0) if rescale else None
 
     def transform(raw: Raw) -> Raw:
@@ -190,15 +216,14 @@ def _transformer(examples: Examples, rescale: bool) -> Callable[[Raw], Raw]:
     return transform
 
 
-def _stacks(
-    take: Callable[[tf.Tensor], Raw], transform: Callable[[Raw], Raw], n: int, batch_size: int
-) -> Stacks | None:
+def _stacks(take: Take, transform: Transform, n: int, batch_size: int) -> Stacks | None:
+    """Returns how to make many full batches at once; None if there is no full batch."""
     if n < batch_size:
         return None
 
     def take_stack(order: tf.Tensor, step: tf.Tensor, number: int) -> Tree:
         raw = take(tf.slice(order, [step * batch_size], [number * batch_size]))
-        # Packed: a loop cannot carry None.
+        # Packed, because a loop cannot carry None.
         return tf.nest.map_structure(
             lambda t: tf.reshape(t, [number, batch_size, *t.shape[1:]]),
             keras.utils.pack_x_y_sample_weight(*raw),
@@ -208,12 +233,13 @@ def _stacks(
         raw = keras.utils.unpack_x_y_sample_weight(raw)
         return keras.utils.pack_x_y_sample_weight(*transform(raw))
 
+    # Made once, to measure it.
     one = take_stack(tf.range(batch_size, dtype=tf.int64), tf.constant(0, tf.int64), 1)
     batch_bytes = sum(int(tf.size(t)) * t.dtype.size for t in tf.nest.flatten(one))
     return Stacks(take_stack, finish, n // batch_size, batch_bytes)
 
 
-def _is_grey(array: np.ndarray) -> bool:
+def _is_gray(array: np.ndarray) -> bool:
     return array.dtype == np.uint8 and array.ndim == 3
 
 
@@ -229,7 +255,7 @@ def _one_hot(labels: tf.Tensor, num_classes: int | None) -> tf.Tensor:
 
 
 def _augment_seed(seed: int, epoch: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-    # Folding makes a new pair, so that no augmentation uses the key of the epoch's order.
+    # `fold_in` makes a new pair, so that no augmentation reuses the key of the epoch's order.
     pair = tf.stack([tf.constant(seed, tf.int64), epoch])
     return tf.random.fold_in(pair, step, alg="philox")
 
@@ -237,14 +263,14 @@ def _augment_seed(seed: int, epoch: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
 def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
-    # A rewrite serialises the graph and finds nothing here to improve.
+    # Rewriting serializes the graph and finds nothing here to improve.
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
-    # More threads only take cores from the training step.
+    # More threads would only take cores from the training step.
     options.threading.private_threadpool_size = 1
-    # The one state is the position, which the caller saves as (epoch, step).
+    # The only state is the position, which the caller saves as (epoch, step).
     options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
-    # Arrays are no files: several workers can only share them out by example.
+    # There are no files to shard: several workers can only split the examples.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options
 

@@ -12,10 +12,10 @@ from typing import Any
 
 
 def make_directory(path: str | os.PathLike[str]) -> Path:
-    """Makes a directory and its parents and checks that files can be made in it.
+    """Creates a directory and its parents and checks that files can be created in it.
 
     Raises:
-      ValueError: If that is impossible; names the path, the reason and the cure.
+      ValueError: If that is impossible; names the path, the reason and the fix.
     """
     directory = Path(path)
     try:
@@ -65,7 +65,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
     JSON has no NaN and no infinities: they become the strings "NaN", "Infinity" and "-Infinity",
     which `float()` takes back. NumPy scalars and arrays become numbers and lists, dataclasses
-    objects, and whatever else JSON does not know its `str()`.
+    objects, and everything else that JSON does not know its `str()`.
     """
     return json.dumps(_plain(value), indent=indent, allow_nan=False)
 

@@ -19,12 +19,28 @@ from .base import Hook, HookInfo, check_period
 
 
 class Profile(Hook):
-    """Traces some steps, each in an execution and with a marker of its own, and sums them up.
+    """Profiles some steps, each in an execution of its own, and sums up where their time went.
 
-    Steps count from the start of this `fit`, the first one is 1, as in `profile_batch` of Keras's
+    Steps count from the start of this `fit`; the first one is 1, as in `profile_batch` of Keras's
     TensorBoard callback. The directory gets `summary.txt`, `profile.json`, `profile.png` and the
     trace itself, below `plugins/profile/`, where TensorBoard looks for it. The numbers of the
-    training stay the same. Put it before other hooks: their work is then outside the trace's end.
+    training do not change. Put this hook first: the work of others is then not in the trace.
+
+    Args:
+      directory: Takes all files; it is created.
+      first_step: The first step to profile, from 1.
+      last_step: The last one. A run that ends earlier leaves what it has.
+      line: Called with the summary in a few lines.
+
+    Raises:
+      ValueError: If a step is not an integer above 0, the last is before the first, or the
+        directory cannot be written.
+
+    Example:
+      >>> hook = engine.Profile(tmp_path, 2, 3, line=lambda text: None)
+      >>> history = engine.fit(state, train_ds, config, hooks=[hook])
+      >>> (tmp_path / "summary.txt").exists()
+      True
     """
 
     def __init__(
@@ -35,18 +51,6 @@ class Profile(Hook):
         *,
         line: Callable[[str], object] = print,
     ) -> None:
-        """Makes the directory.
-
-        Args:
-          directory: Of all files.
-          first_step: The first step that is traced, from 1.
-          last_step: The last one; a run that ends before it leaves what there is.
-          line: Called with the summary in short.
-
-        Raises:
-          ValueError: If a step is not an integer above 0, the last is before the first, or the
-            directory cannot be written.
-        """
         check_period("first_step", first_step)
         check_period("last_step", last_step, minimum=first_step)
         self.directory = make_directory(directory)

@@ -18,8 +18,20 @@ class ProgressBar(Hook):
     """Shows epoch, steps and logs.
 
     On a terminal: a bar for the running epoch, which gives way to one line when the epoch ends.
-    Elsewhere (a file, a pipe): one plain line an interval and the same line an epoch, without
-    control characters.
+    Elsewhere (a file, a pipe): plain lines without control characters.
+
+    Args:
+      stream: Default: what `sys.stdout` is at the time of writing.
+      interval_secs: Least time between two plain lines within an epoch, where there is no bar.
+      line: Takes each whole line, without its newline. Default: writes it to the stream.
+
+    Raises:
+      ValueError: If the interval is negative.
+
+    Example:
+      >>> hooks = [engine.ProgressBar()]
+      >>> history = engine.fit(state, train_ds, config, hooks=hooks)
+      Epoch 1/1 - 4 steps - ... s - loss: ...
     """
 
     def __init__(
@@ -29,17 +41,6 @@ class ProgressBar(Hook):
         interval_secs: float = 10.0,
         line: Callable[[str], None] | None = None,
     ) -> None:
-        """Takes where to write.
-
-        Args:
-          stream: Default: what `sys.stdout` is at the time of writing.
-          interval_secs: Least time between two plain lines within an epoch, where there is no bar.
-          line: Takes each whole line, without its end; default: writes it to the stream. The
-            `line` of `engine.run.Log` also keeps it in train.log.
-
-        Raises:
-          ValueError: If the interval is negative.
-        """
         if not interval_secs >= 0:
             raise ValueError(f"interval_secs must be 0 or more, not {interval_secs!r}.")
         self._given_stream = stream
@@ -73,7 +74,7 @@ class ProgressBar(Hook):
             self._write(self._describe(info, f"step {info.progress.step}{_of_total(info)}"))
 
     def on_eval_begin(self, info: HookInfo) -> None:
-        """Says on the bar that validation runs."""
+        """Shows on the bar that validation runs."""
         if self._bar is not None:
             self._bar.set_description_str(f"{_title(info)} (validation)")
 

@@ -6,7 +6,6 @@ import os
 
 from gradloop.files import make_directory
 
-# The one import to the side that the layers allow: a hook decides when, checkpoint.py knows how.
 from ..storage import checkpoint
 from ..storage.writers import Kind, Writer, timed
 from ..timing import CHECKPOINTS, part
@@ -16,9 +15,25 @@ from .base import Hook, HookInfo, check_period
 class SaveCheckpoint(Hook):
     """Saves weights, optimizer and progress at the end, and every N epochs or steps.
 
-    A run that diverged or failed is not saved at its end: the last checkpoint from before stays
-    the newest.
-    That needs `StopOnNaN` before this hook in the list.
+    A run that diverged or failed is not saved at its end: the newest checkpoint is from before. For
+    that, `StopOnNaN` must come before this hook in the list.
+
+    Args:
+      directory: Takes the files `ckpt-<num_steps_completed>.npz`. It is created here, so that a
+        bad one fails before the training.
+      every_epochs: Period in epochs of the run; None: not at the end of epochs.
+      every_steps: Period in steps of the run: the loop ends an execution at each multiple of it;
+        None: not within epochs.
+      max_to_keep: How many of the newest files are kept.
+
+    Raises:
+      ValueError: If a number is not an integer above 0, or the directory cannot be written.
+
+    Example:
+      >>> hook = engine.SaveCheckpoint(tmp_path, every_steps=2, max_to_keep=1)
+      >>> history = engine.fit(state, train_ds, config, hooks=[hook])
+      >>> [path.name for path in tmp_path.iterdir()]
+      ['ckpt-4.npz']
     """
 
     def __init__(
@@ -29,18 +44,6 @@ class SaveCheckpoint(Hook):
         every_steps: int | None = None,
         max_to_keep: int = 3,
     ) -> None:
-        """Makes the directory, so that a bad one fails before the training and not after it.
-
-        Args:
-          directory: Of the files `ckpt-<num_steps_completed>.npz`.
-          every_epochs: Period in epochs of the run; None: not at the end of epochs.
-          every_steps: Period in steps of the run: the loop ends an execution at each multiple of
-            it; None: not within epochs.
-          max_to_keep: Number of newest files that are kept.
-
-        Raises:
-          ValueError: If a number is not an integer above 0, or the directory cannot be written.
-        """
         check_period("every_epochs", every_epochs)
         check_period("every_steps", every_steps)
         check_period("max_to_keep", max_to_keep)
@@ -86,20 +89,28 @@ class SaveCheckpoint(Hook):
 
 
 class WriteMetrics(Hook):
-    """Hands logs to a writer: training logs during epochs, fit's logs at the end of each."""
+    """Hands logs to a writer: training logs during epochs, and fit's logs at the end of each.
+
+    The writer is flushed after each epoch and closed at the end.
+
+    Args:
+      writer: Where the logs go.
+      every_steps: Period in steps of the records of training logs: the loop ends an execution at
+        each multiple of it; None: one record an execution, about ten a second. A record has the
+        step that its logs belong to.
+
+    Raises:
+      ValueError: If `every_steps` is not an integer above 0, or the writer is not a `Writer`.
+
+    Example:
+      >>> from gradloop.engine.storage.writers import CSVWriter
+      >>> hook = engine.WriteMetrics(CSVWriter(tmp_path / "metrics.csv"))
+      >>> history = engine.fit(state, train_ds, config, hooks=[hook])
+      >>> (tmp_path / "metrics.csv").read_text().splitlines()[0]
+      'step,epoch,kind,loss'
+    """
 
     def __init__(self, writer: Writer, *, every_steps: int | None = None) -> None:
-        """Takes the writer, which is flushed after each epoch and closed at the end.
-
-        Args:
-          writer: Where the logs go.
-          every_steps: Period in steps of the records of training logs: the loop ends an execution
-            at each multiple of it; None: one record an execution, about ten a second. Logs are
-            recorded with the step that they belong to.
-
-        Raises:
-          ValueError: If `every_steps` is not an integer above 0, or the writer is not a `Writer`.
-        """
         check_period("every_steps", every_steps)
         if not isinstance(writer, Writer):
             raise ValueError(f"writer must be an engine.writers.Writer, not {writer!r}.")

@@ -24,7 +24,25 @@ class EarlyStopping(Hook):
     """Stops when a logged quantity no longer improves; epoch by epoch what Keras's callback does.
 
     Two things differ from Keras: an unknown `monitor` is an error and not a warning, and the best
-    weights are kept for each replica, and for models among the state's extras too.
+    weights are kept for each replica, and for models in the state's extras too.
+
+    Args:
+      monitor: Key of the epoch's logs.
+      min_delta: Least change that counts as an improvement.
+      patience: Epochs without improvement before the run stops.
+      mode: "min", "max", or "auto": as the metric says, and "min" for names that end in "loss".
+      baseline: Value that must be beaten for `patience` to start anew.
+      restore_best_weights: Whether the weights of the best epoch come back at the end.
+      start_from_epoch: First epoch, from 0, that counts.
+
+    Raises:
+      ValueError: If an argument is illegal.
+
+    Example:
+      >>> hook = engine.EarlyStopping("loss", min_delta=100.0)
+      >>> history = engine.fit(state, train_ds, engine.TrainConfig(epochs=5), hooks=[hook])
+      >>> history.epoch
+      [0, 1]
     """
 
     def __init__(
@@ -38,20 +56,6 @@ class EarlyStopping(Hook):
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ) -> None:
-        """Takes Keras's arguments.
-
-        Args:
-          monitor: Key of the epoch's logs.
-          min_delta: Least change that counts as an improvement.
-          patience: Epochs without improvement that are borne.
-          mode: "min", "max", or "auto": as the metric says, and "min" for names that end in "loss".
-          baseline: Value that must be beaten for `patience` to start anew.
-          restore_best_weights: Whether the best epoch's weights come back at the end.
-          start_from_epoch: First epoch, from 0, that is looked at.
-
-        Raises:
-          ValueError: If an argument is illegal.
-        """
         if mode not in _MODES:
             raise ValueError(f"mode must be one of {', '.join(_MODES)}, not {mode!r}.")
         check_period("patience", patience, minimum=0)
@@ -165,14 +169,19 @@ class StopOnNaN(Hook):
 
     The kind is `StopKind.DIVERGED`, by which callers tell a failure from an early success. Logs lag
     one execution behind, so the run ends one execution late.
+
+    Example:
+      >>> state.model.set_weights([w + np.nan for w in state.model.get_weights()])
+      >>> engine.fit(state, train_ds, config, hooks=[engine.StopOnNaN()]).stop_kind
+      <StopKind.DIVERGED: 'diverged'>
     """
 
     def on_execution_end(self, info: HookInfo) -> None:
-        """Looks at the training losses."""
+        """Checks the training losses."""
         self._check(info)
 
     def on_epoch_end(self, info: HookInfo) -> None:
-        """Looks at the training losses."""
+        """Checks the training losses."""
         self._check(info)
 
     def _check(self, info: HookInfo) -> None:
@@ -190,11 +199,15 @@ class StopOnSignal(Hook):
     """Ends the run after the current execution on Ctrl-C (SIGINT) or SIGTERM, so that it is saved.
 
     The kind is `StopKind.INTERRUPTED`. A second signal is not caught: it ends the process at once.
-    Context: the main thread, which alone may take signals.
+    Context: the main thread, the only one that may handle signals, between `on_train_begin` and
+    `on_train_end`.
+
+    Example:
+      >>> hooks = [engine.StopOnSignal(), engine.SaveCheckpoint(tmp_path)]
+      >>> history = engine.fit(state, train_ds, config, hooks=hooks)
     """
 
     def __init__(self) -> None:
-        """Takes nothing; signals are caught between `on_train_begin` and `on_train_end`."""
         self._previous: dict[int, Any] = {}
 
     def on_train_begin(self, info: HookInfo) -> None:

@@ -39,10 +39,9 @@ def compare_with_fit(
     Context: cross-replica, on the host, outside `strategy.scope()`. Keras's session is cleared.
 
     Args:
-      make_state: Makes a fresh state; called inside the strategy's scope, with the global seed set.
-      make_dataset: Makes a fresh data set. Under a strategy, fit takes one batch to build the model
-        before it trains: the order must be fixed, or the data set have `seek`, like the
-        pipeline's.
+      make_state: Returns a new state; called inside the strategy's scope, with the global seed set.
+      make_dataset: Returns a new dataset. Under a strategy, fit takes one batch to build the model
+        before it trains: the order must be fixed, or the dataset seekable, as the pipeline's.
       config: As for `fit`; `jit_compile` is given to both sides. Keras runs one step an execution.
       make_validation_data: Likewise, for validation.
       strategy: Default: TensorFlow's own for one device.
@@ -52,6 +51,12 @@ def compare_with_fit(
     Returns:
       What was found. If the two differ, both are trained again and compared after each step, to
       name the first one at which they part.
+
+    Example:
+      >>> make_state = lambda: engine.TrainState(build_model(), "sgd", loss="mse")
+      >>> comparison = engine.compare_with_fit(make_state, lambda: train_ds, config)
+      >>> comparison.is_equal, comparison.has_moved
+      (True, True)
     """
     sides = _Sides(
         make_state, make_dataset, config, make_validation_data,

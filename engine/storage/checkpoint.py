@@ -102,6 +102,10 @@ def save(path: str | os.PathLike[str], state: TrainState) -> Path:
 
     Raises:
       ValueError: If the directory cannot be made or written.
+
+    Example:
+      >>> engine.save_checkpoint(tmp_path, state).name
+      'ckpt-0.npz'
     """
     path = Path(path)
     if path.suffix != ".npz":
@@ -160,6 +164,11 @@ def restore(path: str | os.PathLike[str], state: TrainState) -> Path:
     Raises:
       CheckpointError: If the file is missing or damaged, or holds another model; names the first
         variables that differ.
+
+    Example:
+      >>> path = engine.save_checkpoint(tmp_path, state)
+      >>> engine.restore_checkpoint(tmp_path, state) == path
+      True
     """
     path = Path(path)
     if path.is_dir():
@@ -191,6 +200,10 @@ def latest(directory: str | os.PathLike[str]) -> Path | None:
     """Returns the newest intact checkpoint, None if there is none.
 
     Damaged files are skipped, each with a line on stderr.
+
+    Example:
+      >>> engine.latest_checkpoint(tmp_path) is None
+      True
     """
     for path in _by_age(Path(directory)):
         try:

@@ -36,7 +36,7 @@ class Writer(abc.ABC):
 
     @abc.abstractmethod
     def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
-        """Takes one record.
+        """Writes one record.
 
         Args:
           step: Steps completed over the whole run when the logs were taken.
@@ -45,7 +45,7 @@ class Writer(abc.ABC):
           kind: "execution" or "epoch".
 
         Raises:
-          ValueError: If a metric bears one of the names in `RECORD_KEYS`.
+          ValueError: If a metric has one of the names in `RECORD_KEYS`.
         """
 
     def flush(self) -> None:  # noqa: B027 (a writer that keeps nothing back has nothing to do)
@@ -59,7 +59,6 @@ class MemoryWriter(Writer):
     """Keeps the records in the list `records`."""
 
     def __init__(self) -> None:
-        """Starts with no records."""
         self.records: list[Record] = []
 
     def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
@@ -68,10 +67,13 @@ class MemoryWriter(Writer):
 
 
 class MultiWriter(Writer):
-    """Hands each record to several writers, in order."""
+    """Hands each record to several writers, in order.
+
+    Args:
+      *writers: Closed with this one.
+    """
 
     def __init__(self, *writers: Writer) -> None:
-        """Takes the writers, which it closes with itself."""
         self.writers = writers
 
     def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
@@ -106,10 +108,13 @@ def _close(writer: Writer) -> None:
 
 
 class JSONLinesWriter(Writer):
-    """Appends one JSON object a line; see `json_text` for NaN. Continues an existing file."""
+    """Appends one JSON object a line; see `gradloop.files.json_text` for NaN. Continues a file.
+
+    Args:
+      path: Its directory is created; the file comes with the first record.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Makes the directory; the file comes with the first record."""
         self.path = make_directory(Path(path).parent) / Path(path).name
         self._file: TextIO | None = None
 
@@ -137,12 +142,14 @@ class CSVWriter(Writer):
     """Appends one row a record. Continues an existing file.
 
     Floats are written in full (`repr`), arrays as JSON, a metric that a record lacks as an empty
-    cell. A metric that appears later (`val_` keys) widens the header: the file is written anew
+    cell. A metric that appears later (`val_` keys) widens the header: the file is then written anew
     under a temporary name, and renamed.
+
+    Args:
+      path: Its directory is created; the file comes with the first record.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Makes the directory; the file comes with the first record."""
         self.path = make_directory(Path(path).parent) / Path(path).name
         self._file: TextIO | None = None
         self._columns: list[str] = []

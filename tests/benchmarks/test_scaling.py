@@ -1,21 +1,19 @@
-"""Cost by size: all sizes are measured by turns, and what does not fit is said before."""
+"""Cost by size: sizes are measured in turn, and too many images are an error in advance."""
 
 import json
 
 import pytest
 
 from benchmarks import scaling
-from benchmarks.reporting import tables
 
 
-def test_sizes_run_by_turns_until_a_sample_is_long_enough(monkeypatch):
-    monkeypatch.setattr(scaling, "_MIN_IMAGES", 64)  # two steps of 32
+def test_sizes_run_in_turn_until_a_sample_is_long_enough():
     order = []
     runs = {
         1: lambda: order.append("one step") or (1.0, 1),
         2: lambda: order.append("five steps") or (10.0, 5),
     }
-    usecs = scaling.measure(runs, num_repeats=1)
+    usecs = scaling.measure(runs, num_repeats=1, min_images=64)  # two steps of 32
     assert order == ["one step", "one step", "five steps", "five steps", "one step", "one step"]
     assert usecs == {1: [1e6], 2: [2e6]}
 
@@ -28,12 +26,6 @@ def test_rows_are_a_step_or_an_image():
     ]  # fmt: skip
 
 
-def test_flat_is_the_dearest_over_the_cheapest():
-    assert tables.flatness([10.0, 10.2, 10.1]) == pytest.approx(0.02)
-    assert "reached" in tables.flatness_line(0.029)
-    assert "missed by 1.0 %" in tables.flatness_line(0.04)
-
-
 def test_what_does_not_fit_into_memory_is_said_before():
     scaling.check_memory(6_000_000, 12 * 2**30)
     scaling.check_memory(6_000_000, None)
@@ -41,10 +33,9 @@ def test_what_does_not_fit_into_memory_is_said_before():
         scaling.check_memory(6_000_000, 8 * 2**30)
 
 
-def test_a_record_of_few_images(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(scaling, "_MIN_IMAGES", 1)
+def test_a_record_of_few_images(tmp_path, capsys):
     path = tmp_path / "scaling.json"
-    flags = ["--max_images", "64", "--max_steps", "3", "--num_repeats", "1"]
+    flags = ["--max_images", "64", "--max_steps", "3", "--num_repeats", "1", "--min_images", "1"]
     assert scaling.main([*flags, "--output", str(path)]) == 0
     record = json.loads(path.read_text("utf-8"))
     assert [row["size"] for row in record["images"]] == [64]

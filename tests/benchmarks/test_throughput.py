@@ -1,11 +1,11 @@
-"""The command: what it takes, and one real run."""
+"""The command: its flags, and one real run."""
 
 import json
 
 import pytest
 
 from benchmarks import throughput
-from benchmarks.race import preparation
+from benchmarks.hardware import devices
 from benchmarks.race.workloads import WORKLOADS
 
 
@@ -33,7 +33,7 @@ def test_bad_input_is_one_line_and_exit_code_2(flags, words, capsys):
 
 
 def test_without_a_gpu_it_says_so(capsys, monkeypatch):
-    monkeypatch.setattr(throughput, "find_gpus", list)
+    monkeypatch.setattr(devices, "find_gpus", list)
     assert throughput.main(["--device", "gpu"]) == 0
     assert "No GPU" in capsys.readouterr().out
 
@@ -70,11 +70,11 @@ def test_peers_have_an_interpreter_of_their_own(tmp_path):
     assert found["jax_scan"] == found["engine"]
 
 
-def test_a_partial_batch_is_an_error(tmp_path):
-    workload = throughput.resize(WORKLOADS["tiny"], arguments())
-    object.__setattr__(workload, "num_examples", 33)
-    with pytest.raises(ValueError, match="the last batch would be partial"):
-        preparation.prepare(workload, tmp_path)
+def test_the_roof_is_measured_in_a_process_of_its_own():
+    task = throughput.make_task(arguments(), WORKLOADS["tiny"])
+    found = throughput.measure_roof(task, secs=0.1)
+    assert set(found["matmul_flops_per_sec"]) == {"float32", "bfloat16"}
+    assert min(found["matmul_flops_per_sec"].values()) > 1e7
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 Runs where those frameworks are, without TensorFlow:
 
-    .venv-peers/bin/python -m pytest --noconftest tests/benchmarks/test_peers.py
+    .venv-peers/bin/python -m pytest --noconftest tests/benchmarks/arms/test_peers.py
 """
 
 import dataclasses
@@ -139,7 +139,7 @@ def no_dropout(monkeypatch):
     from benchmarks.arms import jax_models
 
     monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-    monkeypatch.setattr(jax_models, "_dropout", lambda x, rate, key: x)
+    monkeypatch.setattr(jax_models, "dropout", lambda x, rate, key: x)
     monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, x, training=False: x)
 
 

@@ -1,4 +1,50 @@
-"""Records made up for the tests of what reads them."""
+"""Results and records made up by hand, for the tests of what reads them."""
+
+from pathlib import Path
+
+from benchmarks.race.harness import ArmResult
+from benchmarks.race.workloads import WORKLOADS, Task
+from benchmarks.reporting import records
+
+TASK = Task(workload=WORKLOADS["tiny"], directory=Path("/nowhere"))
+CIRCUMSTANCES = records.Circumstances(
+    hardware="cpu2",
+    date="2026-11-22",
+    command="python -m benchmarks.throughput",
+    environment={"git_commit": "abc"},
+    roof={"matmul_flops_per_sec": {"float32": 1e9, "bfloat16": 2e9}, "copy_bytes_per_sec": 1e9},
+    flops_per_step=100_000,
+)
+
+
+def result(name, secs, **values):
+    """Returns what an arm did in one warm-up and the counted runs."""
+    paths = [Path(f"{name}-{index}") for index in range(len(secs) + 1)]
+    defaults = {
+        "claims_bits": True,
+        "setup_secs": 1.5,
+        "import_secs": 4.0,
+        "peak_memory_bytes": 2**20,
+        "warmup_secs": [3.0],
+        "secs": secs,
+        "losses": [0.5] * len(paths),
+        "joules": [None] * len(paths),
+        "weights": paths,
+    }
+    return ArmResult(name, **(defaults | values))
+
+
+def results():
+    """Returns two correct arms, a void one, and one whose framework is missing."""
+    void = result("tf_loop", [1.0, 1.0, 1.0])
+    void.fail("void", "a planted fault")
+    missing = ArmResult("jax_scan", status="not_installed", reason="No module named 'jax'")
+    return [
+        result("engine", [0.5, 0.75, 0.6], joules=[100.0, 6.0, 12.0, 18.0]),
+        result("keras_fit", [3.0, 3.0, 3.0]),
+        void,
+        missing,
+    ]
 
 
 def arm(speed, *, status="ok", spread=0.02, startup_secs=1.0, peak_memory_bytes=2**30, reason=None):

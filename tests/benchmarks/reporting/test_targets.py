@@ -7,11 +7,6 @@ from benchmarks.reporting.targets import BEST_PYTORCH, Target
 from tests.benchmarks.reporting.made_up import arm, ratio, record
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """Replaces conftest's: nothing here runs Keras."""
-
-
 def evaluate(target, *records):
     return targets.evaluate(target, {targets.name_of(r): r for r in records})
 

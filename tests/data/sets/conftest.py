@@ -8,7 +8,7 @@ from tests.data.sets.small_files import SMALL
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """Small data sets, and a cache and a Keras home of this test alone."""
+    """Small datasets, and a cache and a Keras home of this test alone."""
     for name, shape in SMALL.items():
         monkeypatch.setitem(idx.IDX_SHAPES, name, shape)
     monkeypatch.setenv("GRADLOOP_DATA", str(tmp_path / "cache"))

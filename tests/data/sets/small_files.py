@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gradloop.data.sets import idx
+from gradloop.data.sets import idx, sources  # noqa: F401 - sources is for child processes
 from gradloop.data.sets.idx import Fetched, RawDataset, Source
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 SMALL = {

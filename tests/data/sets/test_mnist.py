@@ -8,7 +8,7 @@ import pytest
 from gradloop import data
 from gradloop.data.sets import mnist, preview
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

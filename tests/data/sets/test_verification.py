@@ -4,7 +4,6 @@ import gzip
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,8 +63,8 @@ def test_a_cache_that_cannot_be_written_still_gives_the_data(tmp_path, monkeypat
 CHILD = """
     import sys, time
     from pathlib import Path
-    sys.path[:0] = [{root!r}, {tests!r}]
-    import test_sources as t
+    sys.path.insert(0, {root!r})
+    from tests.data.sets import small_files as t
     t.idx.IDX_SHAPES.update(t.SMALL)
     def slow(scratch):
         with open({calls!r}, "a") as calls:
@@ -80,9 +79,7 @@ CHILD = """
 
 def test_two_processes_that_start_together_do_not_disturb_each_other(cache, tmp_path):
     go, calls = tmp_path / "go", tmp_path / "calls"
-    script = textwrap.dedent(CHILD).format(
-        root=str(ROOT), tests=str(Path(__file__).parent), go=str(go), calls=str(calls)
-    )
+    script = textwrap.dedent(CHILD).format(root=str(ROOT), go=str(go), calls=str(calls))
     # One finds a bad file and sets it aside; the other must not set its replacement aside too.
     write(cache, {IMAGES: b"bad", **{n: b for n, b in make_files().items() if n != IMAGES}})
     children = [

@@ -1,0 +1,110 @@
+"""ResidentBatches: the batches of an `EpochDataset` for a loop that makes them in its own graph.
+
+`EpochDataset.resident` is one. It offers what the engine's `protocols.GraphBatches` asks for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass
+class Stacks:
+    """Many full batches at once, for a loop that XLA compiles. Context of both functions: graph.
+
+    Attributes:
+      take: Maps `(order, step, number)` to the raw examples of `number` batches, each of shape
+        `[number, batch, ...]`.
+      finish: Maps one raw batch of such a stack to a batch.
+      num_full_batches: Full batches in an epoch: all, or all but the last.
+      batch_bytes: Size of one raw batch.
+    """
+
+    take: Callable[[tf.Tensor, tf.Tensor, int], Any]
+    finish: Callable[[Any], Any]
+    num_full_batches: int
+    batch_bytes: int
+
+
+class ResidentBatches:
+    """The batches of an `EpochDataset`, made by the graph that trains on them.
+
+    This avoids the threads of tf.data, whose hand-overs cost more time than a batch of a small
+    model. It runs the same operations on the same arrays, so the bits are the same.
+    Context: a single CPU device, without a strategy.
+
+    Args:
+      make_batch: Maps `(step, (epoch, order))` to a batch. Context: graph.
+      epoch_order: Maps an epoch to the order of its examples, int64 of shape `[num_examples]`.
+      num_batches: Batches in an epoch.
+      element_spec: Structure of `tf.TensorSpec` of a batch.
+      stacks: Makes many full batches at once; None if that is impossible.
+    """
+
+    def __init__(
+        self,
+        make_batch: Callable[..., Any],
+        epoch_order: Callable[[tf.Tensor], tf.Tensor],
+        num_batches: int,
+        element_spec: Any,
+        stacks: Stacks | None = None,
+    ) -> None:
+        self._make_batch = make_batch
+        self._epoch_order = epoch_order
+        self.num_batches = num_batches
+        self.stacks = stacks
+        self._variables: tuple[Any, ...] | None = None
+        self.element_spec = element_spec
+
+    def seek(self, epoch: int, step: int = 0) -> None:
+        """Goes to a step of an epoch. Context: on the host."""
+        number = tf.constant(epoch, tf.int64)
+        values = (number, tf.constant(step, tf.int64), self._epoch_order(number))
+        if self._variables is None:
+            self._variables = tuple(tf.Variable(v, trainable=False) for v in values)
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.assign(value)
+
+    def reader(self) -> Callable[[tf.Tensor], Any]:
+        """Returns a function of the offset from the current step, int32 scalar, to a batch.
+
+        Beyond the end of the epoch it returns the last batch. Context: graph. Call this before a
+        loop, so that the position is read once and not in each step.
+        """
+        epoch, start, order = self._read()
+
+        def get(offset: tf.Tensor) -> Any:
+            step = tf.minimum(start + tf.cast(offset, tf.int64), self.num_batches - 1)
+            batch = self._make_batch(step, (epoch, order))
+            return tf.nest.map_structure(
+                lambda value, spec: tf.ensure_shape(value, spec.shape), batch, self.element_spec
+            )
+
+        return get
+
+    def current_step(self) -> tf.Tensor:
+        """Returns the next step of the epoch, int64 scalar. Context: graph."""
+        return self._read()[1]
+
+    def get_stack(self, step: tf.Tensor, number: int) -> Any:
+        """Returns the raw batches `step` to `step + number - 1`, stacked. Context: graph.
+
+        Args:
+          step: int64 scalar; all of these batches must be full.
+          number: Size of the new leading dimension.
+        """
+        assert self.stacks is not None, "these batches cannot be stacked"
+        return self.stacks.take(self._read()[2], step, number)
+
+    def advance(self, num_steps: tf.Tensor) -> None:
+        """Moves the current step on. Context: graph."""
+        assert self._variables is not None, "seek() comes first"
+        self._variables[1].assign_add(tf.cast(num_steps, tf.int64))
+
+    def _read(self) -> tuple[tf.Tensor, ...]:
+        assert self._variables is not None, "seek() comes first"
+        return tuple(variable.read_value() for variable in self._variables)

@@ -1,0 +1,16 @@
+"""What a person sees at the end of a race."""
+
+from benchmarks.race import screen
+from benchmarks.race.harness import Plan
+from benchmarks.reporting import records
+from tests.benchmarks.reporting.made_up import CIRCUMSTANCES, TASK, results
+
+
+def test_the_table_shows_no_speed_of_a_void_arm():
+    text = screen.to_text(records.make_record(TASK, Plan(), results(), {}, CIRCUMSTANCES))
+    rows = [line.split() for line in text.splitlines()]
+    assert ["engine", "100,000"] in [row[:2] for row in rows]
+    assert ["engine", "over", "keras_fit", "5.00", "(4.00"] in [row[:5] for row in rows]
+    assert "tf_loop: void: a planted fault" in text
+    assert "jax_scan: not installed: No module named 'jax'" in text
+    assert "60,000" not in text  # the void arm's speed
