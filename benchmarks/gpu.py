@@ -3,8 +3,8 @@
     python -m benchmarks.gpu --workload cnn
 
 Races the engine and `keras.Model.fit` in turn, each in a process of its own, in float32,
-TensorFloat-32, bfloat16 and float16, without and with XLA, which both use or both do not. Then
-trains in one precision on 1, 2, 4, ... and all GPUs, with the same batch size for each GPU. Writes
+TensorFloat-32, bfloat16 and float16, each with and without XLA, alike for both. Then trains in one
+precision on 1, 2, 4, ... and all GPUs, with the same batch size for each GPU. Writes
 benchmarks/results/gpu-<workload>_<hardware>_<date>.json, which `benchmarks.reporting.report` shows.
 
 Without a GPU it says so and exits with 0.

@@ -3,9 +3,9 @@
     python -m benchmarks.scaling
 
 It should not. Trains the workload `tiny` with the engine on 60,000 to 6,000,000 synthetic images
-(whole epochs, with the making of their order), and for 1,000 to 100,000 steps on few images. All
-sizes run in turn, a small size several times in a row, so that each sample takes seconds. Medians
-are compared. Making the largest dataset needs about 10 GB of memory.
+(whole epochs, shuffling included), and for 1,000 to 100,000 steps on few images. All sizes run in
+turn, a small size several times in a row, so that each sample takes seconds. Medians are compared.
+Making the largest dataset needs about 10 GB of memory.
 
 Writes benchmarks/results/scaling_<hardware>_<date>.json, which `benchmarks.reporting.report` shows.
 """
@@ -201,8 +201,18 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--max_images", type=int, default=NUM_IMAGES[-1], help=f"default: {NUM_IMAGES[-1]}")
-    add("--max_steps", type=int, default=NUM_STEPS[-1], help=f"default: {NUM_STEPS[-1]}")
+    add(
+        "--max_images",
+        type=int,
+        default=NUM_IMAGES[-1],
+        help=f"most images (default: {NUM_IMAGES[-1]})",
+    )
+    add(
+        "--max_steps",
+        type=int,
+        default=NUM_STEPS[-1],
+        help=f"most steps (default: {NUM_STEPS[-1]})",
+    )
     add("--min_images", type=int, default=MIN_IMAGES,
         help=f"images that a sample trains on at least (default: {MIN_IMAGES})")  # fmt: skip
     add("--num_repeats", type=int, default=5, help="counted repeats (default: 5)")

@@ -1,4 +1,4 @@
-"""Datasets as NumPy arrays, and `pipeline`, which turns arrays into a `tf.data.Dataset`."""
+"""Datasets as NumPy arrays; the module `pipeline` turns arrays into a `tf.data.Dataset`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,20 @@ __all__ = ["DATASETS", "DatasetArrays", "fashion_mnist", "load", "mnist", "synth
 
 DATASETS = {"mnist": mnist, "fashion_mnist": fashion_mnist, "synthetic": synthetic}
 
-# `import gradloop.data.mnist` works too: sets/ is a room of the house and not part of the name.
+# Makes `import gradloop.data.mnist` work: the modules lie in sets/, but their names leave it out.
 sys.modules |= {f"{__name__}.{name}": module for name, module in DATASETS.items()}
 
 
 class DatasetArrays(NamedTuple):
-    """A whole dataset in memory."""
+    """A whole dataset in memory.
+
+    Attributes:
+      x_train: Training images, uint8 of shape `[num_train, ...]`.
+      y_train: Their class numbers, uint8 of shape `[num_train]`.
+      x_test: Test images, likewise.
+      y_test: Their class numbers, likewise.
+      num_classes: Number of classes.
+    """
 
     x_train: npt.NDArray[np.uint8]
     y_train: npt.NDArray[np.uint8]
@@ -32,18 +40,19 @@ class DatasetArrays(NamedTuple):
 
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetArrays:
-    """Loads a dataset by its name.
+    """Loads a dataset by name.
 
     Args:
       name: One of `DATASETS`.
-      data_dir: A folder with the files, or one to download them into. The synthetic dataset has no
-        files and does not look at it.
+      data_dir: A folder that holds the files, or one to download them into. The synthetic dataset
+        has no files and ignores it.
 
     Returns:
       The arrays and the number of classes.
 
     Raises:
-      ValueError: If there is no such dataset, or its files cannot be had (`DataError`).
+      ValueError: If there is no such dataset.
+      DataError: If its files cannot be obtained or are not the published ones. It is a ValueError.
 
     Example:
       >>> arrays = data.load("mnist")

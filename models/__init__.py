@@ -1,1 +1,1 @@
-"""Keras models and the recipes that go with them."""
+"""Keras models, each with the recipe to train it; `registry` finds them by name."""

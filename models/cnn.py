@@ -1,4 +1,4 @@
-"""The convolutional net of the tutorial, with the tutorial's recipe: 98 % on MNIST in one epoch."""
+"""The convolutional network of the tutorial, with its recipe: 98 % on MNIST in one epoch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ def build(
     conv_dropout: float = 0.25,
     dense_dropout: float = 0.5,
 ) -> keras.Model:
-    """Returns a model of `[batch, *input_shape]` to float32 probabilities `[batch, num_classes]`.
+    """Returns a new model that outputs class probabilities, float32 `[batch, num_classes]`.
 
     Args:
-      input_shape: `(height, width, channels)` of one example, 6 pixels or more a side.
+      input_shape: `(height, width, channels)` of one example, at least 6 pixels per side.
       num_classes: Size of the output.
       units: Size of the hidden dense layer.
-      conv_dropout: Share of values dropped after the pooling.
-      dense_dropout: Share of values dropped after the hidden dense layer.
+      conv_dropout: Rate of dropout after pooling.
+      dense_dropout: Rate of dropout after the hidden dense layer.
+
+    Example:
+      >>> from gradloop.models import cnn
+      >>> model = cnn.build(num_classes=3)
+      >>> model.output_shape
+      (None, 3)
     """
     inputs = keras.Input(input_shape, name="image")
     x = keras.layers.Conv2D(32, 3, activation="relu", name="conv1")(inputs)
@@ -32,7 +38,7 @@ def build(
     x = keras.layers.Flatten(name="flatten")(x)
     x = keras.layers.Dense(units, activation="relu", name="hidden")(x)
     x = keras.layers.Dropout(dense_dropout, name="dense_dropout")(x)
-    # float32 whatever the policy: a softmax in half precision rounds probabilities to zero.
+    # Always float32: a softmax in half precision would round small probabilities to zero.
     outputs = keras.layers.Dense(
         num_classes, activation="softmax", dtype="float32", name="probabilities"
     )(x)
@@ -41,7 +47,7 @@ def build(
 
 RECIPE = Recipe(
     build=build,
-    # The tutorial's choice: the ten outputs as ten yes-or-no questions.
+    # The choice of the tutorial: each output is a yes-or-no question.
     make_loss=keras.losses.BinaryCrossentropy,
     make_optimizer=optimizer_factory(keras.optimizers.RMSprop),
     make_metrics=categorical_accuracy,

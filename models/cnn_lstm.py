@@ -1,4 +1,4 @@
-"""Convolution and recurrence: an LSTM reads the rows of a feature map. MNIST: 98 % in 2 epochs."""
+"""An LSTM that reads the rows of a convolutional feature map: 98 % on MNIST in 2 epochs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ def build(
     filters: int = 32,
     units: int = 128,
 ) -> keras.Model:
-    """Returns a model of `[batch, *input_shape]` to float32 probabilities `[batch, num_classes]`.
+    """Returns a new model that outputs class probabilities, float32 `[batch, num_classes]`.
 
     Args:
-      input_shape: `(height, width, channels)` of one example, 4 pixels or more a side.
+      input_shape: `(height, width, channels)` of one example, at least 4 pixels per side.
       num_classes: Size of the output.
       filters: Channels of the feature map.
       units: Size of the recurrent layer.
+
+    Example:
+      >>> from gradloop.models import cnn_lstm
+      >>> model = cnn_lstm.build(filters=8, units=16)
+      >>> model.output_shape
+      (None, 10)
     """
     inputs = keras.Input(input_shape, name="image")
     x = keras.layers.Conv2D(filters, 3, activation="relu", name="conv")(inputs)
@@ -28,7 +34,7 @@ def build(
     _, num_rows, num_columns, _ = x.shape
     x = keras.layers.Reshape((num_rows, num_columns * filters), name="rows")(x)
     x = keras.layers.LSTM(units, name="lstm")(x)
-    # float32 whatever the policy: a softmax in half precision rounds probabilities to zero.
+    # Always float32: a softmax in half precision would round small probabilities to zero.
     outputs = keras.layers.Dense(
         num_classes, activation="softmax", dtype="float32", name="probabilities"
     )(x)
@@ -38,8 +44,8 @@ def build(
 RECIPE = Recipe(
     build=build,
     make_loss=keras.losses.CategoricalCrossentropy,
-    # Measured after two epochs: 97.0 % with 64 units, batch 128 and Keras's 1e-3; 98.6 to 98.9 %
-    # so, with three seeds.
+    # Accuracy after two epochs: 98.6 to 98.9 % with three seeds; 97.0 % with 64 units, batch 128
+    # and Keras's learning rate of 1e-3.
     make_optimizer=optimizer_factory(keras.optimizers.Adam, learning_rate=2e-3),
     make_metrics=categorical_accuracy,
     epochs=2,

@@ -1,4 +1,4 @@
-"""A net of two dense layers on flat pixels: 98 % on MNIST in 5 epochs."""
+"""Two dense layers on flattened pixels: 98 % on MNIST in 5 epochs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from .recipe import Recipe, categorical_accuracy, optimizer_factory
 def build(
     input_shape: tuple[int, ...] = (28, 28, 1), num_classes: int = 10, *, units: int = 512
 ) -> keras.Model:
-    """Returns a model of `[batch, *input_shape]` to float32 probabilities `[batch, num_classes]`.
+    """Returns a new model that outputs class probabilities, float32 `[batch, num_classes]`.
 
     Args:
-      input_shape: One example's; any rank.
+      input_shape: Shape of one example, of any rank.
       num_classes: Size of the output.
       units: Size of the hidden layer.
+
+    Example:
+      >>> from gradloop.models import dense
+      >>> model = dense.build((784,), units=32)
+      >>> model.output_shape
+      (None, 10)
     """
     inputs = keras.Input(input_shape, name="image")
     x = keras.layers.Flatten(name="flatten")(inputs)
     x = keras.layers.Dense(units, activation="relu", name="hidden")(x)
-    # float32 whatever the policy: a softmax in half precision rounds probabilities to zero.
+    # Always float32: a softmax in half precision would round small probabilities to zero.
     outputs = keras.layers.Dense(
         num_classes, activation="softmax", dtype="float32", name="probabilities"
     )(x)

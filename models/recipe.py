@@ -1,4 +1,4 @@
-"""Recipe: a model and what it is best trained with."""
+"""Recipe: how to build a model and what to train it with."""
 
 from __future__ import annotations
 
@@ -11,18 +11,30 @@ import keras
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a model is built and trained.
+    """How to build a model and what to train it with.
 
-    Everything that holds variables is a factory, so that the caller decides where they are born:
-    inside `strategy.scope()`.
+    The functions create variables; call them inside `strategy.scope()`.
 
     Attributes:
       build: `build(input_shape=..., num_classes=..., **hparams)` returns a new model.
       make_loss: Returns the loss, for one-hot labels `[batch, num_classes]`.
-      make_optimizer: Takes a learning rate, or None for the recipe's own; returns the optimizer.
-      make_metrics: Returns the metrics; the accuracy that people compare is named `accuracy`.
-      epochs: Epochs that reach the accuracy that the model's file names.
-      global_batch_size: Examples a step over all replicas together.
+      make_optimizer: Called with a learning rate, or None for that of the recipe; returns the
+        optimizer.
+      make_metrics: Returns the metrics, among them one named `accuracy`.
+      epochs: Epochs that reach the accuracy given in the docstring of the model's module.
+      global_batch_size: Examples in a batch, over all replicas.
+
+    Example:
+      >>> from gradloop.models import registry
+      >>> recipe = registry.get("dense")
+      >>> state = engine.TrainState(
+      ...     recipe.build((28, 28, 1), num_classes=10),
+      ...     recipe.make_optimizer(None),
+      ...     loss=recipe.make_loss(),
+      ...     metrics=recipe.make_metrics(),
+      ... )
+      >>> recipe.epochs, recipe.global_batch_size
+      (5, 128)
     """
 
     build: Callable[..., keras.Model]
@@ -34,7 +46,7 @@ class Recipe:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The fields of a training config that the recipe sets, by the config's names."""
+        """The fields of a training config that the recipe sets, by name."""
         return {"epochs": self.epochs, "global_batch_size": self.global_batch_size}
 
 
@@ -44,13 +56,19 @@ def optimizer_factory(
     learning_rate: float = 1e-3,
     halving_steps: int | None = None,
 ) -> Callable[[float | None], keras.optimizers.Optimizer]:
-    """Returns what a recipe's `make_optimizer` is.
+    """Returns a function for `Recipe.make_optimizer`.
 
     Args:
-      optimizer: A class of Keras's.
-      learning_rate: The recipe's own, for a caller that passes None; 1e-3 is Keras's default.
-      halving_steps: Steps in which the learning rate, the caller's too, falls to its half; None: it
-        stays.
+      optimizer: A class of optimizers of Keras.
+      learning_rate: Used if the function is called with None; 1e-3 is Keras's default.
+      halving_steps: Steps in which the learning rate decays to half of its value, also one that
+        the caller passes. None: no decay.
+
+    Example:
+      >>> from gradloop.models import recipe
+      >>> make_optimizer = recipe.optimizer_factory(keras.optimizers.SGD, learning_rate=0.25)
+      >>> float(make_optimizer(None).learning_rate), float(make_optimizer(0.5).learning_rate)
+      (0.25, 0.5)
     """
 
     def make_optimizer(chosen: float | None) -> keras.optimizers.Optimizer:
@@ -65,9 +83,7 @@ def optimizer_factory(
 
 
 def categorical_accuracy() -> list[keras.metrics.Metric]:
-    """Returns the share of examples whose most probable class is the right one.
-
-    Binary accuracy, the obvious companion of a binary cross-entropy, would count nine easy zeros an
-    example and say 99 % for a model that is right in 95 %.
-    """
+    """Returns one metric: the share of examples whose most probable class is the right one."""
+    # Binary accuracy would go with a binary cross-entropy, but it counts nine easy zeros per
+    # example: 99 % for a model that is right in 95 %.
     return [keras.metrics.CategoricalAccuracy(name="accuracy")]

@@ -1,6 +1,6 @@
-"""Name -> build function and the recipe that goes with it.
+"""Finds the recipe of a model by name.
 
-A new model is one file in this folder, with a `build` and a `RECIPE`, and one line in `_NAMES`.
+A new model is one module in this folder, with a `build` and a `RECIPE`, and one line in `_NAMES`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from gradloop.usage import did_you_mean
 
 from .recipe import Recipe
 
-# Each is the name of its module, which is imported when it is asked for.
+# Names of modules, which `get` imports.
 _NAMES = (
     "cnn",
     "cnn_lstm",
@@ -23,8 +23,16 @@ _NAMES = (
 def get(name: str) -> Recipe:
     """Returns the recipe of a model.
 
+    Args:
+      name: One of `names()`.
+
     Raises:
       ValueError: If there is no model of that name.
+
+    Example:
+      >>> from gradloop.models import registry
+      >>> registry.get("cnn").global_batch_size
+      64
     """
     if name not in _NAMES:
         raise ValueError(
@@ -35,5 +43,5 @@ def get(name: str) -> Recipe:
 
 
 def names() -> list[str]:
-    """Returns the legal names in alphabetical order."""
+    """Returns the names of the models in alphabetical order."""
     return sorted(_NAMES)

@@ -96,3 +96,19 @@ def test_the_readme_runs(monkeypatch, tmp_path):
         exec(compile(block, "README.md", "exec"), scope)
     assert scope["history"].epoch == [0]
     assert sorted(scope["history"].history) == ["accuracy", "loss"]
+
+
+def test_the_page_on_parity_runs(names):
+    def make_state():
+        return engine.TrainState(build_model(), "sgd", loss="mse")
+
+    scope = names | {"make_state": make_state, "make_dataset": lambda: names["train_ds"]}
+    for block in python_blocks("docs/parity.md"):
+        exec(compile(block, "docs/parity.md", "exec"), scope)
+    assert scope["comparison"].is_equal
+
+
+def test_no_page_has_a_block_that_no_test_runs():
+    tested = {"README.md", "docs/parity.md", "docs/custom_steps.md", "docs/profiling.md"}
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    assert {str(p.relative_to(ROOT)) for p in pages if python_blocks(p)} == tested

@@ -17,7 +17,7 @@ _VERDICTS = {
 
 
 def conclude(records: Mapping[str, Record]) -> str:
-    """Returns up to three sentences on the speed of the engine; "" if it was in no race.
+    """Returns up to three sentences on the speed of the engine, a line each; "" without a race.
 
     They compare it with fit, with fit at its fastest settings, and with the fastest other arm.
 
@@ -29,7 +29,7 @@ def conclude(records: Mapping[str, Record]) -> str:
         _compare(records, "keras_fit_tuned"),
         _name_faster_arms(records),
     )
-    return " ".join(filter(None, sentences))
+    return "\n".join(filter(None, sentences))
 
 
 def _compare(records: Mapping[str, Record], over: str) -> str:

@@ -1,1 +1,1 @@
-"""One module a dataset, and where its files come from."""
+"""One module per dataset, and the code that downloads, verifies and caches their files."""

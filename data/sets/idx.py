@@ -1,8 +1,8 @@
-"""The four IDX files that MNIST and its kin are published as, and what makes them genuine.
+"""The four IDX files of MNIST and of datasets like it: reading, writing, verifying.
 
-Whatever a source hands over (IDX, gzipped IDX, `.npz`, a pickle), it is brought to the canonical
-uncompressed IDX bytes first, and those are compared with a pinned SHA-256. So one check covers
-every source, and nothing that fails it ever becomes an array.
+Whatever a source gives (IDX, gzipped IDX, `.npz`, a pickle), it is converted to the canonical
+uncompressed IDX bytes, and their SHA-256 is compared with a pinned one. So one check covers every
+source, and nothing that fails it becomes an array.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ IDX_SHAPES: dict[str, tuple[int, ...]] = {
 }
 NPZ_KEYS = dict(zip(IDX_SHAPES, ("x_train", "y_train", "x_test", "y_test"), strict=True))
 _UBYTE_MAGIC = 0x0800
-# Several times the largest file: a small .gz that unpacks to more than memory holds is cut short.
+# Several times the largest file. Stops a small .gz that would unpack to more than the memory.
 _MAX_BYTES = 2**28
 _UNREADABLE = (OSError, EOFError, zlib.error)
 
@@ -47,17 +47,26 @@ class Arrays(NamedTuple):
 
 
 class BadFileError(Exception):
-    """A file that is there but cannot be what it claims to be."""
+    """A file that exists but is not what it should be.
+
+    Args:
+      path: The file, so that the caller can set it aside.
+      reason: What is wrong with it.
+    """
 
     def __init__(self, path: Path, reason: str) -> None:
-        """Keeps the path, so that the caller can set the file aside."""
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
 
 
 class Fetched(NamedTuple):
-    """IDX file name to uncompressed bytes, and the archive or folder that they came from."""
+    """The raw files of a source, not yet verified.
+
+    Attributes:
+      files: IDX file name to uncompressed bytes.
+      origin: The archive or folder that they come from.
+    """
 
     files: RawFiles
     origin: Path
@@ -68,9 +77,9 @@ class Source:
     """One place to get the raw files from.
 
     Attributes:
-      title: What the screen and the errors call it.
-      fetch: Gets an empty scratch folder and returns what it found, not yet verified. Raises
-        `BadFileError`, or `OSError` with the reason why there is nothing to be had.
+      title: Its name on the screen and in errors.
+      fetch: Called with an empty scratch folder; returns the files, not yet verified. Raises
+        `BadFileError`, or `OSError` with the reason why it has no files.
     """
 
     title: str
@@ -79,12 +88,12 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class RawDataset:
-    """A dataset of four IDX files: its name, its pinned hashes, its sources.
+    """A dataset of four IDX files.
 
     Attributes:
       name: Also the name of its folder in the cache.
-      sha256: IDX file name to SHA-256 of the uncompressed file.
-      sources: Tried in this order if the cache has nothing.
+      sha256: IDX file name to SHA-256 of the uncompressed file, as `hashes` makes it.
+      sources: Tried in this order if the cache lacks the files.
     """
 
     name: str
@@ -93,24 +102,24 @@ class RawDataset:
 
 
 def hashes(*in_order: str) -> Mapping[str, str]:
-    """Returns IDX file name to hash, given in the order of `IDX_SHAPES`."""
+    """Returns a mapping of IDX file name to hash; the hashes come in the order of `IDX_SHAPES`."""
     return dict(zip(IDX_SHAPES, in_order, strict=True))
 
 
 def encode(array: UInt8Array) -> bytes:
-    """Returns the IDX file of an array: magic, big-endian dimensions, then the bytes."""
+    """Returns the IDX file of an array: magic number, big-endian dimensions, then the bytes."""
     header = struct.pack(f">I{array.ndim}I", _UBYTE_MAGIC + array.ndim, *array.shape)
     return header + array.tobytes()
 
 
 def verify(spec: RawDataset, name: str, data: bytes | bytearray, path: Path) -> UInt8Array:
-    """Returns one IDX file as an array, if it is the published file to the last bit.
+    """Returns one IDX file as an array, if it is the published file.
 
     Args:
-      spec: The data set that the file should belong to.
+      spec: The dataset that the file should belong to.
       name: One of `IDX_SHAPES`.
-      data: The uncompressed file. A bytearray becomes the array's memory, without a copy.
-      path: Where the bytes came from; named in the error.
+      data: The uncompressed file. A bytearray becomes the memory of the array, without a copy.
+      path: Where the bytes come from; named in the error.
 
     Raises:
       BadFileError: If the SHA-256 is not the pinned one.
@@ -119,13 +128,13 @@ def verify(spec: RawDataset, name: str, data: bytes | bytearray, path: Path) -> 
     if actual != expected:
         raise BadFileError(path, _fault(name, data, expected, actual))
     shape = IDX_SHAPES[name]
-    # Over bytes the array would be read-only, and those of keras.datasets are not.
+    # An array over bytes would be read-only; the arrays of keras.datasets are writable.
     buffer = data if isinstance(data, bytearray) else bytearray(data)
     return np.frombuffer(buffer, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
 
 
 def decode(spec: RawDataset, fetched: Fetched) -> Arrays:
-    """Verifies the four files that a source gave and returns them as arrays.
+    """Verifies the four files of a source and returns them as arrays.
 
     Raises:
       BadFileError: If a file is missing or is not the published one.
@@ -142,7 +151,7 @@ def decode(spec: RawDataset, fetched: Fetched) -> Arrays:
 
 
 def _fault(name: str, data: bytes | bytearray, expected: str, actual: str) -> str:
-    """Says what is wrong in the words that help most: shape, length, or content."""
+    """Returns what is wrong with a file: its format, its shape, its length or its content."""
     want = IDX_SHAPES[name]
     header_size = 4 + 4 * len(want)
     size = header_size + int(np.prod(want))
@@ -150,29 +159,32 @@ def _fault(name: str, data: bytes | bytearray, expected: str, actual: str) -> st
     if len(data) >= header_size:
         magic, *shape = struct.unpack(f">I{len(want)}I", data[:header_size])
         if magic != _UBYTE_MAGIC + len(want):
-            return f"{name} is no IDX file of {len(want)}-dimensional bytes; {digests}"
+            return f"{name} is not an IDX file of {len(want)}-dimensional bytes; {digests}"
         if tuple(shape) != want:
             return f"{name} has the wrong shape: expected {want}, actual {tuple(shape)}; {digests}"
     if len(data) < size:
         return f"{name} is truncated: expected {size} bytes, actual {len(data)}; {digests}"
-    return f"{name} is altered, or belongs to another data set; {digests}"
+    return f"{name} is altered, or belongs to another dataset; {digests}"
 
 
 def present_files(dataset: str, folder: Path) -> dict[str, Path]:
-    """Returns what a folder holds of a data set: file name without `.gz` to path."""
+    """Returns the files of a dataset that a folder holds: name without `.gz` to path.
+
+    Of a file that is there twice, gzipped and not, it returns the one that is not.
+    """
     names = (*IDX_SHAPES, f"{dataset}.npz")
     candidates = [(name, folder / f"{name}{suffix}") for name in names for suffix in (".gz", "")]
     return {name: path for name, path in candidates if path.is_file()}
 
 
 def read_folder(dataset: str, folder: Path) -> Fetched | None:
-    """Reads what a folder holds: the four IDX files, each gzipped or not, or one `.npz`.
+    """Reads the four IDX files of a folder, each gzipped or not, or its `.npz` file.
 
     Returns:
-      The files, not yet verified, or None if the folder holds no complete data set.
+      The files, not yet verified; None if the folder holds no complete dataset.
 
     Raises:
-      BadFileError: For a file that cannot be read.
+      BadFileError: If a file cannot be read.
     """
     paths = present_files(dataset, folder)
     if paths.keys() >= IDX_SHAPES.keys():
@@ -190,11 +202,11 @@ def _read_idx(path: Path) -> bytearray:
 
 
 def _read_npz(path: Path) -> RawFiles:
-    """Returns the arrays of a `keras.datasets` archive as IDX files; never unpickles."""
+    """Returns the arrays of a `keras.datasets` archive as IDX files, without unpickling."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: _encode_any(archive[key]) for name, key in NPZ_KEYS.items()}
-    # A TypeError is a single array, an .npy file under another name.
+    # TypeError: the file holds a single array, as .npy files do.
     except (*_UNREADABLE, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise BadFileError(path, f"cannot be read: {error}") from error
 

@@ -1,4 +1,4 @@
-"""MNIST: 60,000 + 10,000 grey images of handwritten digits, 28x28 bytes.
+"""MNIST: 60,000 + 10,000 grayscale images of handwritten digits, 28x28 bytes each.
 
 `python -m gradloop.data.sets.preview mnist` shows what is in it.
 """
@@ -29,11 +29,11 @@ RAW = RawDataset(
 
 
 def load_data(data_dir: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
-    """Returns the arrays of `keras.datasets.mnist`, verified to the last bit.
+    """Returns the arrays of `keras.datasets.mnist`; a SHA-256 verifies each file.
 
     Args:
-      data_dir: A folder with the files, or one to download them into. Default: `$GRADLOOP_DATA`,
-        else the user's cache folder.
+      data_dir: A folder that holds the files, or one to download them into. Default:
+        `$GRADLOOP_DATA`, else the folder of gradloop in the user's cache.
 
     Returns:
       `(x_train, y_train), (x_test, y_test)`, all uint8, of shapes `(60000, 28, 28)`, `(60000,)`,

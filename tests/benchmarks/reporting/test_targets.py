@@ -1,4 +1,4 @@
-"""Targets are held against records: reached, missed by how much, or why nobody knows."""
+"""Targets are compared with records: reached, missed by how much, or why not measured."""
 
 import pytest
 

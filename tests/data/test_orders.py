@@ -1,4 +1,4 @@
-"""The pipeline starts at any step of any epoch, under strategies and in fit too."""
+"""The order of the examples: another one in each epoch, or that of a seeded fit."""
 
 import keras
 import numpy as np
@@ -10,51 +10,35 @@ from hypothesis import strategies as st
 from tests.data.datasets import N, batches, make, order
 
 
-@given(epoch=st.integers(0, 2**40), step=st.integers(0, 4))
-@settings(max_examples=6, deadline=None)
-def test_seek_goes_on_where_the_epoch_would_have(epoch, step):
-    straight, resumed = make(shuffle=True), make(shuffle=True)
-    straight.seek(epoch)
-    whole, following = batches(straight), batches(straight)
-    resumed.seek(epoch, step)
-    rest = batches(resumed, 5 - step)
-    assert [b.tolist() for b in rest] == [b.tolist() for b in whole[step:]]
-    assert [b.tolist() for b in batches(resumed)] == [b.tolist() for b in following]
-
-
-def test_after_seek_the_cardinality_stays_and_the_epoch_wraps_around():
-    dataset = make()
-    dataset.seek(0, 3)
-    assert [b[0] for b in dataset.as_numpy_iterator()] == [48, 64, 0, 16, 32]
-    assert [b[0] for b in dataset.as_numpy_iterator()] == [0, 16, 32, 48, 64]
-
-
-def test_seek_equals_the_epochs_of_an_uninterrupted_run():
-    run = make(shuffle=True)
-    epochs = [order(run) for _ in range(3)]
-    resumed = make(shuffle=True)
-    resumed.seek(2)
-    assert order(resumed) == epochs[2]
-
-
-@pytest.mark.parametrize(("epoch", "step"), [(-1, 0), (0, -1), (0, 5)])
-def test_seek_refuses_what_is_not_there(epoch, step):
-    with pytest.raises(ValueError, match="expected 0"):
-        make().seek(epoch, step)
-
-
-def test_under_a_strategy_replicas_share_each_batch():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
-        dataset = make(shuffle=True)
-    alone = make(shuffle=True)
-    distributed = strategy.experimental_distribute_dataset(dataset)
+@given(n=st.integers(1, 200), batch=st.integers(1, 250), seed=st.integers(-(2**40), 2**40))
+@settings(max_examples=10, deadline=None)
+def test_every_epoch_is_a_permutation(n, batch, seed):
+    dataset = make(np.arange(n), global_batch_size=batch, shuffle=True, seed=seed)
     for _ in range(2):
-        got = [
-            np.concatenate([t.numpy() for t in strategy.experimental_local_results(b)])
-            for b in distributed
-        ]
-        assert [b.tolist() for b in got] == [b.tolist() for b in batches(alone)]
+        assert sorted(order(dataset)) == list(range(n))
+
+
+def test_without_shuffle_it_is_the_arrays_order():
+    dataset = make()
+    assert order(dataset) == order(dataset) == list(range(N))
+
+
+def test_each_iterator_is_another_epoch_and_the_seed_decides_all():
+    one, same, other = make(shuffle=True), make(shuffle=True), make(shuffle=True, seed=1)
+    first, second = order(one), order(one)
+    assert first != second
+    assert (order(same), order(same)) == (first, second)
+    assert order(other) not in (first, second)
+
+
+def test_the_order_mixes_near_and_far():
+    n = 60_000
+    got = np.array(order(make(np.arange(n), global_batch_size=4096, shuffle=True)))
+    for lag in (1, 2, 4, 64, 256):
+        assert abs(np.corrcoef(got[:-lag], got[lag:])[0, 1]) < 5 / np.sqrt(n)
+    # As many of each half in every block as chance has it: a variance of 128 / 4.
+    halves = (got[: n // 128 * 128].reshape(-1, 128) < n // 2).sum(1)
+    assert 24 < halves.var() < 41
 
 
 class Recorder(keras.Model):
