@@ -51,7 +51,7 @@ class Session:
         self._functions: list[tuple[StepFunction, int]] = []
 
     def watch(self, function: StepFunction) -> None:
-        """Counts the traces of the function from now on."""
+        """Counts traces from now on."""
         self._functions.append((function, len(function.traces)))
 
     def call(self, moment: str) -> None:

@@ -47,8 +47,6 @@ class TrainState:
     Example:
       >>> state = engine.TrainState(build_model(), "sgd", loss="mse")
       >>> state.build(train_ds.element_spec)
-      >>> [variable.name for variable in state.model.trainable_variables]
-      ['kernel', 'bias']
     """
 
     def __init__(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 METRICS_PREFIX = "metrics/"
 
@@ -42,6 +43,37 @@ def name_variables(owners: Mapping[str, Any]) -> NamedVariables:
             counts[name] = counts.get(name, 0) + 1
             result.append((name if counts[name] == 1 else f"{name}#{counts[name]}", variable))
     return result
+
+
+def local_values(variable: keras.Variable) -> list[np.ndarray]:
+    """Returns a variable's values on this process's replicas.
+
+    Context: cross-replica. `variable.numpy()` would give replica 0 alone, or a sum over replicas.
+
+    Returns:
+      One array if the variable is not distributed or all replicas hold the same bits; else one a
+      replica, in order.
+    """
+    copies = getattr(variable.value, "values", None)
+    if copies is None:
+        return [np.asarray(variable.value)]
+    arrays = [np.asarray(copy) for copy in copies]
+    # Bytes, because NaN differs from itself and 0.0 equals -0.0.
+    is_same = all(array.tobytes() == arrays[0].tobytes() for array in arrays[1:])
+    return arrays[:1] if is_same else arrays
+
+
+def assign_local_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
+    """Puts back what `local_values` returned; replicas that have no value get the first one.
+
+    Context: cross-replica.
+    """
+    copies = getattr(variable.value, "values", None)
+    if copies is None:
+        variable.assign(values[0])
+        return
+    for index, copy in enumerate(copies):
+        copy.assign(values[index] if index < len(values) else values[0])
 
 
 def digest(variables: Iterable[keras.Variable]) -> str:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from ..history import StopKind
-from ..storage import checkpoint
+from ..variables import assign_local_values, local_values
 from .base import Hook, HookInfo, check_period
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class EarlyStopping(Hook):
         """Brings the best weights back."""
         if self._best_weights is not None:
             for variable, values in zip(_weights(info.state), self._best_weights, strict=True):
-                checkpoint.assign_local_values(variable, values)
+                assign_local_values(variable, values)
 
     def _current(self, logs: dict[str, float]) -> float | None:
         if self.monitor in logs:
@@ -161,7 +161,7 @@ class EarlyStopping(Hook):
 
     def _remember(self, state: TrainState, epoch: int) -> None:
         self.best_epoch = epoch
-        self._best_weights = [checkpoint.local_values(v) for v in _weights(state)]
+        self._best_weights = [local_values(v) for v in _weights(state)]
 
 
 class StopOnNaN(Hook):

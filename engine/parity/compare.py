@@ -16,8 +16,7 @@ from ..config import TrainConfig
 from ..hooks.base import Hook, LambdaHook
 from ..protocols import Seekable
 from ..state import TrainState
-from ..storage.checkpoint import assign_local_values, local_values
-from ..variables import METRICS_PREFIX
+from ..variables import METRICS_PREFIX, assign_local_values, local_values
 from .comparison import Comparison, VariableDifference, count_ulps, same_history
 
 Values = dict[str, list[np.ndarray]]

@@ -26,7 +26,7 @@ import numpy as np
 
 from gradloop.files import json_text, make_directory, write_atomically
 
-from ..variables import METRICS_PREFIX
+from ..variables import METRICS_PREFIX, assign_local_values, local_values
 
 if TYPE_CHECKING:
     import keras
@@ -54,37 +54,6 @@ class Checkpoint:
 
     progress: dict[str, Any]
     values: dict[str, list[np.ndarray]]
-
-
-def local_values(variable: keras.Variable) -> list[np.ndarray]:
-    """Returns a variable's values on this process's replicas.
-
-    Context: cross-replica. `variable.numpy()` would give replica 0 alone, or a sum over replicas.
-
-    Returns:
-      One array if the variable is not distributed or all replicas hold the same bits; else one a
-      replica, in order.
-    """
-    copies = getattr(variable.value, "values", None)
-    if copies is None:
-        return [np.asarray(variable.value)]
-    arrays = [np.asarray(copy) for copy in copies]
-    # Bytes, because NaN differs from itself and 0.0 equals -0.0.
-    is_same = all(array.tobytes() == arrays[0].tobytes() for array in arrays[1:])
-    return arrays[:1] if is_same else arrays
-
-
-def assign_local_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
-    """Puts back what `local_values` returned; replicas that have no value get the first one.
-
-    Context: cross-replica.
-    """
-    copies = getattr(variable.value, "values", None)
-    if copies is None:
-        variable.assign(values[0])
-        return
-    for index, copy in enumerate(copies):
-        copy.assign(values[index] if index < len(values) else values[0])
 
 
 def save(path: str | os.PathLike[str], state: TrainState) -> Path:

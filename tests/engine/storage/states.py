@@ -4,8 +4,8 @@ import dataclasses
 
 import keras
 
+from gradloop.engine import variables
 from gradloop.engine.state import Progress
-from gradloop.engine.storage import checkpoint
 
 
 @dataclasses.dataclass
@@ -26,6 +26,6 @@ def _fake(num_steps=0, **values):
 
 def _bytes(state):
     return {
-        name: [value.tobytes() for value in checkpoint.local_values(variable)]
+        name: [value.tobytes() for value in variables.local_values(variable)]
         for name, variable in state.named_variables()
     }

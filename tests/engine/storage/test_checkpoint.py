@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from gradloop.engine import variables
 from gradloop.engine.state import TrainState
 from gradloop.engine.storage import checkpoint
 from tests.engine.storage.states import FakeState, _bytes, _fake
@@ -103,7 +104,7 @@ def _drift(state):
 def test_local_values_gives_one_array_where_replicas_agree_and_all_where_they_differ():
     state = _mirrored_state(2)
     _drift(state)
-    kernel, mean = (checkpoint.local_values(state.variables[n]) for n in ("kernel", "mean"))
+    kernel, mean = (variables.local_values(state.variables[n]) for n in ("kernel", "mean"))
     assert [v.tolist() for v in kernel] == [[1, 1]]
     assert [v.tolist() for v in mean] == [[1, 1], [2, 2]]
     # What reading the variables themselves would have saved.
@@ -125,9 +126,9 @@ def test_another_number_of_replicas_takes_what_there_is_and_replica_0_for_the_re
     path = checkpoint.save(tmp_path, two)
     checkpoint.restore(path, three)
     checkpoint.restore(path, one)
-    means = [v.tolist() for v in checkpoint.local_values(three.variables["mean"])]
+    means = [v.tolist() for v in variables.local_values(three.variables["mean"])]
     assert means == [[1, 1], [2, 2], [1, 1]]
-    assert [v.tolist() for v in checkpoint.local_values(one.variables["mean"])] == [[1, 1]]
+    assert [v.tolist() for v in variables.local_values(one.variables["mean"])] == [[1, 1]]
 
 
 def test_replicas_become_one_variable_and_back(tmp_path):
@@ -139,4 +140,4 @@ def test_replicas_become_one_variable_and_back(tmp_path):
     again = _mirrored_state(2)
     _drift(again)
     checkpoint.restore(checkpoint.save(tmp_path / "plain", plain), again)
-    assert [v.tolist() for v in checkpoint.local_values(again.variables["mean"])] == [[1, 1]]
+    assert [v.tolist() for v in variables.local_values(again.variables["mean"])] == [[1, 1]]
