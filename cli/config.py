@@ -15,10 +15,10 @@ _RECIPE = "the model's recipe"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobConfig(TrainConfig):
-    """The settings of a command: every field is a flag and a key of its config file.
+    """All settings of the command line: each field is a flag, and a key of config files.
 
-    The engine reads the fields of `TrainConfig`, of which some have another default here; the
-    command line reads the others.
+    The engine reads the fields of `TrainConfig`, some of which have another default here; the
+    command line reads the rest.
 
     Raises:
       ConfigError: If a value has the wrong type or is not legal.
@@ -28,7 +28,7 @@ class JobConfig(TrainConfig):
         "train", "what", "what to do", choices=MODES,
         shortcuts={
             "tune": "measure what is fastest on this machine, for later runs",
-            "diagnose_input": "measure whether the input limits the speed of the training",
+            "diagnose_input": "measure whether the input limits the speed of training",
         },
     )  # fmt: skip
     model: str = option("cnn", "what", "name of the model")
@@ -36,18 +36,20 @@ class JobConfig(TrainConfig):
 
     epochs: int = option(1, "training", "number of epochs", minimum=1, default_text=_RECIPE)
     global_batch_size: int = option(
-        64, "training", "examples a step, over all replicas together", minimum=1,
+        64, "training", "examples per step, over all replicas together", minimum=1,
         alias="batch_size", default_text=_RECIPE,
     )  # fmt: skip
     learning_rate: float | None = option(
         None, "training", "learning rate of the optimizer", above=0, default_text=_RECIPE
     )
     seed: int | None = option(
-        0, "training", "global seed: weights, dropout, order; none: unseeded",
+        0, "training", "global seed of weights, dropout and order; none: unseeded",
         minimum=0, maximum=2**32 - 1,
     )  # fmt: skip
     fast_dev_run: bool = option(
-        False, "training", f"one epoch of {FAST_DEV_RUN_STEPS} steps, to see that everything works"
+        False,
+        "training",
+        f"run one epoch of {FAST_DEV_RUN_STEPS} steps to check that everything works",
     )
 
     strategy: str = option(
@@ -59,21 +61,23 @@ class JobConfig(TrainConfig):
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
     )  # fmt: skip
 
-    prefetch: int = option(4, "data", "batches that a streamed input keeps ready", minimum=1)
-    rescale: bool = option(True, "data", "scale pixels to [0, 1]; no_rescale: raw 0 to 255")
+    prefetch: int = option(4, "data", "batches that a streamed input prepares ahead", minimum=1)
+    rescale: bool = option(True, "data", "scale pixels to [0, 1]; --no_rescale: keep 0 to 255")
     data_dir: str | None = option(
-        None, "data", "folder of the dataset", default_text="the user's cache"
+        None, "data", "folder of the dataset's files", default_text="the user's cache"
     )
 
     run_dir: str | None = option(
         None, "output", "folder of this run", default_text="a new one in runs/"
     )
     checkpoint: str | None = option(
-        None, "output", "checkpoint to start from, to evaluate or to predict with"
+        None,
+        "output",
+        "checkpoint to start from, evaluate or predict with: a file, or a folder for its newest",
     )
     resume: bool = option(False, "output", "continue the run in --run_dir")
     profile: str | None = option(
-        None, "output", "A,B: profile steps A to B, counted from 1, B included"
+        None, "output", "A,B: profile steps A to B, both included, counted from 1"
     )
 
     def __post_init__(self) -> None:
@@ -118,10 +122,10 @@ def parse_profile(text: str, num_steps: int | None = None) -> tuple[int, int]:
 
     Args:
       text: "A,B".
-      num_steps: Steps of the run; None: unknown.
+      num_steps: Number of steps of the run; None: unknown.
 
     Raises:
-      ConfigError: If it is no such pair, or not within the run.
+      ConfigError: If the text is no such pair, or the run has fewer steps.
 
     Example:
       >>> parse_profile("20,40")

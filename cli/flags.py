@@ -17,13 +17,15 @@ from gradloop.usage import EXIT_USAGE, did_you_mean
 from .config import FAST_DEV_RUN_STEPS, JobConfig
 
 _GROUPS = ("what", "training", "execution", "data", "output")
-# Fields that a resumed run does not take from its folder: they say what to do this time. Of
-# fast_dev_run, it takes the epochs and steps that it stands for.
+# Settings of one call, which a resumed run does not take from its folder. It does take the epochs
+# and steps that fast_dev_run has set.
 _NOT_RESUMED = ("mode", "run_dir", "resume", "checkpoint", "fast_dev_run", "profile")
 
 
 def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
-    """Returns what a person chose: config.json of a resumed run < config file < flags.
+    """Returns the settings that a person chose.
+
+    Flags win over the config file, which wins over the config.json of a resumed run.
 
     Args:
       argv: The command line without the program's name.
@@ -31,7 +33,7 @@ def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[st
       description: First line of `--help`.
 
     Returns:
-      Field to value; and `print_config`, if that was given.
+      Field to value, and `print_config` if it was given.
 
     Raises:
       ConfigError: If a file cannot be read or has an unknown key.
@@ -47,10 +49,10 @@ def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[st
 
 
 def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
-    """Reads the command line; only the flags that were given are in the result.
+    """Returns field to value for the flags that were given, `config` and `print_config` included.
 
-    `-` and `_` are the same in a flag. `config` and `print_config` are in the result besides
-    fields. On wrong usage it prints one line and exits with 2, as `--help` exits with 0.
+    In a flag `-` and `_` are the same. Wrong usage prints one line and exits with 2; `--help` exits
+    with 0.
     """
     parser = _Parser(prog=prog, description=description, allow_abbrev=False, add_help=True)
     groups = {name: parser.add_argument_group(name) for name in _GROUPS}
@@ -59,9 +61,9 @@ def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str
     more: dict[str, dict[str, Any]] = {
         "--config": {
             "metavar": "FILE",
-            "help": "settings in JSON or TOML; flags win over it, it wins over recipes",
+            "help": "JSON or TOML file of settings; overrides the recipe, is overridden by flags",
         },
-        "--print_config": {"action": "store_true", "help": "print the whole config and exit"},
+        "--print_config": {"action": "store_true", "help": "print all settings as JSON and exit"},
     }
     for name, arguments in more.items():
         groups["output"].add_argument(name, default=argparse.SUPPRESS, **arguments)
@@ -73,10 +75,10 @@ def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str
 
 
 def read_config_file(path: str | Path) -> dict[str, Any]:
-    """Reads the keys of a `.json` or `.toml` file.
+    """Returns field to value from a `.json` or `.toml` file; aliases become their fields.
 
     Raises:
-      ConfigError: If it cannot be read, or a key is not a field of `JobConfig`.
+      ConfigError: If the file cannot be read, or a key is not a field of `JobConfig`.
     """
     path = Path(path)
     try:
@@ -101,7 +103,7 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
 
 
 def make_config(*layers: Mapping[str, Any]) -> JobConfig:
-    """Merges layers of values over the defaults, the later the stronger: recipe, file, flags.
+    """Merges layers of values over the defaults: recipe, file, flags. Later layers win.
 
     Raises:
       ConfigError: If the result is not legal.
@@ -152,12 +154,12 @@ def _add_flag(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> 
         group.add_argument(f"--no_{field.name}", action="store_const", const=False,
                            help=argparse.SUPPRESS, **options)  # fmt: skip
         return
-    for value, shortcut_help in field.metadata.get("shortcuts", {}).items():
-        group.add_argument(f"--{value}", action="store_const", const=value,
-                           help=f"{shortcut_help}: --{field.name} {value}", **options)  # fmt: skip
     words = field.metadata.get("choices") or _words(field)
     metavar = "{" + ",".join(words) + "}" if words else field.name.upper()
     group.add_argument(*flags, metavar=metavar, type=_flag_type(field), help=help_text, **options)
+    for value, meaning in field.metadata.get("shortcuts", {}).items():
+        same = f"same as --{field.name} {value}: {meaning}"
+        group.add_argument(f"--{value}", action="store_const", const=value, help=same, **options)
 
 
 def _none_of(field: dataclasses.Field[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Job: the parts that a config names, and the modes, which each do one thing with them."""
+"""Job: the parts that a config names, and the modes, each of which does one thing with them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .config import JobConfig, choice_key, parse_profile
 from .log import Log
 from .run_folder import RunFolder
 
-# Limit of a trial in its own process: numbers of threads cannot change within one.
+# Time limit of a trial in a process of its own: the number of threads is fixed within a process.
 TRIAL_PROCESS_SECS = 60.0
 
 
@@ -62,17 +62,17 @@ _STATUS_OF_STOP = {
 
 @dataclasses.dataclass
 class Job:
-    """The parts that the config names, the state that is made of them, and what was found.
+    """The parts that the config names, the state made of them, and what the run finds.
 
     Attributes:
       config: All settings.
-      recipe: Of the model.
+      recipe: The model's.
       arrays: The dataset.
       strategy: Where to train.
-      choice: File with the choice of --tune that the config follows.
+      choice: File of the `--tune` choice that changed the config; None if there is none.
       state: Created by `start`.
-      restored: Checkpoint that the state comes from.
-      status: How it ended.
+      restored: Checkpoint that the state comes from; None for new weights.
+      status: How the job ended.
       facts: What summary.json says beyond the state.
     """
 
@@ -90,7 +90,7 @@ class Job:
         """Creates the state, and restores it if the config says so.
 
         Raises:
-          CheckpointError: If it cannot be restored.
+          CheckpointError: If the state cannot be restored.
           ConfigError: If nothing is left to train, or the steps to profile do not exist.
         """
         config = self.config
@@ -112,7 +112,7 @@ class Job:
             parse_profile(config.profile, self.num_steps_left())
 
     def end(self, status: Status, reason: str = "") -> None:
-        """Keeps how the job ended, for the exit code and for summary.json."""
+        """Records how the job ended, for the exit code and summary.json."""
         self.status = status
         self.facts["status"] = status.word
         self.facts["exit_reason"] = f"{status.word}: {reason}" if reason else status.word
@@ -130,7 +130,7 @@ class Job:
     def make_dataset(
         self, *, training: bool = False, prefetch: int | None = None
     ) -> pipeline.EpochDataset:
-        """Returns the training set, in another order each epoch, or the test set in its order."""
+        """Returns the training set, in a new order each epoch, or the test set in its own order."""
         x, y = self.arrays[:2] if training else self.arrays[2:4]
         return pipeline.make_dataset(
             x,
@@ -153,7 +153,7 @@ class Job:
         return (config.epochs - first) * per_epoch - num_done
 
     def fit_config(self) -> JobConfig:
-        """Returns the config for the loop: more steps than there are batches mean all of them."""
+        """Returns the config for the loop: limits above the number of batches mean all of them."""
         limits: dict[str, Any] = {
             "steps_per_epoch": self.make_dataset(training=True).num_batches,
             "validation_steps": self.make_dataset().num_batches,
@@ -224,7 +224,7 @@ def compare(job: Job, folder: RunFolder, log: Log) -> None:
 
 
 def tune(job: Job, folder: RunFolder, log: Log) -> None:
-    """Measures what is fastest here, and keeps the choice for later runs."""
+    """Measures what is fastest on this machine, and keeps the choice for later runs."""
     tuning = search.tune(
         job.make_state,
         lambda prefetch=JobConfig.prefetch: job.make_dataset(training=True, prefetch=prefetch),
@@ -239,7 +239,7 @@ def tune(job: Job, folder: RunFolder, log: Log) -> None:
 
 
 def secs_in_process(config: JobConfig, changes: dict[str, Any], num_steps: int) -> float | None:
-    """Returns the median seconds of a step of a training in a new process; None if it failed."""
+    """Trains in a new process; returns the median seconds per step, or None if that fails."""
     with tempfile.TemporaryDirectory() as directory:
         run_dir, file = Path(directory, "run"), Path(directory, "config.json")
         values = {"prefetch": JobConfig.prefetch} | changes
@@ -264,7 +264,7 @@ def secs_in_process(config: JobConfig, changes: dict[str, Any], num_steps: int) 
 
 
 def diagnose_input(job: Job, folder: RunFolder, log: Log) -> None:
-    """Measures whether the input limits the speed; the state of the job stays as it is."""
+    """Measures whether the input limits the speed of training; the job's state does not change."""
     diagnosis = input_diagnosis.diagnose_input(
         job.make_state,
         lambda: job.make_dataset(training=True),

@@ -1,4 +1,4 @@
-"""Log: lines for a person, on the screen and in a file."""
+"""Log: lines on the screen and in a file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class Log:
-    """Shows lines to a person and keeps them in a file, without control characters.
+    """Shows lines on a stream and keeps them in a file without control characters.
 
     Args:
-      path: The file, which is continued; its directory is created.
-      stream: Default: what `sys.stdout` is at the time of writing.
+      path: The file, which is appended to; its directory is created.
+      stream: Default: `sys.stdout` at the time of writing.
     """
 
     def __init__(self, path: str | os.PathLike[str], stream: TextIO | None = None) -> None:
@@ -30,7 +30,7 @@ class Log:
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
 
     def line(self, text: str = "", *, stream: TextIO | None = None) -> None:
-        """Writes a line to both; a progress bar on the same stream stays whole.
+        """Writes a line to both. A progress bar on the same stream stays intact.
 
         Args:
           text: Without the newline at its end.
@@ -42,7 +42,7 @@ class Log:
         self._file.write(_CONTROL.sub("", text) + "\n")
 
     def close(self) -> None:
-        """Closes the file; may be called twice."""
+        """Closes the file. A second call does nothing."""
         self._file.close()
 
     def __enter__(self) -> Log:

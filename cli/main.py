@@ -33,11 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs what the flags ask for.
 
     Args:
-      argv: The command line without the program's name; default: that of the process.
+      argv: The command line without the program's name. Default: `sys.argv[1:]`.
 
     Returns:
-      0; 1: the training diverged, the comparison differs, or a bug, which leaves its traceback;
-      2: wrong usage, in one line; 130: interrupted, with what was done saved.
+      The exit code. 0: success. 1: the training diverged, the comparison differs, or a bug, whose
+      traceback is printed. 2: wrong usage, explained in one line. 130: interrupted; what was done
+      is saved.
     """
     try:
         config, choice = read_config(sys.argv[1:] if argv is None else argv)
@@ -55,10 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def read_config(argv: Sequence[str]) -> tuple[JobConfig, Path | None]:
-    """Merges defaults < recipe < the choice of --tune < a person's choices; prints it if asked to.
+    """Merges defaults < recipe < the choice of `--tune` < what a person chose.
+
+    `--print_config` prints the result and exits.
 
     Returns:
-      The config, and the file with the choice of --tune if it changed something.
+      The config, and the file of the `--tune` choice if it changed something.
     """
     chosen = read_choices(argv, prog=PROG, description=DESCRIPTION)
     prints = chosen.pop("print_config", False)
@@ -77,9 +80,9 @@ def read_config(argv: Sequence[str]) -> tuple[JobConfig, Path | None]:
 
 
 def set_up(config: JobConfig, choice: Path | None) -> tuple[Job, RunFolder]:
-    """Gets the devices, the data, the state and, once all of these are right, the folder.
+    """Prepares the devices, the data and the state, and creates the folder last.
 
-    An error here is wrong usage, and leaves nothing behind.
+    So an error here, which is wrong usage, leaves nothing behind.
     """
     engine.configure_runtime(config)
     try:
@@ -98,7 +101,7 @@ def set_up(config: JobConfig, choice: Path | None) -> tuple[Job, RunFolder]:
 
 
 def run(job: Job, folder: RunFolder, log: Log) -> None:
-    """Does what the mode says; the job keeps how that ended."""
+    """Runs the mode; the job records how it ends."""
     try:
         begin(job, folder, log)
         MODES[job.config.mode](job, folder, log)
@@ -113,7 +116,7 @@ def run(job: Job, folder: RunFolder, log: Log) -> None:
 
 
 def begin(job: Job, folder: RunFolder, log: Log) -> None:
-    """Records what the run is, and shows it."""
+    """Writes config.json and environment.json, and shows the banner."""
     folder.write_config(job.config)
     folder.write_environment()
     num_train, num_test = len(job.arrays.x_train), len(job.arrays.x_test)

@@ -22,30 +22,31 @@ _MAX_LABELLED_CLASSES = 30
 
 
 def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Path:
-    """Draws one panel a metric, the loss first, with training and validation curves.
+    """Draws one panel per metric, the loss first, with training and validation curves.
 
-    A run of one epoch is drawn over its steps, if there are records of them: its points alone are
-    no curve.
+    A run of one epoch is drawn over its steps, if they are recorded: one point makes no curve.
 
     Args:
       records: As in `MemoryWriter.records` or from `engine.storage.writers.read_csv`.
-      path: Of the picture; its ending names the format.
+      path: The picture's; its extension names the format.
 
     Returns:
       The picture's path.
 
     Raises:
       MissingExtra: If matplotlib is not installed.
-      ValueError: If there is no record of a whole epoch, or the directory cannot be written.
+      ValueError: If no epoch is recorded, or the directory cannot be written.
     """
     epochs = epoch_records(records)
     names = list(dict.fromkeys(name for record in epochs for name in record if _is_curve(name)))
     names = [name for name in names if all(np.ndim(r.get(name, 0)) == 0 for r in epochs)]
     if not names:
-        raise ValueError("there is no epoch in the records: train for one before you plot it.")
+        raise ValueError(
+            "there is no epoch in the records: train for one epoch or more before plotting."
+        )
     # Stable sort: the loss, then the order of the logs.
     names = sorted(names, key=lambda name: name != "loss")[:_MAX_PANELS]
-    # Where a step occurs twice, the later record counts.
+    # A resumed run may repeat a step: the later record counts.
     steps = sorted({r["step"]: r for r in records if r["kind"] == "execution"}.items())
     figure = new_figure(5.0 * len(names), 3.6)
     for index, name in enumerate(names):
@@ -94,13 +95,13 @@ def _draw_steps(axes: Axes, name: str, steps: Sequence[Record], epoch: Record) -
 def plot_confusion_matrix(
     labels: np.ndarray, predictions: np.ndarray, num_classes: int, path: str | os.PathLike[str]
 ) -> Path:
-    """Draws how often each class was taken for each.
+    """Draws how often the model predicted each class for each true class.
 
     Args:
       labels: Class indices, shape `[n]`.
       predictions: Class indices, shape `[n]`.
       num_classes: Indices lie below it.
-      path: Of the picture.
+      path: The picture's.
 
     Returns:
       The picture's path.
@@ -147,21 +148,21 @@ def plot_worst_mistakes(
     *,
     num_images: int = 25,
 ) -> Path:
-    """Draws the images that the model got wrong while it was most sure.
+    """Draws the images that the model got wrong with the most confidence.
 
     Args:
       images: Shape `[n, height, width]` or `[n, height, width, channels]`, 1 or 3 channels.
       labels: Class indices, shape `[n]`.
       probabilities: Shape `[n, num_classes]`.
-      path: Of the picture.
-      num_images: Size of the grid.
+      path: The picture's.
+      num_images: Largest number of images.
 
     Returns:
       The picture's path.
 
     Raises:
       MissingExtra: If matplotlib is not installed.
-      ValueError: If shapes do not fit.
+      ValueError: If the shapes do not fit together.
     """
     images, labels, probabilities = map(np.asarray, (images, labels, probabilities))
     if images.ndim not in (3, 4) or probabilities.ndim != 2:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 def import_quietly() -> None:
     """Imports TensorFlow and lists its devices without its log on stderr."""
-    # From now on; what is logged while TensorFlow is loaded comes before it reads this.
+    # Takes effect once TensorFlow is loaded; `without_cpp_log` removes what it logs before.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with without_cpp_log():
         import tensorflow as tf
@@ -23,8 +23,8 @@ def import_quietly() -> None:
 
 @contextlib.contextmanager
 def without_cpp_log() -> Iterator[None]:
-    """Removes TensorFlow's C++ log from stderr; everything else follows at the end."""
-    # Its errors are about a GPU that is missing, unless there is one.
+    """Removes TensorFlow's C++ log from stderr; the rest of stderr appears when the block ends."""
+    # Without a GPU, errors in the log only say that there is none.
     levels = "IW" if Path("/dev/nvidiactl").exists() else "IWE"
     log_line = rf"(?m)^(WARNING: All log messages before absl|[{levels}]\d{{4}} [\d:.]+ ).*\n"
     has_failed = False

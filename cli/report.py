@@ -1,4 +1,4 @@
-"""What a run shows and leaves behind: banner, hooks, summary, predictions, pictures."""
+"""What a run shows and writes: banner, hooks, summary, predictions, pictures."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ from .run_folder import RunFolder
 
 
 def format_banner(config: JobConfig, state: TrainState, **facts: str) -> str:
-    """Returns the lines that a run begins with.
+    """Returns the lines that open a run's output.
 
     Args:
-      config: Of the run.
+      config: The run's.
       state: Built.
       **facts: More lines, name to text.
     """
@@ -75,16 +75,16 @@ def _xla(config: JobConfig) -> str:
 def summarize(
     state: TrainState, facts: dict[str, Any], history: dict[str, list[Any]]
 ) -> dict[str, Any]:
-    """Returns what summary.json holds: at least these keys, whatever the run did.
+    """Returns the content of summary.json: at least these keys, whatever the run did.
 
     Args:
       state: After the run.
-      facts: What the run found: `exit_reason` and more; they win over what is said here.
-      history: Metric name to one value an epoch, of the whole run.
+      facts: What the run found, such as `exit_reason`; they win over the values here.
+      history: Metric name to one value per epoch, of the whole run.
 
     Returns:
-      JSON-ready values, None where there is none. `images_per_sec` is over the training alone, the
-      tracing of the graph included, validation excluded.
+      JSON-ready values; None where there is none. `images_per_sec` is that of training, tracing
+      included and validation excluded.
     """
     return {
         "status": None,
@@ -104,12 +104,12 @@ def summarize(
 
 
 def describe_training(history: History, num_steps: int, dataset: EpochDataset) -> dict[str, Any]:
-    """Returns what a summary says of a training.
+    """Returns the part of a summary that describes a training.
 
     Args:
       history: What `fit` returned.
       num_steps: Steps of the run, including those before it was resumed.
-      dataset: What it was trained on.
+      dataset: The training data.
     """
 
     def count_examples(num_steps: int) -> int:
@@ -127,7 +127,7 @@ def describe_training(history: History, num_steps: int, dataset: EpochDataset) -
 
 
 def describe_comparison(comparison: Comparison) -> dict[str, Any]:
-    """Returns what a summary says of a comparison."""
+    """Returns the part of a summary that describes a comparison."""
     return dataclasses.asdict(comparison) | {
         "history": comparison.engine_history,
         "is_equal": comparison.is_equal,
@@ -136,13 +136,13 @@ def describe_comparison(comparison: Comparison) -> dict[str, Any]:
 
 
 def history_of(epochs: Sequence[Record]) -> dict[str, list[Any]]:
-    """Returns Keras's history: metric name to its values, of the epochs that have one."""
+    """Returns the history as Keras's: metric name to its values, from the epochs that have one."""
     names = sorted({name for record in epochs for name in record} - set(RECORD_KEYS))
     return {name: [r[name] for r in epochs if name in r] for name in names}
 
 
 def format_summary(summary: dict[str, Any], epochs: Sequence[Record]) -> str:
-    """Returns the lines that a run ends with."""
+    """Returns the lines that close a run's output."""
     speed = summary["images_per_sec"]
     lines = {
         "ended": summary["exit_reason"],
@@ -160,9 +160,9 @@ def format_summary(summary: dict[str, Any], epochs: Sequence[Record]) -> str:
 
 
 def format_best(epochs: Sequence[Record]) -> str:
-    """Returns the best epoch by validation accuracy, or by loss where there is none."""
+    """Returns the best epoch by validation accuracy; without one, by validation loss or loss."""
     for name, sign in (("val_accuracy", 1), ("val_loss", -1), ("loss", -1)):
-        # NaN is no best.
+        # max() may return a NaN.
         found = [r for r in epochs if name in r and not np.isnan(r[name])]
         if found:
             best = max(found, key=lambda record: sign * record[name])
@@ -180,11 +180,11 @@ def device_peak_memory_bytes() -> dict[str, int]:
 
 
 def make_hooks(folder: RunFolder, log: Log, profile: str | None = None) -> list[Hook]:
-    """Returns what every run of train.py does beside training: watch, record, save, show.
+    """Returns the hooks of every run: they watch, record, save and show.
 
     Args:
       folder: Where files go.
-      log: Takes lines.
+      log: Where lines go.
       profile: The config's; None: nothing is profiled.
     """
     writers: list[Writer] = [CSVWriter(folder.metrics_csv), JSONLinesWriter(folder.metrics_jsonl)]
@@ -192,7 +192,7 @@ def make_hooks(folder: RunFolder, log: Log, profile: str | None = None) -> list[
         writers.append(TensorBoardWriter(folder.tensorboard))
     except MissingExtra as error:
         log.line(f"no TensorBoard files: {error}")
-    # First, so that the work of the others is no part of a profile's last step.
+    # First, so that the last profiled step does not include the work of the other hooks.
     profiles: list[Hook] = []
     if profile is not None:
         profiles.append(Profile(folder.new_profile(), *parse_profile(profile), line=log.line))
@@ -210,8 +210,7 @@ def finish(folder: RunFolder, log: Log, state: TrainState, facts: dict[str, Any]
     """Writes summary.json, history.json and the curves, and shows the last lines of a run.
 
     Args:
-      folder: Of the run; the epochs are read from its metrics.csv, those of an earlier call, that
-        this one has resumed, included.
+      folder: The run's. Epochs are read from its metrics.csv, so those before a resumption count.
       log: Where lines go.
       state: See `summarize`.
       facts: See `summarize`.
@@ -232,10 +231,10 @@ def finish(folder: RunFolder, log: Log, state: TrainState, facts: dict[str, Any]
 def write_predictions(
     folder: RunFolder, log: Log, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
 ) -> float:
-    """Writes `predictions.csv` (label, predicted, a column a class), `.npz`, and two pictures.
+    """Writes predictions.csv (label, predicted, one column per class), .npz, and two pictures.
 
     Args:
-      folder: Where to.
+      folder: Where files go.
       log: Where lines go.
       images: Shape `[num_examples, ...]`.
       labels: True classes, shape `[num_examples]`.

@@ -1,4 +1,4 @@
-"""The run folder: all that a run leaves behind, in one place, never overwritten."""
+"""The run folder: all files of a run in one place, never overwritten."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ _RUN_FILES = (_CLAIM, "config.json", "environment.json", "history.json", "summar
 
 
 class RunFolder:
-    """Paths and JSON files of one run.
+    """Paths and JSON files of one run. `create` and `at` return one.
 
-    `config.json`, `environment.json`, `command.txt`, `metrics.csv`, `metrics.jsonl`,
+    It holds `config.json`, `environment.json`, `command.txt`, `metrics.csv`, `metrics.jsonl`,
     `history.json`, `summary.json`, `train.log`, and the directories `checkpoints/`,
-    `tensorboard/`, `plots/` and `profile/`, which appear when something is put there. `create` and
-    `at` return one.
+    `tensorboard/`, `plots/` and `profile/`, which appear with their first file.
 
     Args:
       path: A folder that this process owns; no files are touched.
@@ -42,10 +41,10 @@ class RunFolder:
     def create(
         cls, root: str | os.PathLike[str] = "runs", *, model: str, dataset: str
     ) -> RunFolder:
-        """Creates `<root>/<model>-<dataset>/<YYYYmmdd-HHMMSS>-<n>/`, which no other process has.
+        """Creates `<root>/<model>-<dataset>/<YYYYmmdd-HHMMSS>-<n>/`, which no other process owns.
 
         Raises:
-          ValueError: If it cannot be made.
+          ValueError: If it cannot be created.
         """
         parent = make_directory(Path(root) / f"{_file_name(model)}-{_file_name(dataset)}")
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -62,7 +61,7 @@ class RunFolder:
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], *, resume: bool = False) -> RunFolder:
-        """Creates or continues the folder that a person names.
+        """Creates the folder that a person names, or continues the run in it.
 
         Args:
           path: The folder.
@@ -70,7 +69,7 @@ class RunFolder:
             JSON files of the earlier run are kept as `<name>.1.json`, `<name>.2.json`, ...
 
         Raises:
-          ValueError: If it holds a run and `resume` is false, or cannot be written.
+          ValueError: If it holds a run and `resume` is false, or it cannot be written.
         """
         directory = make_directory(path)
         folder = cls(directory)
@@ -82,7 +81,7 @@ class RunFolder:
         except FileExistsError:  # Another process came first.
             pass
         raise ValueError(
-            f"{directory} holds a run already: pass --resume to go on with it, or name another "
+            f"{directory} already holds a run: pass --resume to continue it, or name another "
             "folder."
         )
 
@@ -102,7 +101,7 @@ class RunFolder:
         return self.path / "plots"
 
     def new_profile(self) -> Path:
-        """Returns a directory for a profile that no earlier one has: `profile`, `profile-2`, ..."""
+        """Returns the first free directory for a profile: `profile`, `profile-2`, ..."""
         names = itertools.chain(["profile"], (f"profile-{n}" for n in itertools.count(2)))
         return next(path for name in names if not (path := self.path / name).exists())
 
@@ -117,9 +116,10 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def write_json(self, name: str, value: Any) -> Path:
-        """Writes `<name>.json` in one go; see `gradloop.files.json_text` for what JSON lacks.
+        """Writes `<name>.json` atomically; `gradloop.files.json_text` says how values are written.
 
-        What this object wrote is replaced; what an earlier run wrote is kept under a numbered name.
+        A file that this object wrote is replaced; one of an earlier run is kept under a numbered
+        name.
         """
         path = self.path / f"{name}.json"
         text = json_text(value, indent=2) + "\n"
@@ -134,7 +134,7 @@ class RunFolder:
         return self.write_json("config", config)
 
     def write_environment(self) -> Path:
-        """Writes environment.json. Initialises the devices: call it after `configure_runtime`."""
+        """Writes environment.json. Initializes the devices: call it after `configure_runtime`."""
         return self.write_json("environment", describe_environment())
 
     def write_history(self, history: dict[str, list[float]]) -> Path:
@@ -146,7 +146,7 @@ class RunFolder:
         return self.write_json("summary", summary)
 
     def open_log(self, stream: TextIO | None = None) -> Log:
-        """Opens train.log, at its end."""
+        """Opens train.log for appending."""
         return Log(self.path / "train.log", stream)
 
     def _append_command(self, *, must_be_new: bool = False) -> None:

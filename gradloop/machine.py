@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def processor_name() -> str:
-    """Returns the name of the processor model, or the architecture if the machine tells no more."""
+    """Returns the name of the processor model, or the architecture if that is unknown."""
     with contextlib.suppress(OSError):  # Not Linux.
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("model name"):

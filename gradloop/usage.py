@@ -1,4 +1,4 @@
-"""What a person gets for a value that is not legal: the nearest legal one, and the exit code."""
+"""Wrong usage: a hint at the nearest legal value, and the exit code."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ EXIT_USAGE = 2
 
 
 def did_you_mean(value: object, legal: Iterable[object]) -> str:
-    """Returns ` Did you mean 'x'?`, or nothing if no legal word is near.
+    """Returns ` Did you mean 'x'?`, or an empty string if no legal value is close.
 
     Args:
-      value: What the person wrote; upper and lower case are the same.
-      legal: The words that would have been right.
+      value: What the person wrote; case is ignored.
+      legal: All legal values.
 
     Example:
       >>> did_you_mean("CNM", ["cnn", "dense"])

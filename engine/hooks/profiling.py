@@ -1,4 +1,4 @@
-"""Profile: a trace of some steps by TensorFlow's profiler, and what it says."""
+"""Profile: traces some steps with TensorFlow's profiler and says where their time went."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Profile(Hook):
     Steps count from the start of this `fit`; the first one is 1, as in `profile_batch` of Keras's
     TensorBoard callback. The directory gets `summary.txt`, `profile.json`, `profile.png` and the
     trace itself, below `plugins/profile/`, where TensorBoard looks for it. The numbers of the
-    training do not change. Put this hook first: the work of others is then not in the trace.
+    training do not change. Put this hook first: the work of the others then stays out of the trace.
 
     Args:
-      directory: Takes all files; it is created.
+      directory: Where all files go; it is created.
       first_step: The first step to profile, from 1.
       last_step: The last one. A run that ends earlier leaves what it has.
       line: Called with the summary in a few lines.
@@ -74,7 +74,7 @@ class Profile(Hook):
 
     @contextlib.contextmanager
     def around_execution(self, num_steps_completed: int) -> Iterator[None]:
-        """Marks the step, if it is one to trace; starts the profiler before the first."""
+        """Starts the profiler before the first step to trace, and marks each such step."""
         step = num_steps_completed - self._num_before + 1
         if step == self.first_step and not self._has_run:
             _wait_for_devices()
@@ -119,6 +119,6 @@ class Profile(Hook):
 
 
 def _wait_for_devices() -> None:
-    # A GPU works on when the call has returned: into the trace, or beyond its end.
+    # A GPU still works when the call has returned: its work would leak into or out of the trace.
     if tf.config.list_logical_devices("GPU"):
         tf.test.experimental.sync_devices()

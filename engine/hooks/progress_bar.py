@@ -21,9 +21,9 @@ class ProgressBar(Hook):
     Elsewhere (a file, a pipe): plain lines without control characters.
 
     Args:
-      stream: Default: what `sys.stdout` is at the time of writing.
-      interval_secs: Least time between two plain lines within an epoch, where there is no bar.
-      line: Takes each whole line, without its newline. Default: writes it to the stream.
+      stream: Where the bar or the lines go. Default: `sys.stdout` as it is at that moment.
+      interval_secs: Minimum time between two plain lines within an epoch.
+      line: Called with each whole line, without its newline. Default: writes it to the stream.
 
     Raises:
       ValueError: If the interval is negative.
@@ -89,7 +89,7 @@ class ProgressBar(Hook):
 
     @property
     def _stream(self) -> TextIO:
-        # Not looked up at import: tests and notebooks replace sys.stdout.
+        # Looked up at each use: tests and notebooks replace sys.stdout.
         return self._given_stream or sys.stdout
 
     def _write(self, text: str) -> None:
@@ -111,7 +111,7 @@ class ProgressBar(Hook):
 
 
 def _width_options(stream: TextIO) -> dict[str, Any]:
-    # Terminals of containers and CI often tell a size of 0 by 0, on which tqdm shows nothing.
+    # Terminals of containers and CI often report a size of 0 by 0, on which tqdm shows nothing.
     try:
         num_columns = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):  # The stream has no file descriptor, or a strange one.
@@ -129,7 +129,7 @@ def _of_total(info: HookInfo) -> str:
 
 
 def _format_logs(logs: Mapping[str, float], separator: str = ", ") -> str:
-    """Four digits after the point, as fit shows them; powers of ten for what would look like 0."""
+    """Four decimals, as in fit; scientific notation for values that would look like 0."""
     return separator.join(
         f"{name}: {value:.4e}" if 0 < abs(value) < 1e-3 else f"{name}: {value:.4f}"
         for name, value in logs.items()

@@ -19,8 +19,8 @@ class SaveCheckpoint(Hook):
     that, `StopOnNaN` must come before this hook in the list.
 
     Args:
-      directory: Takes the files `ckpt-<num_steps_completed>.npz`. It is created here, so that a
-        bad one fails before the training.
+      directory: Where the files `ckpt-<num_steps_completed>.npz` go. It is created at once, so that
+        a bad one fails before training starts.
       every_epochs: Period in epochs of the run; None: not at the end of epochs.
       every_steps: Period in steps of the run: the loop ends an execution at each multiple of it;
         None: not within epochs.
@@ -54,11 +54,11 @@ class SaveCheckpoint(Hook):
         self._start_steps = self._last_steps = 0
 
     def on_train_begin(self, info: HookInfo) -> None:
-        """Starts the period of steps where the run stands.
+        """Starts to count steps where the run stands.
 
         Raises:
           ValueError: If the directory holds checkpoints of a run that went further: they would
-            stay, and be taken for the newest.
+            stay, and count as the newest.
         """
         self._start_steps = self._last_steps = info.progress.num_steps_completed
         checkpoint.check_none_beyond(self.directory, self._start_steps)
@@ -113,13 +113,13 @@ class WriteMetrics(Hook):
     def __init__(self, writer: Writer, *, every_steps: int | None = None) -> None:
         check_period("every_steps", every_steps)
         if not isinstance(writer, Writer):
-            raise ValueError(f"writer must be an engine.writers.Writer, not {writer!r}.")
+            raise ValueError(f"writer must be an engine.storage.writers.Writer, not {writer!r}.")
         self.writer = writer
         self.every_steps = every_steps
         self._last_step = 0
 
     def on_train_begin(self, info: HookInfo) -> None:
-        """Starts the period where the run stands."""
+        """Starts to count steps where the run stands."""
         self._last_step = info.progress.num_steps_completed
 
     def on_execution_end(self, info: HookInfo) -> None:
@@ -131,7 +131,7 @@ class WriteMetrics(Hook):
 
     def on_epoch_end(self, info: HookInfo) -> None:
         """Writes the logs of the epoch."""
-        # The epoch's record holds the training logs of its last step too: no second record of it.
+        # The epoch's record covers its last step: on_execution_end must not write it again.
         self._last_step = max(self._last_step, info.logs_step)
         _write(self.writer, info, "epoch")
         with timed(self.writer):

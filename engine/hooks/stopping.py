@@ -28,11 +28,11 @@ class EarlyStopping(Hook):
 
     Args:
       monitor: Key of the epoch's logs.
-      min_delta: Least change that counts as an improvement.
+      min_delta: Smallest change that counts as an improvement.
       patience: Epochs without improvement before the run stops.
-      mode: "min", "max", or "auto": as the metric says, and "min" for names that end in "loss".
-      baseline: Value that must be beaten for `patience` to start anew.
-      restore_best_weights: Whether the weights of the best epoch come back at the end.
+      mode: "min", "max", or "auto": the direction of the metric, "min" for names ending in "loss".
+      baseline: Value that an improvement must also beat to reset the patience.
+      restore_best_weights: Whether to restore the weights of the best epoch at the end.
       start_from_epoch: First epoch, from 0, that counts.
 
     Raises:
@@ -120,7 +120,7 @@ class EarlyStopping(Hook):
             )
 
     def on_train_end(self, info: HookInfo) -> None:
-        """Brings the best weights back."""
+        """Restores the best weights."""
         if self._best_weights is not None:
             for variable, values in zip(_weights(info.state), self._best_weights, strict=True):
                 assign_local_values(variable, values)
@@ -167,8 +167,8 @@ class EarlyStopping(Hook):
 class StopOnNaN(Hook):
     """Ends the run when a training loss is NaN or infinite.
 
-    The kind is `StopKind.DIVERGED`, by which callers tell a failure from an early success. Logs lag
-    one execution behind, so the run ends one execution late.
+    The kind is `StopKind.DIVERGED`, which tells callers that the run failed. Logs lag one
+    execution behind, so the run ends one execution late.
 
     Example:
       >>> state.model.set_weights([w + np.nan for w in state.model.get_weights()])
@@ -221,12 +221,12 @@ class StopOnSignal(Hook):
             self._previous[number] = signal.signal(number, request)
 
     def on_train_end(self, info: HookInfo) -> None:
-        """Puts the earlier handlers back."""
+        """Restores the earlier handlers."""
         self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
-            # None: a handler that was not set from Python, which cannot be put back.
+            # None: the handler was not set from Python and cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._previous.clear()
 

@@ -1,1 +1,1 @@
-"""The proof: one training with the engine and with fit, compared bit by bit."""
+"""The proof: the same training with the engine and with fit, compared bit by bit."""

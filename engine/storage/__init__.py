@@ -1,1 +1,1 @@
-"""What is written: checkpoints, metrics, figures."""
+"""What a run writes: checkpoints, metrics, figures."""

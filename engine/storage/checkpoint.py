@@ -146,7 +146,7 @@ def restore(path: str | os.PathLike[str], state: TrainState) -> Path:
             raise CheckpointError(f"there is no intact checkpoint in {path}.")
         path = newest
     checkpoint = load(path)
-    # A run may be restored with other metrics: they are no part of what was learnt.
+    # A run may be restored with other metrics: they are not part of what was learned.
     variables = {
         name: variable
         for name, variable in state.named_variables()

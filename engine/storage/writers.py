@@ -32,7 +32,7 @@ RECORD_KEYS = ("step", "epoch", "kind")
 
 
 class Writer(abc.ABC):
-    """Takes records. Writing after `close` continues where it stopped."""
+    """Interface of all writers. Writing after `close` continues where it stopped."""
 
     @abc.abstractmethod
     def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
@@ -70,7 +70,7 @@ class MultiWriter(Writer):
     """Hands each record to several writers, in order.
 
     Args:
-      *writers: Closed with this one.
+      *writers: Writers of any kind; closing this one closes them.
     """
 
     def __init__(self, *writers: Writer) -> None:
@@ -97,7 +97,7 @@ class MultiWriter(Writer):
 
 def timed(writer: Writer) -> contextlib.AbstractContextManager[None]:
     """Returns a context in which a run's time counts for this writer."""
-    # Several at once are those that they are.
+    # A MultiWriter times each of its writers itself.
     is_one = not isinstance(writer, MultiWriter)
     return part(WRITERS + type(writer).__name__) if is_one else contextlib.nullcontext()
 
@@ -108,7 +108,7 @@ def _close(writer: Writer) -> None:
 
 
 class JSONLinesWriter(Writer):
-    """Appends one JSON object a line; see `gradloop.files.json_text` for NaN. Continues a file.
+    """Appends one JSON object a line, NaN as in `gradloop.files.json_text`. Continues a file.
 
     Args:
       path: Its directory is created; the file comes with the first record.
@@ -211,14 +211,15 @@ class TensorBoardWriter(Writer):
     """Writes scalars for TensorBoard under `train/` and `validation/`, as Keras's callback does.
 
     Tags are `epoch_<metric>` over epochs and `execution_<metric>` over steps.
+
+    Args:
+      directory: Where the event files go; it is created.
+
+    Raises:
+      MissingExtra: If the package `tensorboard` is not installed.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        """Makes the directory.
-
-        Raises:
-          MissingExtra: If the package `tensorboard` is not installed.
-        """
         require_extra("tensorboard", "tensorboard")
         self.directory = make_directory(directory)
         self._writers: dict[str, Any] = {}
@@ -226,7 +227,7 @@ class TensorBoardWriter(Writer):
     def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
         """See `Writer.write`."""
         for name, value in logs.items():
-            if np.ndim(value) > 0:  # No scalar: TensorBoard has no curve for it.
+            if np.ndim(value) > 0:  # TensorBoard draws no curve of an array.
                 continue
             run = "validation" if name.startswith("val_") else "train"
             if run not in self._writers:

@@ -139,3 +139,13 @@ def test_a_resumed_quick_run_can_be_made_longer(tmp_path):
 def test_without_resume_the_folder_is_not_read(tmp_path):
     (tmp_path / "config.json").write_text("nonsense")
     assert choices("--run_dir", str(tmp_path)) == {"run_dir": str(tmp_path)}
+
+
+def test_the_steps_to_profile_are_read_strictly():
+    assert parse_profile("20,40") == (20, 40)
+    assert parse_profile(" 7 , 7 ", 7) == (7, 7)
+    for text in ("x,3", "5,2", "0,2", "3", "1,2,3", "-1,4", "1.5,2", ""):
+        with pytest.raises(ConfigError, match=r"must be A,B.*20,40"):
+            parse_profile(text)
+    with pytest.raises(ConfigError, match="this run has 8 steps: name steps from 1 to 8"):
+        parse_profile("3,9", 8)

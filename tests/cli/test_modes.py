@@ -60,21 +60,6 @@ def test_profile_is_in_the_folder_and_changes_no_bit(trained, tmp_path, capsys):
     assert not (trained / "profile").exists()
 
 
-def test_a_resumed_run_counts_its_own_steps_and_profiles_only_if_it_is_told_to(tmp_path):
-    folder = tmp_path / "resumed"
-    flags = [*SMALL, "--limit_train_batches", "3", "--validation_steps", "1"]
-    profile = ["--profile", "2,3"]
-    assert train.main([*flags, *profile, "--epochs", "1", "--run_dir", str(folder)]) == 0
-    for epochs, more in ((2, []), (3, profile)):
-        keras.utils.clear_session(free_memory=False)
-        resumed = ["--resume", "--run_dir", str(folder), "--epochs", str(epochs)]
-        assert train.main([*resumed, *more]) == 0
-    assert sorted(p.name for p in folder.glob("profile*")) == ["profile", "profile-2"]
-    assert (
-        train.main(["--resume", "--run_dir", str(folder), "--epochs", "4", "--profile", "4,4"]) == 2
-    )
-
-
 def test_compare_exits_with_0_if_all_bits_are_equal(tmp_path, capsys):
     flags = [*QUICK, "--mode", "compare", "--run_dir", str(tmp_path / "compare")]
     assert train.main(flags) == 0
@@ -93,6 +78,23 @@ def test_compare_exits_with_1_and_names_the_step_if_not(tmp_path, capsys, monkey
     flags = [*QUICK, "--mode", "compare", "--run_dir", str(tmp_path / "compare")]
     assert train.main(flags) == 1
     assert "DIFFERENT: first at step 1, in" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--model cnn --limit_train_batches 20",
+        "--model lstm --limit_train_batches 20",
+        *(
+            f"--model {model} --limit_train_batches 10 --strategy mirrored --num_replicas 2"
+            for model in ("dense", "cnn", "lstm")
+        ),
+    ],
+)
+def test_the_models_are_equal_to_fit(flags, tmp_path):
+    arguments = [*flags.split(), "--mode", "compare", "--epochs", "1", "--validation_steps", "3"]
+    assert train.main([*arguments, "--run_dir", str(tmp_path / "compare")]) == 0
 
 
 def test_mirrored_on_logical_cpus_says_so(tmp_path, capsys):

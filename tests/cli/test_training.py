@@ -9,8 +9,7 @@ import pytest
 
 from gradloop import engine
 from gradloop.cli import main as train
-from gradloop.engine.tuning.choice import Tuning
-from tests.cli.runs import QUICK, SMALL, contents, read
+from tests.cli.runs import QUICK, SMALL, read
 
 
 def test_leaves_a_whole_run_folder(trained):
@@ -68,68 +67,6 @@ def test_a_surplus_trace_is_wrong_usage_and_loses_nothing(tmp_path, monkeypatch,
     assert (folder / "checkpoints" / "ckpt-8.npz").exists()
 
 
-def test_diagnosis_of_the_input_trains_and_saves_nothing(tmp_path, monkeypatch, trained):
-    monkeypatch.setattr("gradloop.engine.tuning.trial.WARM_UP_SECS", 0.2)
-    monkeypatch.setattr("gradloop.engine.tuning.trial.WINDOW_SECS", 0.05)
-    folder = tmp_path / "run"
-    assert train.main([*QUICK, "--diagnose_input", "--run_dir", str(folder)]) == 0
-    summary = read(folder)
-    assert summary["input"]["share"] > 0
-    assert summary["input"]["is_resident"]
-    assert summary["num_steps"] == 0
-    assert not (folder / "checkpoints").exists()
-    assert "of the ceiling" in (folder / "train.log").read_text()
-    resume = ["--run_dir", str(trained), "--resume", "--diagnose_input"]
-    before = contents(trained)
-    assert train.main(resume) == 2
-    assert contents(trained) == before
-
-
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    """A cache of choices that no run of this machine's user sees."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.mark.usefixtures("own_cache")
-def test_tune_keeps_a_choice_that_later_runs_take(tmp_path, monkeypatch, capsys, trained):
-    def choose(make_state, make_dataset, config, *, secs_in_process):
-        assert callable(secs_in_process)
-        state = make_state()
-        state.build(make_dataset(prefetch=16).element_spec)
-        fast = {"jit_compile": True, "jit_scope": "loop"}
-        return Tuning(exact={"steps_per_execution": 2}, fast=fast)
-
-    monkeypatch.setattr("gradloop.engine.tuning.search.tune", choose)
-    assert train.main([*QUICK, "--tune", "--run_dir", str(tmp_path / "tune")]) == 0
-    assert read(tmp_path / "tune")["tuning"]["exact"] == {"steps_per_execution": 2}
-    assert not (tmp_path / "tune" / "checkpoints").exists()
-
-    capsys.readouterr()
-    assert train.main([*QUICK, "--run_dir", str(tmp_path / "exact")]) == 0
-    assert "tuned" in capsys.readouterr().out
-    config = json.loads((tmp_path / "exact" / "config.json").read_text())
-    assert (config["steps_per_execution"], config["jit_compile"]) == (2, None)
-    assert read(tmp_path / "exact")["weights_sha256"] == read(trained)["weights_sha256"]
-
-    fast = [*QUICK, "--numerics", "fast", "--run_dir", str(tmp_path / "fast")]
-    assert train.main(fast) == 0
-    config = json.loads((tmp_path / "fast" / "config.json").read_text())
-    assert (config["jit_compile"], config["jit_scope"]) == (True, "loop")
-    assert config["steps_per_execution"] is None
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("own_cache")
-def test_tune_measures_and_prints_a_table(tmp_path, capsys):
-    assert train.main([*SMALL, "--tune", "--run_dir", str(tmp_path / "tune")]) == 0
-    table = capsys.readouterr().out
-    for trial in ("steps_per_execution=32", "input=streamed", "jit_compile=loop"):
-        assert trial in table
-    assert "inter_op_threads=1" in table
-    assert "its process failed" not in table
-
-
 def test_log_has_banner_epoch_and_result(trained):
     log = (trained / "train.log").read_text()
     for text in ("dense, 407,050 parameters", "128 global", "Epoch 1/1", "val_accuracy"):
@@ -159,24 +96,23 @@ def test_same_seed_gives_the_same_weights_and_another_one_others(trained, tmp_pa
     assert read(tmp_path / "other")["weights_sha256"] != digests[0]
 
 
-def test_a_run_folder_is_never_overwritten(trained, capsys):
-    before = contents(trained)
-    assert train.main([*QUICK, "--run_dir", str(trained)]) == 2
-    assert "--resume" in capsys.readouterr().err
-    assert contents(trained) == before
+def test_a_limit_above_the_number_of_batches_means_all(tmp_path):
+    flags = [*SMALL, "--batch_size", "20000", "--limit_train_batches", "9", "--epochs", "2"]
+    assert train.main([*flags, "--validation_steps", "9", "--run_dir", str(tmp_path / "all")]) == 0
+    assert read(tmp_path / "all")["num_steps"] == 6
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [
-        "--resume",  # its epochs are done
-        "--resume --epochs 2 --model lstm",
-        "--resume --mode compare",
-        "--resume --checkpoint {trained}/checkpoints",
-    ],
-)
-def test_a_refused_resume_changes_nothing(trained, flags):
-    before = contents(trained)
-    arguments = flags.format(trained=trained).split()
-    assert train.main([*arguments, "--run_dir", str(trained)]) == 2
-    assert contents(trained) == before
+def test_rare_validations_count_at_their_epochs(tmp_path, capsys):
+    flags = [*SMALL, "--batch_size", "6000", "--epochs", "3", "--validation_freq", "2"]
+    assert train.main([*flags, "--run_dir", str(tmp_path / "rare")]) == 0
+    summary = read(tmp_path / "rare")
+    assert len(summary["history"]["loss"]) == 3
+    (accuracy,) = summary["history"]["val_accuracy"]
+    assert f"val_accuracy {accuracy:.4f} in epoch 2" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_tutorials_net_reaches_its_accuracy_in_one_epoch(tmp_path):
+    assert train.main(["--run_dir", str(tmp_path / "cnn")]) == 0
+    assert read(tmp_path / "cnn")["test_accuracy"] >= 0.97
+    assert read(tmp_path / "cnn")["num_traces"] == 2

@@ -77,6 +77,16 @@ def test_wrong_usage_is_one_line_and_exit_code_2(flags, tmp_path, capsys, monkey
     assert contents(tmp_path) == before
 
 
+def test_checkpoint_of_another_model_names_the_first_difference(trained, tmp_path, capsys):
+    flags = ["--model", "lstm", "--dataset", "synthetic"]
+    flags += ["--checkpoint", str(trained / "checkpoints")]
+    assert train.main([*flags, "--run_dir", str(tmp_path / "other")]) == 2
+    error = capsys.readouterr().err
+    assert "belongs to another model" in error
+    assert "model/hidden/kernel" in error
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_process_with_wrong_usage_writes_one_line(tmp_path):
     """TensorFlow's own log would stand before it."""
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}

@@ -1,4 +1,4 @@
-"""What a loop tells hooks, without a loop."""
+"""Drives a hook as the loop does, without a loop."""
 
 import types
 
@@ -6,13 +6,13 @@ from gradloop.engine.hooks import HookInfo
 from gradloop.engine.state import Progress
 
 
-def _info(num_epochs=3, steps_per_epoch=10, **more):
+def make_info(num_epochs=3, steps_per_epoch=10, **more):
     progress = Progress(num_epochs=num_epochs, steps_per_epoch=steps_per_epoch)
     state = types.SimpleNamespace(progress=progress, named_variables=list, extras={})
     return HookInfo(state, progress, **more)
 
 
-def _drive(hook, info, epochs, *, execution_sizes=(4, 4, 2), first_epoch=0):
+def drive(hook, info, epochs, *, execution_sizes=(4, 4, 2), first_epoch=0):
     """Calls a hook as the loop does: logs within an epoch lag one execution behind.
 
     `epochs` has the logs of each epoch's end; the loss within an epoch is the number of steps.

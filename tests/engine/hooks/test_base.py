@@ -4,11 +4,11 @@ import pytest
 
 from gradloop.engine import hooks
 from gradloop.engine.hooks import StopKind
-from tests.engine.hooks.runs import _drive, _info
+from tests.engine.hooks.runs import drive, make_info
 
 
 def test_the_first_reason_to_stop_stands_but_a_divergence_outranks_it():
-    info = _info()
+    info = make_info()
     assert info.stop_reason is None and not info.has_diverged
     info.request_stop("enough")
     info.request_stop("other")
@@ -24,7 +24,7 @@ def test_lambda_hook_calls_its_functions_and_nothing_else():
         on_epoch_end=lambda info: calls.append(info.logs["loss"]),
         on_train_end=lambda info: calls.append("end"),
     )
-    _drive(hook, _info(), [{"loss": 2.0}, {"loss": 1.0}])
+    drive(hook, make_info(), [{"loss": 2.0}, {"loss": 1.0}])
     assert calls == [2.0, 1.0, "end"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from gradloop.engine import hooks
 from gradloop.engine.hooks import HookInfo
 from gradloop.engine.state import TrainState
-from tests.engine.hooks.runs import _drive, _info
+from tests.engine.hooks.runs import drive, make_info
 
 
 def _tiny_model():
@@ -60,7 +60,7 @@ def _run_keras(arguments, values, model):
 
 
 def _run_ours(arguments, values, model):
-    hook, info = hooks.EarlyStopping(**arguments), _info()
+    hook, info = hooks.EarlyStopping(**arguments), make_info()
     info.state.model = model
     hook.on_train_begin(info)
     trace = []
@@ -90,9 +90,9 @@ def test_early_stopping_can_be_used_again():
     model = _tiny_model()
     hook = hooks.EarlyStopping(monitor="loss")
     for _ in range(2):
-        info = _info()
+        info = make_info()
         info.state.model = model
-        _drive(hook, info, [{"loss": 1.0}, {"loss": 2.0}, {"loss": 3.0}])
+        drive(hook, info, [{"loss": 1.0}, {"loss": 2.0}, {"loss": 3.0}])
         assert hook.stopped_epoch == 1
         assert info.stop_reason == (
             "early stopping: loss has not improved on 1 (epoch 1) for 1 epochs"
@@ -115,7 +115,7 @@ def test_early_stopping_brings_back_the_weights_of_all_models():
 
 
 def test_early_stopping_names_the_keys_there_are():
-    info = _info()
+    info = make_info()
     info.state.model = _tiny_model()
     info.logs = {"loss": 1.0, "val_loss": 1.0}
     for monitor in ("acuracy", "val_acuracy"):
@@ -124,10 +124,10 @@ def test_early_stopping_names_the_keys_there_are():
 
 
 def test_early_stopping_waits_for_validation_and_knows_when_there_is_none():
-    info = _info()
+    info = make_info()
     info.state.model = _tiny_model()
     hook = hooks.EarlyStopping(patience=1)
-    _drive(hook, info, [{"loss": 1.0}, {"loss": 1.0, "val_loss": 2.0}, {"loss": 1.0}])
+    drive(hook, info, [{"loss": 1.0}, {"loss": 1.0, "val_loss": 2.0}, {"loss": 1.0}])
     assert info.stop_reason is None and hook.best == 2.0 and hook.wait == 0
     info.has_validation = False
     with pytest.raises(ValueError, match="no validation data: pass some, or monitor 'loss'"):
@@ -135,7 +135,7 @@ def test_early_stopping_waits_for_validation_and_knows_when_there_is_none():
 
 
 def test_early_stopping_asks_for_a_mode_that_it_cannot_infer():
-    info = _info()
+    info = make_info()
     info.state.model = _tiny_model()
     info.logs = {"reward": 1.0, "generator_loss": 1.0}
     with pytest.raises(ValueError, match="'reward' is better high or low: pass mode='max'"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradloop.engine import hooks
-from tests.engine.hooks.runs import _drive, _info
+from tests.engine.hooks.runs import drive, make_info
 
 
 class _Terminal(io.StringIO):
@@ -21,7 +21,7 @@ def test_without_a_terminal_there_are_plain_lines_and_no_control_characters():
     stream = io.StringIO()
     hook = hooks.ProgressBar(stream=stream, interval_secs=0)
     logs = {"loss": 0.25, "accuracy": 0.5, "val_loss": 0.0000125, "val_accuracy": 1.0}
-    _drive(hook, _info(), [logs])
+    drive(hook, make_info(), [logs])
     text = re.sub(r"\d+\.\d s", "T s", stream.getvalue())
     assert text.splitlines() == [
         "Epoch 1/3 - step 4/10 - T s",
@@ -43,7 +43,7 @@ def test_plain_lines_keep_their_interval(monkeypatch):
     monkeypatch.setattr("gradloop.engine.hooks.progress_bar.time.monotonic", tick)
     stream = io.StringIO()
     hook = hooks.ProgressBar(stream=stream, interval_secs=10)
-    _drive(hook, _info(steps_per_epoch=None), [{"loss": 1.0}], execution_sizes=[1] * 20)
+    drive(hook, make_info(steps_per_epoch=None), [{"loss": 1.0}], execution_sizes=[1] * 20)
     lines = stream.getvalue().splitlines()
     assert 2 <= len(lines[:-1]) <= 3, lines
     assert all(re.match(r"Epoch 1/3 - step \d+ - ", line) for line in lines[:-1])
@@ -52,7 +52,7 @@ def test_plain_lines_keep_their_interval(monkeypatch):
 def test_on_a_terminal_the_bar_gives_way_to_one_line_an_epoch():
     stream = _Terminal()
     hook = hooks.ProgressBar(stream=stream)
-    _drive(hook, _info(), [{"loss": 0.5}, {"loss": 0.25}])
+    drive(hook, make_info(), [{"loss": 0.5}, {"loss": 0.25}])
     shown = stream.getvalue()
     assert "Epoch 2/3:" in shown and "/10" in shown and "\r" in shown
     lines = [line.rpartition("\r")[2] for line in shown.split("\n") if line.strip()]
@@ -64,13 +64,13 @@ def test_a_terminal_that_tells_no_width_has_a_bar_too(monkeypatch):
     stream = _Terminal()
     stream.fileno = lambda: 1
     monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((0, 0)))
-    _drive(hooks.ProgressBar(stream=stream), _info(), [{"loss": 0.5}])
+    drive(hooks.ProgressBar(stream=stream), make_info(), [{"loss": 0.5}])
     assert "Epoch 1/3:   0%|" in stream.getvalue()
 
 
 def test_the_bar_is_finished_after_an_exception_and_starts_where_a_run_resumes():
     stream = _Terminal()
-    hook, info = hooks.ProgressBar(stream=stream), _info()
+    hook, info = hooks.ProgressBar(stream=stream), make_info()
     info.progress.step = 6
     hook.on_train_begin(info)
     hook.on_epoch_begin(info)
@@ -83,14 +83,14 @@ def test_the_bar_is_finished_after_an_exception_and_starts_where_a_run_resumes()
 def test_lines_can_go_elsewhere():
     lines = []
     hook = hooks.ProgressBar(stream=io.StringIO(), line=lines.append)
-    _drive(hook, _info(), [{"loss": 0.5}])
+    drive(hook, make_info(), [{"loss": 0.5}])
     assert len(lines) == 1 and lines[0].endswith("loss: 0.5000")
 
 
 def test_arrays_among_the_logs_are_left_out_of_the_line():
     stream = io.StringIO()
     logs = {"loss": 0.5, "f1": np.zeros(10)}
-    _drive(hooks.ProgressBar(stream=stream), _info(), [logs])
+    drive(hooks.ProgressBar(stream=stream), make_info(), [logs])
     assert stream.getvalue().endswith(" s - loss: 0.5000\n")
 
 

@@ -9,11 +9,11 @@ from gradloop.engine import hooks
 from gradloop.engine.hooks import StopKind
 from gradloop.engine.storage import checkpoint
 from gradloop.engine.storage.writers import MemoryWriter
-from tests.engine.hooks.runs import _drive, _info
+from tests.engine.hooks.runs import drive, make_info
 
 
 def _saved_info():
-    info = _info()
+    info = make_info()
     variable = keras.Variable(0.0)
     info.state.named_variables = lambda: [("count", variable)]
     return info
@@ -50,14 +50,14 @@ def test_checkpoints_are_saved_in_their_period_and_at_the_end(
 ):
     saved = _record_saves(monkeypatch)
     hook = hooks.SaveCheckpoint(tmp_path, max_to_keep=99, **arguments)
-    _drive(hook, _saved_info(), [{"loss": 1.0}] * 3)
+    drive(hook, _saved_info(), [{"loss": 1.0}] * 3)
     assert saved == expected
     assert _names(tmp_path) == sorted({f"ckpt-{n}.npz" for n in expected})
 
 
 def test_the_newest_checkpoints_are_kept_and_hold_the_state(tmp_path):
     info = _saved_info()
-    _drive(hooks.SaveCheckpoint(tmp_path / "new" / "dir", max_to_keep=2), info, [{}] * 3)
+    drive(hooks.SaveCheckpoint(tmp_path / "new" / "dir", max_to_keep=2), info, [{}] * 3)
     assert _names(tmp_path / "new" / "dir") == ["ckpt-20.npz", "ckpt-30.npz"]
     other = _saved_info()
     checkpoint.restore(tmp_path / "new" / "dir", other.state)
@@ -94,7 +94,7 @@ def test_a_directory_that_cannot_be_written_is_refused_before_training(tmp_path)
 def _records(every_steps):
     writer = MemoryWriter()
     epochs = [{"loss": 9.0, "val_loss": 8.0}, {"loss": 7.0, "val_loss": 6.0}]
-    _drive(hooks.WriteMetrics(writer, every_steps=every_steps), _info(), epochs)
+    drive(hooks.WriteMetrics(writer, every_steps=every_steps), make_info(), epochs)
     return [(r["kind"], r["step"], r["epoch"], r["loss"]) for r in writer.records]
 
 
@@ -125,7 +125,7 @@ def test_the_writer_is_closed_at_the_end_also_without_logs():
         def close(self):
             calls.append("close")
 
-    info = _info()
+    info = make_info()
     hook = hooks.WriteMetrics(Recorder())
     hook.on_train_begin(info)
     hook.on_train_end(info)
@@ -133,7 +133,7 @@ def test_the_writer_is_closed_at_the_end_also_without_logs():
 
 
 def test_write_metrics_refuses_what_is_no_writer_and_bad_periods():
-    with pytest.raises(ValueError, match="writer must be an engine\\.writers\\.Writer"):
+    with pytest.raises(ValueError, match="writer must be an engine\\.storage\\.writers\\.Writer"):
         hooks.WriteMetrics("log.csv")
     with pytest.raises(ValueError, match="every_steps must be an integer of 1 or more, not 0"):
         hooks.WriteMetrics(MemoryWriter(), every_steps=0)

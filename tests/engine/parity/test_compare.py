@@ -43,9 +43,9 @@ def test_ulps(a, b, dtype, expected):
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
-def test_a_float_and_its_neighbour_are_one_apart(value):
+def test_a_float_and_its_neighbor_are_one_apart(value):
     value = np.float32(value)
-    with np.errstate(over="ignore"):  # the largest float has no neighbour
+    with np.errstate(over="ignore"):  # the largest float has no neighbor
         above = np.nextafter(value, np.float32(np.inf))
     if np.isfinite(above):
         # NumPy steps over the negative zero.

@@ -19,12 +19,12 @@ class FakeState:
         return list(self.variables.items())
 
 
-def _fake(num_steps=0, **values):
+def fake_state(num_steps=0, **values):
     variables = {name: keras.Variable(value, dtype=value.dtype) for name, value in values.items()}
     return FakeState(variables, Progress(num_steps_completed=num_steps))
 
 
-def _bytes(state):
+def all_bytes(state):
     return {
         name: [value.tobytes() for value in variables.local_values(variable)]
         for name, variable in state.named_variables()

@@ -8,7 +8,7 @@ import tensorflow as tf
 from gradloop.engine import variables
 from gradloop.engine.state import TrainState
 from gradloop.engine.storage import checkpoint
-from tests.engine.storage.states import FakeState, _bytes, _fake
+from tests.engine.storage.states import FakeState, all_bytes, fake_state
 
 
 def _model():
@@ -49,14 +49,14 @@ def test_every_variable_and_the_progress_come_back_bit_for_bit(tmp_path):
     path = checkpoint.save(tmp_path, state)
     assert path == tmp_path / "ckpt-3.npz"
     other = _train_state(units_seed=1)
-    assert _bytes(other) != _bytes(state)
+    assert all_bytes(other) != all_bytes(state)
     assert checkpoint.restore(path, other) == path
-    assert _bytes(other) == _bytes(state)
+    assert all_bytes(other) == all_bytes(state)
     assert other.progress == state.progress
     # Dropout draws the same mask, Adam takes the same step: the state of both came along.
     _step(state, x, y)
     _step(other, x, y)
-    assert _bytes(other) == _bytes(state)
+    assert all_bytes(other) == all_bytes(state)
 
 
 def test_the_states_of_seed_generators_are_in_the_file(tmp_path):
@@ -69,20 +69,23 @@ def test_the_states_of_seed_generators_are_in_the_file(tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", "int64", "uint8", "bool"])
 def test_dtypes_and_scalars_survive(tmp_path, dtype):
     numpy_dtype = tf.as_dtype(dtype).as_numpy_dtype
-    state = _fake(a=np.arange(6).reshape(2, 3).astype(numpy_dtype), b=np.array(1, numpy_dtype))
-    other = _fake(a=np.zeros((2, 3), numpy_dtype), b=np.array(0, numpy_dtype))
+    state = fake_state(a=np.arange(6).reshape(2, 3).astype(numpy_dtype), b=np.array(1, numpy_dtype))
+    other = fake_state(a=np.zeros((2, 3), numpy_dtype), b=np.array(0, numpy_dtype))
     checkpoint.restore(checkpoint.save(tmp_path, state), other)
-    assert _bytes(other) == _bytes(state)
+    assert all_bytes(other) == all_bytes(state)
 
 
 def test_nan_minus_zero_and_awkward_names_survive(tmp_path):
     name = "model/Größe.0/kernel:0#2"
     values = np.array([np.nan, -0.0, np.inf, 1e-45], "float32")
-    state, other = _fake(**{name: values, "file": values}), _fake(**{name: values, "file": values})
+    state, other = (
+        fake_state(**{name: values, "file": values}),
+        fake_state(**{name: values, "file": values}),
+    )
     for variable in other.variables.values():
         variable.assign(np.zeros(4))
     checkpoint.restore(checkpoint.save(tmp_path, state), other)
-    assert _bytes(other) == _bytes(state)
+    assert all_bytes(other) == all_bytes(state)
 
 
 def _mirrored_state(num_replicas):
@@ -116,8 +119,8 @@ def test_values_of_each_replica_come_back(tmp_path):
     state, other = _mirrored_state(2), _mirrored_state(2)
     _drift(state)
     checkpoint.restore(checkpoint.save(tmp_path, state), other)
-    assert _bytes(other) == _bytes(state)
-    assert len(_bytes(other)["mean"]) == len(_bytes(other)["total"]) == 2
+    assert all_bytes(other) == all_bytes(state)
+    assert len(all_bytes(other)["mean"]) == len(all_bytes(other)["total"]) == 2
 
 
 def test_another_number_of_replicas_takes_what_there_is_and_replica_0_for_the_rest(tmp_path):
@@ -134,7 +137,7 @@ def test_another_number_of_replicas_takes_what_there_is_and_replica_0_for_the_re
 def test_replicas_become_one_variable_and_back(tmp_path):
     mirrored = _mirrored_state(2)
     _drift(mirrored)
-    plain = _fake(mean=np.zeros(2, "f4"), kernel=np.zeros(2, "f4"), total=np.zeros((), "f4"))
+    plain = fake_state(mean=np.zeros(2, "f4"), kernel=np.zeros(2, "f4"), total=np.zeros((), "f4"))
     checkpoint.restore(checkpoint.save(tmp_path, mirrored), plain)
     assert plain.variables["mean"].numpy().tolist() == [1, 1]
     again = _mirrored_state(2)

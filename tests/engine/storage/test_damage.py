@@ -14,23 +14,23 @@ import pytest
 import gradloop
 from gradloop.engine.storage import checkpoint
 from gradloop.engine.storage.checkpoint import CheckpointError
-from tests.engine.storage.states import _bytes, _fake
+from tests.engine.storage.states import all_bytes, fake_state
 
 
 def _message(path, state):
-    before = _bytes(state)
+    before = all_bytes(state)
     with pytest.raises(CheckpointError) as caught:
         checkpoint.restore(path, state)
-    assert _bytes(state) == before, "something was assigned before all was verified"
+    assert all_bytes(state) == before, "something was assigned before all was verified"
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_another_model_is_refused_with_the_variables_that_differ(tmp_path):
     ones = np.ones((2, 3), "float32")
-    path = checkpoint.save(tmp_path, _fake(a=ones, b=ones, c=ones, d=ones))
+    path = checkpoint.save(tmp_path, fake_state(a=ones, b=ones, c=ones, d=ones))
     zeros = np.zeros((2, 3), "float32")
-    message = _message(path, _fake(a=zeros, b=zeros[:1], c=zeros.astype("float16"), e=zeros))
+    message = _message(path, fake_state(a=zeros, b=zeros[:1], c=zeros.astype("float16"), e=zeros))
     assert "missing in the file: e;" in message
     assert "only in the file: d;" in message
     assert "another shape: b ((2, 3), here (1, 3));" in message
@@ -39,12 +39,12 @@ def test_another_model_is_refused_with_the_variables_that_differ(tmp_path):
 
 
 def test_many_differences_are_counted_not_listed(tmp_path):
-    path = checkpoint.save(tmp_path, _fake(**{f"v{i}": np.ones(1) for i in range(9)}))
-    assert "only in the file: v0, v1, v2 and 6 more" in _message(path, _fake(w=np.ones(1)))
+    path = checkpoint.save(tmp_path, fake_state(**{f"v{i}": np.ones(1) for i in range(9)}))
+    assert "only in the file: v0, v1, v2 and 6 more" in _message(path, fake_state(w=np.ones(1)))
 
 
 def test_truncated_garbage_missing_and_pickled_files_are_named(tmp_path):
-    state = _fake(a=np.arange(100, dtype="float32"))
+    state = fake_state(a=np.arange(100, dtype="float32"))
     good = checkpoint.save(tmp_path, state).read_bytes()
     bad = tmp_path / "bad.npz"
     for content in (b"", b"garbage" * 50, good[: len(good) // 2], good[:-1]):
@@ -58,7 +58,7 @@ def test_truncated_garbage_missing_and_pickled_files_are_named(tmp_path):
 
 
 def test_a_flipped_bit_is_found_or_does_no_harm(tmp_path):
-    state = _fake(a=np.arange(50, dtype="float32"), b=np.ones((), "int64"))
+    state = fake_state(a=np.arange(50, dtype="float32"), b=np.ones((), "int64"))
     path = checkpoint.save(tmp_path, state)
     good = path.read_bytes()
     expected = checkpoint.load(path)
@@ -83,7 +83,7 @@ def _arrays(loaded):
 
 
 def test_the_digest_catches_an_array_that_was_replaced(tmp_path):
-    path = checkpoint.save(tmp_path, _fake(a=np.ones(3, "float32")))
+    path = checkpoint.save(tmp_path, fake_state(a=np.ones(3, "float32")))
     with np.load(path) as file:
         arrays = dict(file)
     arrays["replica0/a"] = np.full(3, 2, "float32")
@@ -94,7 +94,7 @@ def test_the_digest_catches_an_array_that_was_replaced(tmp_path):
 
 def test_a_format_of_the_future_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
-    path = checkpoint.save(tmp_path, _fake(a=np.ones(3)))
+    path = checkpoint.save(tmp_path, fake_state(a=np.ones(3)))
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="has format 2; this version reads format 1"):
         checkpoint.load(path)
@@ -103,14 +103,14 @@ def test_a_format_of_the_future_is_refused(tmp_path, monkeypatch):
 def test_latest_skips_damaged_files_and_says_so(tmp_path, capsys):
     assert checkpoint.latest(tmp_path / "none") is None
     for num_steps in (9, 10, 100):
-        checkpoint.save(tmp_path, _fake(num_steps, a=np.full(3, num_steps)))
+        checkpoint.save(tmp_path, fake_state(num_steps, a=np.full(3, num_steps)))
     assert checkpoint.latest(tmp_path).name == "ckpt-100.npz"
     (tmp_path / "ckpt-100.npz").write_bytes(b"PK")
     (tmp_path / "ckpt-999-old.npz").write_bytes(b"not ours")
     assert checkpoint.latest(tmp_path).name == "ckpt-10.npz"
     captured = capsys.readouterr()
     assert "ckpt-100.npz" in captured.err and captured.out == ""
-    state = _fake(a=np.zeros(3, "int64"))
+    state = fake_state(a=np.zeros(3, "int64"))
     assert checkpoint.restore(tmp_path, state).name == "ckpt-10.npz"
     assert state.progress.num_steps_completed == 10
 
@@ -118,12 +118,12 @@ def test_latest_skips_damaged_files_and_says_so(tmp_path, capsys):
 def test_a_directory_without_an_intact_checkpoint_is_an_error_to_restore(tmp_path):
     (tmp_path / "ckpt-1.npz").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="no intact checkpoint in"):
-        checkpoint.restore(tmp_path, _fake(a=np.zeros(3)))
+        checkpoint.restore(tmp_path, fake_state(a=np.zeros(3)))
 
 
 def test_retain_keeps_the_newest_by_number_and_clears_leftovers(tmp_path):
     for num_steps in (1, 2, 10, 9):
-        checkpoint.save(tmp_path, _fake(num_steps, a=np.zeros(3)))
+        checkpoint.save(tmp_path, fake_state(num_steps, a=np.zeros(3)))
     (tmp_path / "ckpt-11.npz.123.tmp").write_bytes(b"half")
     (tmp_path / "notes.tmp").write_bytes(b"not ours")
     removed = checkpoint.retain(tmp_path, 2)
@@ -133,15 +133,15 @@ def test_retain_keeps_the_newest_by_number_and_clears_leftovers(tmp_path):
         checkpoint.retain(tmp_path, 0)
 
 
-def test_an_unwritable_directory_is_a_value_error_with_a_cure(tmp_path):
+def test_an_unwritable_directory_is_a_value_error_with_the_fix(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="Name another directory"):
-        checkpoint.save(tmp_path / "file" / "checkpoints", _fake(a=np.zeros(3)))
+        checkpoint.save(tmp_path / "file" / "checkpoints", fake_state(a=np.zeros(3)))
 
 
 @pytest.mark.parametrize("moment", ["gradloop.files.os.fsync", "gradloop.files.os.replace"])
 def test_an_interrupt_before_the_rename_leaves_the_old_file(tmp_path, monkeypatch, moment):
-    path = checkpoint.save(tmp_path, _fake(5, a=np.zeros(3)))
+    path = checkpoint.save(tmp_path, fake_state(5, a=np.zeros(3)))
     before = path.read_bytes()
 
     def die(*_):
@@ -149,7 +149,7 @@ def test_an_interrupt_before_the_rename_leaves_the_old_file(tmp_path, monkeypatc
 
     monkeypatch.setattr(moment, die)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(tmp_path, _fake(5, a=np.ones(3)))
+        checkpoint.save(tmp_path, fake_state(5, a=np.ones(3)))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -187,7 +187,7 @@ def test_multi_writer_hands_on_everything_and_closes_all_in_spite_of_an_error():
 
 
 @pytest.mark.parametrize("make", [CSVWriter, JSONLinesWriter])
-def test_a_directory_that_cannot_be_made_is_named_with_a_cure(tmp_path, make):
+def test_a_directory_that_cannot_be_made_is_named_with_the_fix(tmp_path, make):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"cannot write to .*file.*: .*Name another directory"):
         make(tmp_path / "file" / "metrics.csv")

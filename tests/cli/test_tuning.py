@@ -1,0 +1,71 @@
+"""--diagnose_input and --tune: what they measure, and what later runs take from it."""
+
+import json
+
+import pytest
+
+from gradloop.cli import main as train
+from gradloop.engine.tuning.choice import Tuning
+from tests.cli.runs import QUICK, SMALL, contents, read
+
+
+def test_diagnosis_of_the_input_trains_and_saves_nothing(tmp_path, monkeypatch, trained):
+    monkeypatch.setattr("gradloop.engine.tuning.trial.WARM_UP_SECS", 0.2)
+    monkeypatch.setattr("gradloop.engine.tuning.trial.WINDOW_SECS", 0.05)
+    folder = tmp_path / "run"
+    assert train.main([*QUICK, "--diagnose_input", "--run_dir", str(folder)]) == 0
+    summary = read(folder)
+    assert summary["input"]["share"] > 0
+    assert summary["input"]["is_resident"]
+    assert summary["num_steps"] == 0
+    assert not (folder / "checkpoints").exists()
+    assert "of the ceiling" in (folder / "train.log").read_text()
+    resume = ["--run_dir", str(trained), "--resume", "--diagnose_input"]
+    before = contents(trained)
+    assert train.main(resume) == 2
+    assert contents(trained) == before
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache of choices that no run of this machine's user sees."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_tune_keeps_a_choice_that_later_runs_take(tmp_path, monkeypatch, capsys, trained):
+    def choose(make_state, make_dataset, config, *, secs_in_process):
+        assert callable(secs_in_process)
+        state = make_state()
+        state.build(make_dataset(prefetch=16).element_spec)
+        fast = {"jit_compile": True, "jit_scope": "loop"}
+        return Tuning(exact={"steps_per_execution": 2}, fast=fast)
+
+    monkeypatch.setattr("gradloop.engine.tuning.search.tune", choose)
+    assert train.main([*QUICK, "--tune", "--run_dir", str(tmp_path / "tune")]) == 0
+    assert read(tmp_path / "tune")["tuning"]["exact"] == {"steps_per_execution": 2}
+    assert not (tmp_path / "tune" / "checkpoints").exists()
+
+    capsys.readouterr()
+    assert train.main([*QUICK, "--run_dir", str(tmp_path / "exact")]) == 0
+    assert "tuned" in capsys.readouterr().out
+    config = json.loads((tmp_path / "exact" / "config.json").read_text())
+    assert (config["steps_per_execution"], config["jit_compile"]) == (2, None)
+    assert read(tmp_path / "exact")["weights_sha256"] == read(trained)["weights_sha256"]
+
+    fast = [*QUICK, "--numerics", "fast", "--run_dir", str(tmp_path / "fast")]
+    assert train.main(fast) == 0
+    config = json.loads((tmp_path / "fast" / "config.json").read_text())
+    assert (config["jit_compile"], config["jit_scope"]) == (True, "loop")
+    assert config["steps_per_execution"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_cache")
+def test_tune_measures_and_prints_a_table(tmp_path, capsys):
+    assert train.main([*SMALL, "--tune", "--run_dir", str(tmp_path / "tune")]) == 0
+    table = capsys.readouterr().out
+    for trial in ("steps_per_execution=32", "input=streamed", "jit_compile=loop"):
+        assert trial in table
+    assert "inter_op_threads=1" in table
+    assert "its process failed" not in table
