@@ -78,6 +78,7 @@ bench-peers: $(has_train) $(has_peers) ## the same with PyTorch, Lightning, JAX;
 test-peers: $(has_peers) ## the tests of the other frameworks' arms, without TensorFlow
 	@$(peers_python) -m pytest --noconftest tests/benchmarks/arms/test_peers.py $(PYTEST_ARGS)
 
+# Neither rm nor find follows the links in gradloop/.
 clean: ## remove caches and build outputs; .venv, .venv-peers and runs/ stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -not -path './$(venv)/*' -not -path './$(peers_venv)/*' -prune -exec rm -rf {} +

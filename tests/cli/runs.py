@@ -4,14 +4,8 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-
-
 SMALL = ["--model", "dense", "--dataset", "synthetic"]
-
-
 QUICK = [*SMALL, "--fast_dev_run"]
-
-
 SUMMARY_KEYS = {
     "test_accuracy", "history", "images_per_sec", "num_steps", "num_traces", "peak_memory_bytes",
     "exit_reason", "weights_sha256", "traces", "timing", "memory",

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from gradloop.cli.config import FAST_DEV_RUN_STEPS, JobConfig
+from gradloop.cli import job
+from gradloop.cli.config import FAST_DEV_RUN_STEPS, MODES, JobConfig, choice_key, parse_profile
 from gradloop.cli.flags import make_config, read_choices, read_config_file
 from gradloop.engine.config import ConfigError
 from gradloop.files import json_text
@@ -45,6 +46,17 @@ def test_illegal_values_are_named_in_one_line_with_the_legal_ones(fields, parts)
     message = str(raised.value)
     assert "\n" not in message
     assert [part for part in parts if part not in message] == [], message
+
+
+def test_every_mode_that_is_legal_is_one_that_a_job_has():
+    assert tuple(job.MODES) == MODES
+
+
+def test_a_choice_depends_on_what_speed_depends_on_and_on_nothing_else():
+    key = choice_key(JobConfig())
+    assert choice_key(JobConfig(epochs=3, seed=1, run_dir="r", numerics="fast")) == key
+    for name, value in {"model": "lstm", "global_batch_size": 8, "deterministic": True}.items():
+        assert choice_key(JobConfig(**{name: value})) == key | {name: value}
 
 
 def test_json_round_trip(tmp_path):

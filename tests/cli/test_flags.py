@@ -29,6 +29,9 @@ def test_only_flags_that_were_given_are_in_the_result():
         (["--batch_size", "32"], {"global_batch_size": 32}),
         (["--batch-size", "32"], {"global_batch_size": 32}),
         (["--limit-train-batches", "5"], {"steps_per_epoch": 5}),
+        (["--tune"], {"mode": "tune"}),
+        (["--diagnose-input"], {"mode": "diagnose_input"}),
+        (["--mode", "compare"], {"mode": "compare"}),
         (["--no_rescale"], {"rescale": False}),
         (["--no-rescale"], {"rescale": False}),
         (["--rescale", "false"], {"rescale": False}),
@@ -84,6 +87,12 @@ def test_help_has_every_field_its_group_and_its_default(capsys):
     for field in dataclasses.fields(JobConfig):
         assert f"--{field.name}" in out
         assert f"{field.metadata['group']}:" in out
-    assert "over all replicas together" in out
+    for text in (
+        "number of epochs (default: the model's recipe)",
+        "examples per step, over all replicas together (default: the model's recipe)",
+        "use deterministic ops (default: false)",
+        "same as --mode tune: measure what is fastest",
+    ):
+        assert text in out
     assert "(default: float32)" in out
     assert "--batch_size" in out

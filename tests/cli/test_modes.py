@@ -5,6 +5,7 @@ import shutil
 
 import keras
 import numpy as np
+import pytest
 
 from gradloop.cli import main as train
 from tests.cli.runs import QUICK, SMALL, SUMMARY_KEYS, read

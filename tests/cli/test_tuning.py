@@ -65,7 +65,8 @@ def test_tune_keeps_a_choice_that_later_runs_take(tmp_path, monkeypatch, capsys,
 def test_tune_measures_and_prints_a_table(tmp_path, capsys):
     assert train.main([*SMALL, "--tune", "--run_dir", str(tmp_path / "tune")]) == 0
     table = capsys.readouterr().out
-    for trial in ("steps_per_execution=32", "input=streamed", "jit_compile=loop"):
+    xla = "jit_compile=true, jit_scope=loop"
+    for trial in ("steps_per_execution=32", "input=streamed", xla):
         assert trial in table
     assert "inter_op_threads=1" in table
     assert "its process failed" not in table

@@ -1,93 +1,134 @@
-"""An installation puts one name beside everybody's own modules, and trains from anywhere."""
+"""An installation puts one name beside everybody's own modules, and trains from anywhere.
+
+A wheel of the checkout is installed in a new environment, and run from a folder whose own modules
+have the names of ours and raise when they are imported.
+"""
 
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 import venv
 import zipfile
+from pathlib import Path
 
 import pytest
 
 import gradloop
-from tests.cli.runs import ROOT
+from tests.cli.runs import ROOT, read
 
 pytestmark = pytest.mark.slow
 INSTALLED = ("engine", "data", "models", "cli")
-HOSTILE = "raise ImportError('a folder of the user hides the one of gradloop')\n"
+LEFT_BEHIND = (".*", "__pycache__", "build", "dist", "runs", "*.egg-info")
 IMPORTS = """
-import importlib.metadata, gradloop, gradloop.data.mnist
+import importlib.metadata, gradloop
 from gradloop import cli, data, engine, models
 assert gradloop.__version__ == importlib.metadata.version("gradloop")
-print(gradloop.__file__)
+for module in (gradloop, cli, data, engine, models):
+    print(module.__file__)
 """
 
 
-def run(*command, **options):
+def run(*command, cwd=None, returncode=0):
+    # PYTHONPATH would bring the checkout into the new environment; the other two hide the folder.
+    hidden = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONHOME")
     done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, **options
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+        [str(word) for word in command], capture_output=True, text=True, check=False, cwd=cwd,
+        env={name: value for name, value in os.environ.items() if name not in hidden},
+    )  # fmt: skip
+    assert done.returncode == returncode, done.stdout + done.stderr
+    return done
+
+
+def pip(*arguments, python=sys.executable):
+    options = ["--python", python, "--disable-pip-version-check", "--quiet"]
+    run(sys.executable, "-m", "pip", *options, *arguments)
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Built from a copy: setuptools leaves folders behind where it builds."""
-    folder = tmp_path_factory.mktemp("wheel")
-    run("git", "-C", ROOT, "checkout-index", "--all", f"--prefix={folder}/checkout/")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder]
-    run(*command, folder / "checkout", env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
-    (path,) = folder.glob("gradloop-*.whl")
+def checkout(tmp_path_factory):
+    """A copy: setuptools leaves folders behind where it builds."""
+    ignore = shutil.ignore_patterns(*LEFT_BEHIND)
+    folder = tmp_path_factory.mktemp("wheel") / "checkout"
+    return Path(shutil.copytree(ROOT, folder, symlinks=True, ignore=ignore))
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout):
+    """Built with the setuptools of this environment (the extra `dev`), so without a network."""
+    options = ["--no-deps", "--no-build-isolation", "--check-build-dependencies"]
+    pip("wheel", *options, "--wheel-dir", checkout.parent, checkout)
+    (path,) = checkout.parent.glob("*.whl")
     return path
 
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory):
-    """A new environment with the wheel; TensorFlow and its like come from this one."""
+    """The folder of a new environment with the wheel; what it depends on comes from this one."""
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True)
+    venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel)
-    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    # Only a path: .pth files in it, such as that of the editable installation, do not count.
-    with open(os.path.join(site, "dependencies.pth"), "w", encoding="utf-8") as file:
-        file.write(sysconfig.get_path("purelib") + "\n")
+    pip("install", "--no-deps", "--no-index", wheel, python=python)
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout
+    # A line of a .pth file adds its folder alone: the .pth file of the editable installation, which
+    # lies in that folder, is not read.
+    Path(site.strip(), "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder
 
 
 @pytest.fixture
 def crowded(tmp_path):
-    """A folder of a person who has modules of these names."""
+    """The folder of a person who has modules of these names."""
     for name in (*INSTALLED, "train", "benchmarks", "tests"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text(HOSTILE)
+        (tmp_path / name / "__init__.py").write_text(f"raise ImportError('a person`s own {name}')")
     return tmp_path
 
 
-def test_a_wheel_holds_the_package_and_nothing_else(wheel):
+def test_a_wheel_holds_the_package_and_nothing_else(wheel, checkout):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {
         "gradloop", f"gradloop-{gradloop.__version__}.dist-info",
     }  # fmt: skip
-    listed = run("git", "-C", ROOT, "ls-files", "--", *INSTALLED, "gradloop/*.py").split()
-    sources = {n if n.startswith("gradloop/") else f"gradloop/{n}" for n in listed}
-    assert {name for name in names if name.endswith(".py")} == {
-        name for name in sources if name.endswith(".py")
-    }
+    sources = [path for room in INSTALLED for path in (checkout / room).rglob("*.py")]
+    expected = {f"gradloop/{path.relative_to(checkout)}" for path in sources}
+    expected |= {f"gradloop/{path.name}" for path in (checkout / "gradloop").glob("*.py")}
+    assert {name for name in names if name.endswith(".py")} == expected
+
+
+def test_the_folder_has_modules_that_cannot_be_imported(environment, crowded):
+    error = run(environment / "bin/python", "-c", "import data", cwd=crowded, returncode=1).stderr
+    assert "a person`s own data" in error
 
 
 def test_it_is_imported_from_anywhere(environment, crowded):
-    file = run(environment / "bin" / "python", "-c", IMPORTS, cwd=crowded).strip()
-    assert file.startswith(str(environment))
+    files = run(environment / "bin/python", "-c", IMPORTS, cwd=crowded).stdout.splitlines()
+    assert len(files) == 5
+    assert all(Path(file).resolve().is_relative_to(environment.resolve()) for file in files)
 
 
-def test_it_trains_from_anywhere(environment, crowded):
-    flags = ["--model", "dense", "--dataset", "synthetic", "--fast_dev_run", "--run_dir", "out"]
-    output = run(environment / "bin" / "gradloop", *flags, cwd=crowded)
-    assert "Everything is in out" in output
-    assert (crowded / "out" / "summary.json").exists()
+def test_its_command_trains_from_anywhere(environment, crowded):
+    command = [environment / "bin/gradloop", "--model", "dense", "--fast_dev_run"]
+    output = run(*command, cwd=crowded).stdout
+    (folder,) = crowded.glob("runs/dense-mnist/*")
+    assert f"Everything is in {folder.relative_to(crowded)}" in output
+    summary = read(folder)
+    assert (summary["status"], summary["num_steps"]) == ("completed", 8)
+
+
+def test_its_command_has_its_own_name_in_errors(environment, crowded):
+    command = [environment / "bin/gradloop", "--model", "cn"]
+    error = run(*command, cwd=crowded, returncode=2).stderr
+    assert error.startswith("gradloop: error: unknown model 'cn'")
+
+
+def test_an_editable_installation_is_imported_from_anywhere(crowded):
+    """This environment's own, made by `make`: pytest itself would find the checkout without it."""
+    files = run(sys.executable, "-c", IMPORTS, cwd=crowded).stdout.splitlines()
+    packages = [Path(file).resolve().parent for file in files]
+    assert packages == [ROOT / name for name in ("gradloop", "cli", "data", "engine", "models")]
 
 
 def test_the_version_is_written_once():
