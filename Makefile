@@ -39,7 +39,7 @@ list_peers := import configparser; \
 	print(config["options.extras_require"]["peers"]); \
 	print(*[line for line in needed if line.startswith(("keras", "numpy"))], sep="\n")
 
-.PHONY: help setup train test test-peers lint format parity bench bench-peers clean
+.PHONY: help setup train test test-peers lint format parity conformance bench bench-peers clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -77,6 +77,9 @@ bench-peers: $(has_train) $(has_peers) ## the same with PyTorch, Lightning, JAX;
 
 test-peers: $(has_peers) ## the tests of the other frameworks' arms, without TensorFlow
 	@$(peers_python) -m pytest --noconftest tests/benchmarks/arms/test_peers.py $(PYTEST_ARGS)
+
+conformance: $(has_dev) ## the tests inside the installed Keras, trained with the engine
+	@$(python) -m tests.conformance.test_conformance
 
 # Neither rm nor find follows the links in gradloop/.
 clean: ## remove caches and build outputs; .venv, .venv-peers and runs/ stay

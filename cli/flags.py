@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -197,6 +198,8 @@ def _from_text(text: str, legal_types: tuple[type, ...], none: str) -> Any:
                 return number(text)
             except ValueError:
                 continue
+    if list in legal_types and re.fullmatch(r"\d+(,\d+)+", text):
+        return [int(number) for number in text.split(",")]
     return text
 
 

@@ -1,11 +1,13 @@
 """gradloop's engine: a training loop for Keras models that gives the numbers of `fit`."""
 
 from .config import ConfigError, TrainConfig
+from .evaluation import evaluate
 from .history import History, Progress, StopKind
 from .hooks import (
     EarlyStopping,
     Hook,
     HookInfo,
+    KerasCallbacks,
     LambdaHook,
     Profile,
     ProgressBar,
@@ -14,7 +16,7 @@ from .hooks import (
     StopOnSignal,
     WriteMetrics,
 )
-from .loop import evaluate, fit
+from .loop import fit
 from .parity.compare import compare_with_fit
 from .parity.comparison import Comparison
 from .prediction import make_predict_function, predict
@@ -22,6 +24,7 @@ from .runtime import configure_runtime
 from .state import TrainState
 from .step import eval_step, predict_step, train_step
 from .step_function import make_eval_function, make_train_function
+from .step_logs import last
 from .storage.checkpoint import CheckpointError
 from .storage.checkpoint import latest as latest_checkpoint
 from .storage.checkpoint import restore as restore_checkpoint
@@ -36,6 +39,7 @@ __all__ = [
     "History",
     "Hook",
     "HookInfo",
+    "KerasCallbacks",
     "LambdaHook",
     "Profile",
     "Progress",
@@ -52,6 +56,7 @@ __all__ = [
     "eval_step",
     "evaluate",
     "fit",
+    "last",
     "latest_checkpoint",
     "make_eval_function",
     "make_predict_function",

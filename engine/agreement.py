@@ -5,6 +5,8 @@ A field that is set takes effect, or raises here: none is ignored.
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from typing import Any
 
 import keras
@@ -19,6 +21,7 @@ from .strategy import check_strategy
 
 def check_agreement(config: TrainConfig, state: TrainState) -> None:
     """Raises ConfigError if a field of the config is set and the state or the process differs."""
+    check_model_functions(state.model)
     check_runtime(config)
     check_strategy(config, state.strategy, has_scope=state.has_scope)
     policy = state.model.dtype_policy.name
@@ -30,18 +33,42 @@ def check_agreement(config: TrainConfig, state: TrainState) -> None:
         )
 
 
-def check_model_steps(model: keras.Model, **is_default: bool) -> None:
-    """Raises ValueError if the model overrides a step for which the engine's default would run.
+def within_limits(config: TrainConfig) -> TrainConfig:
+    """Returns the config within the limits of `keras.config`, with a warning for what they lower.
 
-    Args:
-      model: Of the state.
-      **is_default: Name of a method of `keras.Model` to whether the engine's own step runs.
+    Its validation is limited as training is, and where epochs are, `initial_epoch` follows.
     """
-    for name, is_engines in is_default.items():
-        if is_engines and getattr(type(model), name) is not getattr(keras.Model, name):
+    max_steps = keras.config.max_steps_per_epoch()
+    limits = {
+        "epochs": keras.config.max_epochs(),
+        "steps_per_epoch": max_steps,
+        "validation_steps": max_steps,
+    }
+    lowered = {
+        name: limit
+        for name, limit in limits.items()
+        if limit and (getattr(config, name) is None or limit < getattr(config, name))
+    }
+    if not lowered:
+        return config
+    warnings.warn(f"keras.config limits {show_fields(lowered)}.", stacklevel=3)
+    epochs = lowered.get("epochs", config.epochs)
+    initial_epoch = min(config.initial_epoch, epochs)
+    return dataclasses.replace(config, **lowered, initial_epoch=initial_epoch)
+
+
+def show_fields(fields: dict[str, Any]) -> str:
+    """Returns fields as a person writes them."""
+    return ", ".join(f"{name}={value}" for name, value in fields.items())
+
+
+def check_model_functions(model: keras.Model) -> None:
+    """Raises ValueError if the model makes its compiled functions itself: only Keras calls them."""
+    for name in ("make_train_function", "make_test_function", "make_predict_function"):
+        if getattr(type(model), name) is not getattr(keras.Model, name):
             raise ValueError(
-                f"{type(model).__name__} overrides {name}, which only keras.Model.fit calls: pass "
-                "it as your own step, `(state, batch) -> logs` (docs/custom_steps.md)."
+                f"{type(model).__name__} overrides {name}, which the engine does not call: write "
+                "what it does as a step, `(state, batch) -> logs` (docs/custom_steps.md)."
             )
 
 
@@ -101,7 +128,11 @@ def _told_batch_size(dataset: tf.data.Dataset) -> int | None:
     if isinstance(dataset, HasBatchSize):
         return dataset.global_batch_size
     first: Any = next(iter(tf.nest.flatten(dataset.element_spec)), None)
-    if isinstance(first, tf.TensorSpec) and first.shape.rank:
+    if (
+        isinstance(dataset, tf.data.Dataset)
+        and isinstance(first, tf.TensorSpec)
+        and first.shape.rank
+    ):
         size: int | None = first.shape[0]
         return size
     return None

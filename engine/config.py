@@ -68,7 +68,10 @@ class TrainConfig:
         "steps of an epoch; the next epoch continues in the data; none: all of the data",
         minimum=1, alias="limit_train_batches",
     )  # fmt: skip
-    validation_freq: int = option(1, "training", "epochs between validations", minimum=1)
+    validation_freq: int | list[int] = option(  # noqa: RUF009 - no list is shared
+        1, "training",
+        "epochs between validations, or the epochs to validate after: 1,5,10", minimum=1,
+    )  # fmt: skip
     validation_steps: int | None = option(
         None, "training", "steps of a validation; none: all of the data", minimum=1
     )
@@ -104,6 +107,9 @@ class TrainConfig:
         None, "execution", "steps in one host call; auto: about a tenth of a second", minimum=1,
         none="auto",
     )  # fmt: skip
+    run_eagerly: bool = option(
+        False, "execution", "run steps in Python, one by one, for a debugger; slow"
+    )
     max_retraces: int | None = option(
         None, "execution", "graphs of a step beyond its first before it is an error; none: any",
         minimum=0,
@@ -136,7 +142,8 @@ class TrainConfig:
 def field_types(config_class: type, name: str) -> tuple[type, ...]:
     """Returns the types that a field's value may have."""
     hint = _hints(config_class)[name]
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return tuple(typing.get_origin(one) or one for one in options)
 
 
 @functools.cache
@@ -145,10 +152,15 @@ def _hints(config_class: type) -> dict[str, Any]:
 
 
 def _check_epochs(config: TrainConfig) -> None:
-    if config.initial_epoch >= config.epochs:
+    if config.initial_epoch > config.epochs:
         raise ConfigError(
-            f"initial_epoch={config.initial_epoch} with epochs={config.epochs} leaves no epoch: "
+            f"initial_epoch={config.initial_epoch} is beyond epochs={config.epochs}: "
             "epochs is the index of the last one, plus one."
+        )
+    epochs = config.validation_freq
+    if isinstance(epochs, list) and not all(type(e) is int and e >= 1 for e in epochs or [0]):
+        raise ConfigError(
+            f"validation_freq={epochs} must hold numbers of epochs, counted from 1: [1, 5, 10]."
         )
 
 
@@ -167,6 +179,11 @@ def _check_replicas(config: TrainConfig) -> None:
 
 
 def _check_xla(config: TrainConfig) -> None:
+    if config.run_eagerly and config.jit_compile:
+        raise ConfigError(
+            "run_eagerly=true with jit_compile=true: XLA compiles graphs, and there is none. Use "
+            "one of them."
+        )
     if config.jit_scope != "step" and not config.jit_compile:
         raise ConfigError(
             f"jit_scope={config.jit_scope!r} with jit_compile={show(config.jit_compile, 'auto')}: "

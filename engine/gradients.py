@@ -7,6 +7,7 @@ module adds what it leaves out: under replicas, all must agree whether the gradi
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -30,13 +31,15 @@ def apply_gradients(
       variables: One a gradient.
 
     Raises:
-      ValueError: If there are no variables, or no variable has a gradient.
+      ValueError: If no variable has a gradient.
     """
     if not variables:
-        raise ValueError(
-            "The model has no trainable variables: there is nothing to train. Set "
-            "`layer.trainable = True` on the layers to train, before the TrainState is created."
+        warnings.warn(
+            "The model has no trainable variables: only what its layers update themselves changes, "
+            "as in fit. Set `layer.trainable = True` on the layers to train.",
+            stacklevel=2,
         )
+        return
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         gradients = agree_on_finite(gradients)
     optimizer.apply_gradients(zip(gradients, variables, strict=True))

@@ -1,4 +1,4 @@
-"""fit and evaluate: epochs, executions, hooks, validation.
+"""fit: epochs, executions, hooks, validation.
 
 In the way of a batch: the top, and the place to start reading. An epoch is a number of executions,
 which `source` performs; between them, on the host, the loop counts and `session` tells the hooks.
@@ -7,31 +7,37 @@ which `source` performs; between them, on the host, the loop counts and `session
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from . import step as step_lib
-from .agreement import check_model_steps
+from .agreement import within_limits
 from .config import ConfigError, TrainConfig
+from .evaluation import Evaluation
 from .history import History
 from .hooks.base import Hook
+from .inputs import Inputs, split_validation
 from .planner import Planner
 from .protocols import Logs, Resident
 from .session import Session
 from .source import Source
 from .state import TrainState
-from .step_function import StepFn, StepFunction, make_eval_function, make_train_function
-from .timing import DATA, EVALUATION, SETUP
+from .step_function import StepFn, StepFunction, cached_function, make_train_function
+from .timing import DATA, SETUP
 
 
 def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     state: TrainState,
-    dataset: tf.data.Dataset,
+    x: Any,
     config: TrainConfig,
     *,
-    validation_data: tf.data.Dataset | None = None,
+    y: Any = None,
+    sample_weight: Any = None,
+    validation_data: Any = None,
+    validation_split: float = 0.0,
+    shuffle: bool | str = True,
     hooks: Sequence[Hook] = (),
     train_step: StepFn = step_lib.train_step,
     eval_step: StepFn = step_lib.eval_step,
@@ -49,16 +55,23 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
 
     Args:
       state: Created inside the scope of the strategy to train with.
-      dataset: Batches of `x`, `(x, y)` or `(x, y, sample_weight)`; the leading dimension is
-        `global_batch_size`. See `engine.protocols` for what else a dataset may offer.
+      x: What `keras.Model.fit` takes: a `tf.data.Dataset` of batches of `x`, `(x, y)` or
+        `(x, y, sample_weight)`, with `global_batch_size` as leading dimension (see
+        `engine.protocols` for what else a dataset may offer); a distributed dataset; arrays, which
+        are batched by `global_batch_size` (32 without one) in the order of fit; a PyDataset, a
+        generator, a torch DataLoader.
+      y: Targets, where `x` is of arrays.
+      sample_weight: A weight an example, likewise.
       config: All fields. With `steps_per_epoch`, a longer dataset continues in the next epoch where
         it stopped, and a shorter one ends the epoch with a warning, as in Keras.
-      validation_data: Like `dataset`; evaluated after every `validation_freq` epochs.
+      validation_data: Like `x`, or `(x, y)` or `(x, y, sample_weight)` of arrays; evaluated after
+        every `validation_freq` epochs.
+      validation_split: Share of the arrays, their end, that is validated on instead.
+      shuffle: Whether arrays have another order than their own, as in `fit`.
       hooks: Called in this order at each moment.
       train_step: `(state, batch) -> logs`, called in replica context.
       eval_step: Likewise.
-      class_weight: Class index to weight, as in Keras; a class without one weighs 1, but the
-        highest class must have one.
+      class_weight: Class index to weight, as in Keras; a class without one weighs 1.
       resume: Continue at `state.progress`, which a checkpoint has restored.
 
     Returns:
@@ -67,40 +80,48 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     Raises:
       ConfigError: If the config does not agree with the state, the dataset or the process.
       ValueError: If the dataset has no batch, or no end and there is no `steps_per_epoch`; if the
-        model has a `train_step` of its own; if the run cannot be resumed with this dataset.
+        run cannot be resumed with this dataset.
 
     Example:
       >>> history = engine.fit(state, train_ds, engine.TrainConfig(epochs=2))
       >>> len(history.history["loss"])
       2
     """
-    check_model_steps(
-        state.model,
-        train_step=train_step is step_lib.train_step,
-        test_step=eval_step is step_lib.eval_step,
-    )
     session = Session(state, config, hooks)
+    config = within_limits(config)
     with session.timing.part(SETUP):
         state.progress.begin(config.initial_epoch, config.epochs, resume=resume)
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = split_validation(
+                (x, y, sample_weight), validation_split
+            )
         session.info.has_validation = validation_data is not None
-        source = _make_source(state, dataset, config, class_weight)
+        inputs = Inputs(
+            x,
+            y,
+            sample_weight,
+            batch_size=config.global_batch_size,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            steps_per_epoch=config.steps_per_epoch,
+        )
+        source = _make_source(state, inputs, config)
         state.build(source.element_spec)
         state.progress.steps_per_epoch = source.steps_per_epoch
-        function = _function(make_train_function, train_step, state, config)
+        function = cached_function(make_train_function, train_step, state, config)
         session.watch(function)
         planner = Planner(config, hooks, state)
         evaluation = None
         if validation_data is not None:
-            evaluation = _Evaluation(state, validation_data, config, eval_step)
+            evaluation = Evaluation(state, validation_data, config, eval_step)
             session.watch(evaluation.function)
-        if state.has_scope:
-            # Under a strategy, fit takes a batch to build the model before the first epoch starts.
-            source.skip_pass(num_batches=1)
+        source.reset(takes_batch=state.has_scope)
     try:
+        session.is_training = True
         session.call("on_train_begin")
         for epoch in range(state.progress.epoch, config.epochs):
             _train_epoch(session, epoch, source, function, planner)
-            _end_epoch(session, config, evaluation)
+            _end_epoch(session, config, function, evaluation)
             if session.info.stop_reason is not None:
                 break
         if not session.info.stops_now:
@@ -112,69 +133,6 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     finally:
         session.end()
     return session.history
-
-
-def evaluate(
-    state: TrainState,
-    dataset: tf.data.Dataset,
-    config: TrainConfig,
-    *,
-    eval_step: StepFn = step_lib.eval_step,
-    hooks: Sequence[Hook] = (),
-) -> Logs:
-    """Returns the loss and the metrics over a dataset, as `keras.Model.evaluate` does.
-
-    Context: cross-replica, on the host.
-
-    Args:
-      state: Its metrics are reset first.
-      dataset: As in `fit`.
-      config: Read: `validation_steps`, `steps_per_execution`, `jit_compile`, `jit_scope`.
-      eval_step: `(state, batch) -> logs`, called in replica context.
-      hooks: Their `on_eval_begin` and `on_eval_end` are called.
-
-    Returns:
-      Name to number, with Keras's names in Keras's order.
-
-    Raises:
-      ConfigError: If the config does not agree with the state or the process.
-
-    Example:
-      >>> sorted(engine.evaluate(state, train_ds, config))
-      ['loss']
-    """
-    session = Session(state, config, hooks)
-    return _Evaluation(state, dataset, config, eval_step).run(session)
-
-
-class _Evaluation:
-    """A dataset and the compiled function that evaluates it; one for a whole run."""
-
-    def __init__(
-        self, state: TrainState, dataset: Any, config: TrainConfig, eval_step: StepFn
-    ) -> None:
-        self._config = config
-        self._source = Source(dataset, state.strategy, config.validation_steps)
-        state.build(self._source.element_spec)
-        self.function = _function(make_eval_function, eval_step, state, config)
-
-    def run(self, session: Session) -> Logs:
-        with session.timing.part(EVALUATION):
-            session.call("on_eval_begin")
-            session.reset_metrics()
-            self._source.restart()
-            self._source.begin_epoch(0)
-            logs: Logs = {}
-            # As in fit, a stop that was requested in training does not cut the validation short.
-            executions = self._source.executions(
-                self.function, Planner(self._config), lambda: session.info.stops_now, session.timing
-            )
-            for _, step_logs in executions:
-                logs = step_logs
-            logs = session.results(logs)
-            session.set_logs(logs, session.state.progress.num_steps_completed)
-            session.call("on_eval_end")
-        return logs
 
 
 def _train_epoch(
@@ -204,7 +162,9 @@ def _train_epoch(
         progress.step += num_done
         progress.num_steps_completed += num_done
         session.history.num_steps += num_done
-        if pending is not None:
+        if session.needs_exact_logs:
+            session.set_logs(session.fetch(logs), progress.num_steps_completed)
+        elif pending is not None:
             # One execution late: these values are computed, and nothing waits for the device.
             session.set_logs(session.fetch(pending[0]), pending[1])
         session.info.execution_steps = num_done
@@ -217,10 +177,15 @@ def _train_epoch(
     session.history.train_secs += time.perf_counter() - started_at
 
 
-def _end_epoch(session: Session, config: TrainConfig, evaluation: _Evaluation | None) -> None:
+def _end_epoch(
+    session: Session,
+    config: TrainConfig,
+    function: StepFunction,
+    evaluation: Evaluation | None,
+) -> None:
     """Validates if that is due, and ends the epoch; neither if the run stops immediately."""
-    logs = session.epoch_logs()
-    is_due = (session.state.progress.epoch + 1) % config.validation_freq == 0
+    logs = session.results(session.step_logs, function)
+    is_due = session.state.model._should_eval(session.state.progress.epoch, config.validation_freq)
     if evaluation is not None and is_due and not session.info.stops_now:
         val_logs = evaluation.run(session)
         logs |= {f"val_{name}": value for name, value in val_logs.items()}
@@ -228,14 +193,12 @@ def _end_epoch(session: Session, config: TrainConfig, evaluation: _Evaluation | 
         session.end_epoch(logs)
 
 
-def _make_source(
-    state: TrainState, dataset: Any, config: TrainConfig, class_weight: Mapping[int, float] | None
-) -> Source:
+def _make_source(state: TrainState, inputs: Inputs, config: TrainConfig) -> Source:
     # Splitting over replicas, prefetching to a GPU and mapping class weights are tf.data's work.
     may_be_resident = (
-        isinstance(dataset, Resident)
+        isinstance(inputs.dataset, Resident)
         and not state.has_scope
-        and class_weight is None
+        and not config.run_eagerly
         and not tf.config.list_logical_devices("GPU")
     )
     if config.input == "resident" and not may_be_resident:
@@ -244,30 +207,19 @@ def _make_source(
             "without class weights: use input='auto'."
         )
     return Source(
-        dataset,
+        inputs,
         state.strategy,
         config.steps_per_epoch,
-        class_weight=class_weight,
         first_epoch=config.initial_epoch,
         resident=may_be_resident and config.input != "streamed",
         global_batch_size=config.global_batch_size,
     )
 
 
-def _function(
-    make: Callable[..., StepFunction], step: StepFn, state: TrainState, config: TrainConfig
-) -> StepFunction:
-    # As in Keras, a second call of fit or evaluate on the same state does not trace again.
-    key = (make, step, config.jit_compile, config.jit_scope, config.numerics)
-    if key not in state.functions:
-        state.functions[key] = make(step, state, state.strategy, config)
-    function: StepFunction = state.functions[key]
-    function.max_retraces = config.max_retraces
-    return function
-
-
 def _finalize(state: TrainState) -> None:
     # Writes the moving average of the weights, if the optimizer keeps one, to the weights.
-    state.optimizer.finalize_variable_values(state.model.trainable_variables)
-    for optimizer in state.optimizers[1:]:
-        optimizer.finalize_variable_values(optimizer._trainable_variables)
+    if state.optimizer is not None:
+        state.optimizer.finalize_variable_values(state.model.trainable_variables)
+    for optimizer in state.optimizers:
+        if optimizer is not state.optimizer:
+            optimizer.finalize_variable_values(optimizer._trainable_variables)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .config import TrainConfig
 from .hooks.base import Hook
@@ -22,16 +22,27 @@ class Planner:
     Args:
       config: Read: `steps_per_execution`.
       hooks: Limit the next execution by `Hook.max_steps`, and surround it.
+      evaluates: Whether the executions are of an evaluation, which other methods of hooks limit.
       state: Tells whether its step may run in a loop at all; None: it may.
     """
 
     def __init__(
-        self, config: TrainConfig, hooks: Sequence[Hook] = (), state: TrainState | None = None
+        self,
+        config: TrainConfig,
+        hooks: Sequence[Hook] = (),
+        state: TrainState | None = None,
+        *,
+        evaluates: bool = False,
     ) -> None:
         self._state = state
         self._fixed = config.steps_per_execution
-        self._limits = [h.max_steps for h in hooks if h.overrides("max_steps") or h.every_steps]
-        self._around = [h.around_execution for h in hooks if h.overrides("around_execution")]
+        limit, around = "max_steps", "around_execution"
+        if evaluates:
+            limit, around = "max_eval_steps", "around_eval_execution"
+        periodic = [h for h in hooks if h.every_steps and not evaluates]
+        limiting = [h for h in hooks if h in periodic or h.overrides(limit)]
+        self._limits: list[Callable[[int], int | None]] = [getattr(h, limit) for h in limiting]
+        self._around = [getattr(h, around) for h in hooks if h.overrides(around)]
         self._size = 1
         self._started_at: float | None = None
 

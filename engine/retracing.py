@@ -66,7 +66,7 @@ def note_trace(
     traces.append(Trace(function, cause, signature))
 
 
-def signature_of(iterator: Any, num_steps: tf.Tensor) -> Signature:
+def signature_of(iterator: Any, num_steps: tf.Tensor, trainable: Sequence[str] = ()) -> Signature:
     """Returns what the graph of a `StepFunction` depends on of its arguments."""
     is_resident = isinstance(iterator, GraphBatches)
     signature: Signature = {
@@ -76,6 +76,7 @@ def signature_of(iterator: Any, num_steps: tf.Tensor) -> Signature:
     if is_resident:
         # Its arrays are constants of the graph: another object needs another graph.
         signature["the dataset"] = {"object": weakref.ref(iterator)}
+    signature["the model"] = {"trainable": tuple(trainable)}
     for path, spec in keras.tree.flatten_with_path(iterator.element_spec):
         signature["batch" + "".join(f"[{key!r}]" for key in path)] = _aspects(spec)
     return signature
@@ -122,6 +123,10 @@ def _is_of_batch(name: str) -> bool:
 
 
 def _describe(name: str, aspect: str, before: Any, now: Any) -> str:
+    if aspect == "trainable":
+        frozen, thawed = sorted(set(before) - set(now)), sorted(set(now) - set(before))
+        changes = {"no longer trainable": frozen, "trainable now": thawed}
+        return "; ".join(f"{what}: {', '.join(names)}" for what, names in changes.items() if names)
     if aspect == "object":
         return "another dataset object, whose arrays are part of the graph"
     return f"{name}: {aspect} {now}, before {before}"

@@ -7,7 +7,7 @@ hooks, brings the logs to the host, one execution late, and keeps the history.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -22,6 +22,7 @@ from .protocols import Logs
 from .state import TrainState
 from .step_function import StepFunction
 from .timing import HOOKS, METRICS, Timing, current
+from .variables import assign_local_values, local_values
 
 
 class Session:
@@ -42,12 +43,14 @@ class Session:
                     "arguments."
                 )
         self.state = state
-        self.info = HookInfo(state, state.progress)
+        self.info = HookInfo(state, state.progress, steps_per_execution=config.steps_per_execution)
         self.history = History()
         self.timing = Timing()
         self.memory = MemoryWatch()
         self.step_logs: Logs | None = None
-        self._hooks = hooks
+        self.is_training = False
+        self.hooks = hooks
+        self.needs_exact_logs = any(hook.needs_exact_logs for hook in hooks)
         self._functions: list[tuple[StepFunction, int]] = []
 
     def watch(self, function: StepFunction) -> None:
@@ -57,7 +60,7 @@ class Session:
     def call(self, moment: str) -> None:
         """Calls a method of each hook, in their order."""
         with current(self.timing):
-            for hook in self._hooks:
+            for hook in self.hooks:
                 self._call_hook(hook, moment)
 
     def end(self) -> None:
@@ -67,7 +70,7 @@ class Session:
         # Each hook closes what it opened, even if the one before it fails.
         with current(self.timing), contextlib.ExitStack() as stack:
             stack.callback(self._complete_history)
-            for hook in reversed(self._hooks):
+            for hook in reversed(self.hooks):
                 stack.callback(self._call_hook, hook, "on_train_end")
 
     def _call_hook(self, hook: Hook, moment: str) -> None:
@@ -84,23 +87,43 @@ class Session:
         history.timing = self.timing.to_dict(history.num_steps)
         history.memory = self.memory.to_dict()
 
+    def stops_evaluation(self) -> bool:
+        """Returns whether an evaluation is cut short.
+
+        As in fit, a stop that was requested in training does not cut its validation short.
+        """
+        return self.info.stops_now or (not self.is_training and self.info.stop_reason is not None)
+
     def set_logs(self, logs: Logs, step: int, execution_steps: int = 0) -> None:
         """Sets the logs that hooks see, and the step that they belong to."""
         self.info.logs, self.info.logs_step = logs, step
         self.info.execution_steps = execution_steps
 
-    def epoch_logs(self) -> Logs:
-        """Returns the results of the metrics and what else the last step returned."""
-        # A run that is resumed at the end of an epoch has done no step yet.
-        return self.results(
-            self.state.metrics_result() if self.step_logs is None else self.step_logs
-        )
+    def results(self, step_logs: Logs | None, function: StepFunction) -> Logs:
+        """Returns the logs at the end of an epoch: of metrics the results, of others as they are.
 
-    def results(self, step_logs: Logs) -> Logs:
-        """Returns the logs of a step, with the results of the metrics under their names."""
+        Args:
+          step_logs: What the last execution logged; None: a run that is resumed at the end of an
+            epoch has done no step yet.
+          function: What logged it.
+        """
         with self.timing.part(METRICS):
-            results = self.state.metrics_result()
+            if step_logs is None:
+                return to_host(self.state.metrics_result() | self.state.metrics.mean_results())
+            results = function.results()
             return to_host({name: results.get(name, value) for name, value in step_logs.items()})
+
+    @contextlib.contextmanager
+    def kept_metrics(self) -> Iterator[None]:
+        """Puts the metrics back at the end: an evaluation uses the ones of the training."""
+        with self.timing.part(METRICS):
+            kept = [(v, local_values(v)) for v in self.state.metrics.variables()]
+        try:
+            yield
+        finally:
+            with self.timing.part(METRICS):
+                for variable, values in kept:
+                    assign_local_values(variable, values)
 
     def fetch(self, step_logs: Logs) -> Logs:
         """Returns the logs of a step as they are, on the host."""
@@ -119,8 +142,8 @@ class Session:
         progress.num_epochs_completed = progress.epoch + 1
         logs = dict(sorted(logs.items()))  # the order of Keras's history
         self.set_logs(logs, progress.num_steps_completed)
-        self.history.add_epoch(progress, logs)
         self.call("on_epoch_end")
+        self.history.add_epoch(progress, self.info.logs)  # hooks may have added to them
 
 
 def to_host(logs: Logs) -> dict[str, Any]:

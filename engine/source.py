@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
-from keras.src.trainers.data_adapters import tf_dataset_adapter
 
 from .agreement import BatchSizeCheck
+from .inputs import Inputs
 from .planner import Planner
 from .protocols import GraphBatches, Logs, Resident, Seekable
 from .step_function import StepFunction
@@ -26,10 +26,9 @@ class Source:
     """The batches of a dataset, epoch by epoch, as `fit` takes them.
 
     Args:
-      dataset: As in `fit`.
+      inputs: The data, or a dataset.
       strategy: Splits each batch over the replicas.
       steps_per_epoch: As in `fit`; None: the whole dataset.
-      class_weight: As in `fit`.
       first_epoch: Index of the epoch in which the first pass over the data begins.
       resident: Whether the compiled function makes the batches itself, if the dataset can.
       global_batch_size: Size that the batches must have; None: any.
@@ -41,36 +40,31 @@ class Source:
 
     def __init__(
         self,
-        dataset: Any,
+        inputs: Inputs | tf.data.Dataset,
         strategy: tf.distribute.Strategy,
         steps_per_epoch: int | None,
         *,
-        class_weight: Mapping[int, float] | None = None,
         first_epoch: int = 0,
         resident: bool = False,
         global_batch_size: int | None = None,
     ) -> None:
-        if not isinstance(dataset, tf.data.Dataset):
-            raise ValueError(
-                f"The dataset is a {type(dataset).__name__}: pass a tf.data.Dataset; "
-                "the engine distributes it."
-            )
+        self._inputs = inputs = inputs if isinstance(inputs, Inputs) else Inputs(inputs)
+        dataset = inputs.dataset
         self._seekable = dataset if isinstance(dataset, Seekable) else None
         self._resident: GraphBatches | None = None
         if resident and isinstance(dataset, Resident):
             self._resident = dataset.resident
         self._batch_size = BatchSizeCheck(dataset, global_batch_size)
-        if class_weight is not None:
-            dataset = dataset.map(tf_dataset_adapter.make_class_weight_map_fn(class_weight))
         self._asked = steps_per_epoch
         self._first_epoch = first_epoch
-        cardinality = int(dataset.cardinality())
-        self._cardinality = cardinality if cardinality >= 0 else None
-        self._may_end_early = cardinality == tf.data.UNKNOWN_CARDINALITY
-        if cardinality == tf.data.INFINITE_CARDINALITY and steps_per_epoch is None:
+        self._cardinality = inputs.num_batches
+        self._may_end_early = inputs.num_batches is None and not inputs.is_endless
+        if inputs.is_endless and steps_per_epoch is None:
             raise ValueError("The dataset has no end: set steps_per_epoch (or validation_steps).")
-        self.element_spec = dataset.element_spec
-        self.distributed = strategy.experimental_distribute_dataset(dataset)
+        self.element_spec = _global_spec(dataset.element_spec)
+        self.distributed = dataset
+        if not inputs.is_distributed:
+            self.distributed = strategy.experimental_distribute_dataset(dataset)
         self._num_seen = 0
         self.iterator: Any = None
 
@@ -89,6 +83,7 @@ class Source:
         Raises:
           ValueError: If the dataset cannot start at `step`.
         """
+        self._inputs.on_epoch_begin()
         # With steps_per_epoch, Keras continues the same pass over the data in the next epoch.
         if self.iterator is not None and self._asked is not None:
             return
@@ -111,12 +106,16 @@ class Source:
         """Lets the next epoch start a new pass over the data."""
         self.iterator = None
 
-    def skip_pass(self, *, num_batches: int = 0) -> None:
-        """Takes some batches of a pass and leaves it: a dataset that reshuffles moves on."""
-        if self._seekable is None:
-            iterator = iter(self.distributed)
-            for _ in range(num_batches):
-                next(iterator, None)
+    def reset(self, *, takes_batch: bool) -> None:
+        """Does what `fit` does to the data before the first epoch: what reshuffles moves on.
+
+        Args:
+          takes_batch: Whether fit takes a batch to build the model, as it does under a strategy.
+        """
+        if takes_batch and self._seekable is None:
+            self._inputs.on_epoch_begin()
+            next(iter(self.distributed), None)
+        self._inputs.on_epoch_end()
 
     def executions(
         self,
@@ -211,6 +210,14 @@ class Source:
             self.restart()
         elif self._cardinality is not None and self._num_seen >= self._cardinality:
             self.restart()
-            if self._asked is None:
+            if self._asked is None and self._seekable is None:
                 # Keras creates an iterator here, and another one when the next epoch starts.
-                self.skip_pass()
+                iter(self.distributed)
+        self._inputs.on_epoch_end()
+
+
+def _global_spec(spec: Any) -> Any:
+    # What is distributed already has the spec of each replica.
+    return tf.nest.map_structure(
+        lambda s: s._value_specs[0] if hasattr(s, "_value_specs") else s, spec
+    )

@@ -8,16 +8,25 @@ else a step uses, and offers the pieces that a step is made of; `step` puts them
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from . import gradients as gradients_lib
+from .building import build_model, compile_model
 from .history import Progress
+from .metric_set import MetricSet
 from .protocols import Logs
-from .variables import NamedVariables, check_extras, digest, name_variables
+from .step_logs import TraceNotes
+from .variables import (
+    METRICS_PREFIX,
+    NamedVariables,
+    check_extras,
+    digest,
+    name_variables,
+)
 
 
 class TrainState:
@@ -27,11 +36,14 @@ class TrainState:
     and under a strategy these must be distributed like the model's. The structures of losses and
     metrics go through `model.compile`, so that they mean what they mean in `keras.Model.fit`.
 
+    A compiled model is taken as it is; what is given here replaces exactly that, in the model too.
+    A model that is not compiled stays so if nothing is given: it can predict, or be trained by a
+    step that brings loss and optimizer.
+
     Args:
       model: The model to train. It may be unbuilt; `fit` builds it from the dataset.
       optimizer: As in `compile`. Under the policy `mixed_float16` Keras wraps it in a
-        `LossScaleOptimizer`, which is then `state.optimizer`. None: the optimizer of a model that
-        is compiled, or else Keras's default.
+        `LossScaleOptimizer`, which is then `state.optimizer`.
       loss: As in `compile`. None for a model whose losses all come from `add_loss`, or for a train
         step that computes its own.
       metrics: As in `compile`: not weighted by the sample weights.
@@ -70,16 +82,20 @@ class TrainState:
         self._has_sparse_gradients: bool | None = None  # known once a step is traced
         self.functions: dict[Any, Any] = {}  # the loop's cache of compiled functions
         self.extras = dict(extras or {})
-        model.compile(
-            optimizer=optimizer or getattr(model, "optimizer", None) or "rmsprop",
+        compile_model(
+            model,
+            optimizer=optimizer,
             loss=loss,
             metrics=metrics,
             weighted_metrics=weighted_metrics,
             loss_weights=loss_weights,
         )
-        self.optimizer = model.optimizer
+        self.optimizer = model.optimizer if model.compiled else None
         # Not the first of `model.metrics`, which a model may override.
-        self._loss_tracker = model._loss_tracker
+        self._loss_tracker = model._loss_tracker if model.compiled else None
+        self.metrics = MetricSet(model, self.extras, self.strategy)
+        self._watched: list[keras.Variable] = []
+        self.notes = TraceNotes()
         self._call_takes_training = "training" in inspect.signature(model.call).parameters
         self._loss_takes_training = "training" in inspect.signature(model.compute_loss).parameters
 
@@ -94,10 +110,9 @@ class TrainState:
         """
         self.is_built = True
         with self.strategy.scope():
-            # fit does the same under a strategy; no public name does it for metrics.
-            self.model._symbolic_build(
-                data_batch=tf.nest.map_structure(_spec_or_none, element_spec)
-            )
+            build_model(self, element_spec)
+        named = self.named_variables()
+        self._watched = [v for name, v in named if not name.startswith(METRICS_PREFIX)]
 
     def call_model(self, x: Any, *, training: bool) -> Any:
         """Returns the outputs of the model for one batch, called as `fit` calls it.
@@ -131,7 +146,9 @@ class TrainState:
 
         Context: replica. The scale is 1 except under `mixed_float16`.
         """
-        return (optimizer or self.optimizer).scale_loss(loss)
+        optimizer = optimizer or self.optimizer
+        self.notes.scaled.add(id(optimizer))
+        return loss if optimizer is None else optimizer.scale_loss(loss)
 
     def apply_gradients(
         self,
@@ -156,8 +173,16 @@ class TrainState:
         # Once sparse, always sparse: a step may update several times, each with its own optimizer.
         is_sparse = any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)
         self._has_sparse_gradients = bool(self._has_sparse_gradients) or is_sparse
+        optimizer = optimizer or self.optimizer
+        if optimizer is None:
+            raise ValueError(
+                "The state has no optimizer: pass one to TrainState(model, optimizer), or compile "
+                "the model."
+            )
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            self.notes.applied[id(optimizer)] = optimizer
         gradients_lib.apply_gradients(
-            optimizer or self.optimizer,
+            optimizer,
             gradients,
             list(self.model.trainable_variables if variables is None else variables),
         )
@@ -180,6 +205,7 @@ class TrainState:
           Metric name to scalar. The loop uses the names and computes the results at log
           boundaries; the graph optimizer prunes the computation here.
         """
+        self.notes.has_updated_metrics = True
         if self._loss_tracker is not None:
             num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
             if num_replicas > 1:
@@ -188,6 +214,14 @@ class TrainState:
             self._loss_tracker.update_state(loss, sample_weight=tf.shape(first_input)[0])
         logs: Logs = self.model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         return logs
+
+    def trainable_key(self) -> str:
+        """Returns a word that changes when a variable becomes trainable or stops being so."""
+        return "".join("01"[variable.trainable] for variable in self._watched)
+
+    def trainable_paths(self) -> list[str]:
+        """Returns the paths of the trainable variables."""
+        return [variable.path for variable in self._watched if variable.trainable]
 
     @property
     def may_loop(self) -> bool:
@@ -200,22 +234,18 @@ class TrainState:
 
     def reset_metrics(self) -> None:
         """Resets the metrics of the model and those in `extras`. Context: cross-replica."""
-        self.model.reset_metrics()
-        for metric in self._extras_of(keras.metrics.Metric):
-            metric.reset_state()
+        self.metrics.reset()
 
     def metrics_result(self) -> Logs:
         """Returns the result of each metric by name, over all replicas. Context: cross-replica."""
-        results: Logs = self.model.get_metrics_result()
-        return results | {m.name: m.result() for m in self._extras_of(keras.metrics.Metric)}
+        return self.metrics.results()
 
     @property
     def optimizers(self) -> list[keras.optimizers.Optimizer]:
-        """The optimizer and those in `extras`."""
-        return [self.optimizer, *self._extras_of(keras.optimizers.Optimizer)]
-
-    def _extras_of(self, kind: type) -> Iterator[Any]:
-        return (extra for extra in self.extras.values() if isinstance(extra, kind))
+        """The optimizer, if there is one, and those in `extras`."""
+        own = [] if self.optimizer is None else [self.optimizer]
+        kind = keras.optimizers.Optimizer
+        return [*own, *(extra for extra in self.extras.values() if isinstance(extra, kind))]
 
     def named_variables(self) -> NamedVariables:
         """Returns every variable that must be saved, each once, with a unique and stable name.
@@ -223,8 +253,8 @@ class TrainState:
         The names are `model/<path>`, `optimizer/<path>`, `<extra>/<path>` and `metrics/<path>`. The
         states of seed generators (dropout) are among them.
         """
-        owners = {"model": self.model, "optimizer": self.optimizer, **self.extras}
-        return name_variables(owners | {"metrics": self.model.metrics_variables})
+        owners = {"model": self.model, "optimizer": self.optimizer or [], **self.extras}
+        return name_variables(owners | {"metrics": self.metrics.own_variables()})
 
     def weights_sha256(self) -> str:
         """Returns a digest of all model variables in order: path, dtype, shape, bytes."""
@@ -237,8 +267,3 @@ def _check_scope(model: keras.Model, strategy: tf.distribute.Strategy | None) ->
             "The model and its TrainState must be created in the same strategy.scope(): otherwise "
             "the variables of the one cannot be used with those of the other."
         )
-
-
-def _spec_or_none(spec: Any) -> Any:
-    # A dataset cannot hold the None of a batch; Keras puts an empty Optional in its place.
-    return None if isinstance(spec, tf.OptionalSpec) else spec

@@ -13,12 +13,13 @@ import tensorflow as tf
 
 from .protocols import Batch, Logs
 from .state import TrainState
+from .step_logs import flatten_logs, last
 
 
 def train_step(state: TrainState, batch: Batch) -> Logs:
     """Performs one optimizer update on one replica.
 
-    Context: replica, inside `strategy.run`.
+    Context: replica, inside `strategy.run`. A model that overrides `train_step` does its own.
 
     Args:
       state: Owner of every variable that the step reads or writes.
@@ -37,6 +38,8 @@ def train_step(state: TrainState, batch: Batch) -> Logs:
       ...     return engine.train_step(state, (x + tf.random.normal(tf.shape(x)), y))
       >>> history = engine.fit(state, train_ds, config, train_step=noisy_step)
     """
+    if type(state.model).train_step is not keras.Model.train_step:
+        return _as_in_fit(state, state.model.train_step(batch))
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     with tf.GradientTape() as tape:
         y_pred = state.call_model(x, training=True)
@@ -49,7 +52,7 @@ def train_step(state: TrainState, batch: Batch) -> Logs:
 def eval_step(state: TrainState, batch: Batch) -> Logs:
     """Adds one batch to the loss and the metrics; trains nothing.
 
-    Context: replica, inside `strategy.run`.
+    Context: replica, inside `strategy.run`. A model that overrides `test_step` does its own.
 
     Args:
       state: As in `train_step`.
@@ -64,6 +67,8 @@ def eval_step(state: TrainState, batch: Batch) -> Logs:
       ...     return engine.eval_step(state, (x / 2, y))
       >>> logs = engine.evaluate(state, train_ds, config, eval_step=half_step)
     """
+    if type(state.model).test_step is not keras.Model.test_step:
+        return _as_in_fit(state, state.model.test_step(batch))
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     y_pred = state.call_model(x, training=False)
     loss = state.compute_loss(x, y, y_pred, sample_weight, training=False)
@@ -71,7 +76,7 @@ def eval_step(state: TrainState, batch: Batch) -> Logs:
 
 
 def predict_step(state: TrainState, batch: Batch) -> Any:
-    """Returns the outputs of the model for one batch; targets and weights are ignored.
+    """Returns what the `predict_step` of the model does, which ignores targets and weights.
 
     Context: replica, inside `strategy.run`.
 
@@ -86,5 +91,12 @@ def predict_step(state: TrainState, batch: Batch) -> Any:
       >>> engine.predict_step(state, next(iter(train_ds))).shape
       TensorShape([8, 1])
     """
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return state.call_model(x, training=False)
+    return state.model.predict_step(batch)
+
+
+def _as_in_fit(state: TrainState, logs: Logs) -> Logs:
+    # Keras takes the results of the metrics if the names are theirs, else the last step's values.
+    state.notes.has_updated_metrics = True
+    if set(logs) == state.notes.metric_names:
+        return logs
+    return {name: last(value) for name, value in flatten_logs(logs).items()}

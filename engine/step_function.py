@@ -7,17 +7,22 @@ times. After that, no Python of the step runs any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from .config import TrainConfig, check_one_replica
-from .fused_updates import Update, updates_by
-from .graph_loops import loop_compiled, loop_over_iterator, loop_over_resident, stamp
+from .compiled_loop import loop_compiled
+from .config import TrainConfig
+from .execution_mode import Mode, find_mode
+from .fused_updates import updates_by
+from .graph_loops import loop_over_iterator, loop_over_resident, stamp
 from .protocols import Batch, GraphBatches, Logs
 from .retracing import Trace, note_trace, signature_of
 from .state import TrainState
+from .step_logs import Last, TraceNotes, as_scalar, flatten_logs, is_scalar, num_examples
+from .traced_step import check_traced, unwritten_names
 
 StepFn = Callable[[TrainState, Batch], Logs | None]
 
@@ -44,18 +49,22 @@ class StepFunction:
         state: TrainState,
         strategy: tf.distribute.Strategy,
         *,
-        compiles_step: bool = False,
-        compiles_loop: bool = False,
-        update: Update = Update.KERAS,
+        mode: Mode,
+        trains: bool = True,
     ) -> None:
         """Use `make_train_function` or `make_eval_function`."""
         self._step = step
         self._state = state
         self._strategy = strategy
-        self._compiles_step = compiles_step
-        self._compiles_loop = compiles_loop
-        self._update = update
-        self._run = tf.function(self._trace, autograph=False, reduce_retracing=True)
+        self._mode = mode
+        self._trains = trains
+        self._log_names: list[str] = []
+        self._averaged: set[str] = set()  # names whose mean over the epoch is logged
+        self._lasting: set[str] = set()  # names whose last value is logged
+        self._scalars: set[str] = set()
+        self._run: Any = self._run_eagerly
+        if not mode.runs_eagerly:
+            self._run = tf.function(self._trace, autograph=False, reduce_retracing=True)
         self.num_steps_done: tf.Tensor = tf.constant(0)
         self.measured: tf.Tensor = tf.zeros([3], tf.float64)
         self.name = getattr(step, "__name__", type(step).__name__)
@@ -74,7 +83,8 @@ class StepFunction:
 
         Returns:
           Name to scalar, on the device: results of the metrics over all batches since their last
-          reset, and what else the last step returned (the mean over replicas).
+          reset, means over the same batches of what else the steps returned, weighted by examples,
+          and the last step's value of what is wrapped in `engine.last`.
 
         Raises:
           TypeError: If `num_steps` is no tensor: each new Python number would trace again.
@@ -88,7 +98,9 @@ class StepFunction:
         logs: Logs
         self._arguments = iterator, num_steps
         try:
-            self.num_steps_done, logs, self.measured = self._run(iterator, num_steps)
+            self.num_steps_done, logs, self.measured = self._run(
+                iterator, num_steps, self._state.trainable_key()
+            )
         finally:
             self._arguments = None
         return logs
@@ -98,65 +110,135 @@ class StepFunction:
         """How often the graph was traced."""
         return len(self.traces)
 
-    def _trace(self, iterator: Any, num_steps: tf.Tensor) -> tuple[tf.Tensor, Logs, tf.Tensor]:
+    def results(self) -> Logs:
+        """Returns the results of the metrics, and the means of what else the step logs.
+
+        Context: cross-replica.
+        """
+        means = self._state.metrics.means
+        results = self._state.metrics_result()
+        return results | {name: means[name].result() for name in self._averaged}
+
+    def _trace(
+        self, iterator: Any, num_steps: tf.Tensor, trainable: str
+    ) -> tuple[tf.Tensor, Logs, tf.Tensor]:
         """Builds the graph of one execution; runs only while TensorFlow traces."""
         self._note_trace(iterator, num_steps)
-        log_names: list[str] = []
-        compiled_step = self._compile_step(iterator.element_spec, log_names)
-        outputs = compiled_step.get_concrete_function(iterator.element_spec).structured_outputs
+        step, traced = self._trace_step(iterator.element_spec)
+        check_traced(traced, self._state, self.name, trains=self._trains)
         loop = self._choose_loop(iterator)
         began = stamp()
         with tf.control_dependencies([began]):
-            num_done, step_logs, waited, num_examples = loop(
-                compiled_step, iterator, num_steps, _zeros_like_spec(outputs)
-            )
+            zeros = {n: tf.zeros([], s.dtype) for n, s in traced.structured_outputs.items()}
+            num_done, step_logs, waited, num_examples = loop(step, iterator, num_steps, zeros)
         # Metrics update state in each step; their results are computed here, once an execution.
-        results = self._state.metrics_result()
-        logs = {n: results[n] if n in results else step_logs[n] for n in log_names}
+        results = self.results()
+        logs = {n: results[n] if n in results else step_logs[n] for n in self._log_names}
         graph_secs = stamp(after=(num_done, logs)) - began
         return num_done, logs, tf.stack([graph_secs, waited, tf.cast(num_examples, tf.float64)])
+
+    def _run_eagerly(
+        self, iterator: Any, num_steps: tf.Tensor, trainable: str
+    ) -> tuple[tf.Tensor, Logs, tf.Tensor]:
+        """Runs the steps in Python, for a person with a debugger."""
+        began = time.perf_counter()
+        step, num_done, logs = self._make_step(), 0, {}
+        while num_done < num_steps:
+            batch = iterator.get_next_as_optional()
+            if not batch.has_value():
+                break
+            num_done += 1
+            logs = step(batch.get_value())
+            for name in set(logs) - self._lasting - self._averaged:
+                self._state.metrics.add_mean(name)
+                self._state.metrics.means[name].update_state(
+                    logs[name], sample_weight=self._count_examples(batch.get_value())
+                )
+                self._averaged.add(name)
+        results = logs | self.results()
+        return (
+            tf.constant(num_done),
+            {name: results[name] for name in self._log_names},
+            tf.constant([time.perf_counter() - began, 0, 0], tf.float64),
+        )
 
     def _note_trace(self, iterator: Any, num_steps: tf.Tensor) -> None:
         # What the caller passed: TensorFlow may trace for looser shapes that cover several calls.
         arguments = self._arguments or (iterator, num_steps)
-        note_trace(self.traces, self.name, signature_of(*arguments), self.max_retraces)
+        signature = signature_of(*arguments, self._state.trainable_paths())
+        note_trace(self.traces, self.name, signature, self.max_retraces)
         if not self._state.is_built:
             raise ValueError(
                 "The state is not built: call state.build(dataset.element_spec) first, so that "
                 "its metrics and optimizer have their variables."
             )
 
-    def _compile_step(self, element_spec: Any, log_names: list[str]) -> Any:
-        """Returns the step as a function of a batch; fills in the names that the step returns."""
-        metric_names = set(self._state.metrics_result())
+    def _trace_step(self, element_spec: Any) -> tuple[Any, Any]:
+        """Returns the step as a function of a batch, and its trace.
+
+        What it logs is known once it is traced. If a value of these needs a mean over the epoch,
+        the mean is created, and the step traced again with it.
+        """
+        step = self._compile_step()
+        traced = step.get_concrete_function(element_spec)
+        needed = self._needed_means(traced) - self._averaged
+        if not needed:
+            return step, traced
+        with tf.init_scope():
+            for name in needed:
+                self._state.metrics.add_mean(name)
+        self._averaged |= needed
+        step = self._compile_step()
+        return step, step.get_concrete_function(element_spec)
+
+    def _needed_means(self, traced: Any) -> set[str]:
+        """Returns the names of logs that are no metric's, or of a metric that the step leaves."""
+        known = set(self._state.metrics_result())
+        if not self._state.notes.has_updated_metrics:
+            known -= unwritten_names(traced, self._state.metrics.named()) & self._scalars
+        return set(self._log_names) - known - self._lasting
+
+    def _make_step(self) -> Callable[[Batch], Logs]:
+        """Returns the step as a function of a batch, for all replicas."""
+        metric_names = set(self._state.metrics_result()) - self._averaged
 
         def one_replica(batch: Batch) -> Logs:
-            with updates_by(self._state.optimizers, self._update):
-                logs = _check_logs(self._step(self._state, none_for_optionals(batch)))
-            log_names[:] = logs
+            with updates_by(self._state.optimizers, self._mode.update):
+                logs = flatten_logs(self._step(self._state, none_for_optionals(batch)))
+            self._log_names = list(logs)
+            self._lasting = {n for n, v in logs.items() if isinstance(v, Last)}
+            self._scalars = {n for n, v in logs.items() if is_scalar(v)}
             # Without the metrics' results, the graph optimizer prunes their computation.
-            return {k: _as_float(v) for k, v in logs.items() if k not in metric_names}
+            scalars = {n: as_scalar(n, v) for n, v in logs.items() if n not in metric_names}
+            for name in self._averaged & set(scalars):
+                mean = self._state.metrics.means[name]
+                mean.update_state(scalars.pop(name), sample_weight=num_examples(batch))
+            return scalars
 
         def one_step(batch: Batch) -> Logs:
+            self._state.notes = TraceNotes(set(self._state.metrics_result()))
             logs = self._strategy.run(one_replica, args=(batch,))
             return {name: self._mean_over_replicas(value) for name, value in logs.items()}
 
+        return one_step
+
+    def _compile_step(self) -> Any:
         # The step is a function of its own, as in fit: XLA compiles it and not the loop around it,
         # and its outputs are known before the loop is traced. With several replicas it also stays
         # one: inlined into the loop and optimized there, a convolution's bias gradient gets other
         # bits than in fit.
         stays_whole = self._strategy.num_replicas_in_sync > 1
         return tf.function(
-            one_step,
+            self._make_step(),
             autograph=False,
-            jit_compile=self._compiles_step or None,
+            jit_compile=self._mode.compiles_step or None,
             experimental_attributes={"_noinline": True} if stays_whole else None,
         )
 
     def _choose_loop(self, iterator: Any) -> Callable[..., Any]:
         if not isinstance(iterator, GraphBatches):
             return lambda *args: loop_over_iterator(*args, count_examples=self._count_examples)
-        stacks = self._compiles_loop and iterator.stacks is not None
+        stacks = self._mode.compiles_loop and iterator.stacks is not None
         loop = loop_compiled if stacks else loop_over_resident
         return lambda *args: (*loop(*args), tf.constant(0))
 
@@ -198,21 +280,7 @@ def make_train_function(
       >>> sorted(train(iter(train_ds), tf.constant(2)))
       ['loss']
     """
-    is_compiled = resolve_jit_compile(state, strategy, config)
-    is_fast = config.numerics == "fast"
-    compiles_step = is_compiled and config.jit_scope != "update"
-    if is_compiled and config.jit_scope == "update":
-        update = Update.XLA
-    else:  # XLA fuses the update of a step that it compiles.
-        update = Update.FUSED if is_fast and not compiles_step else Update.KERAS
-    return StepFunction(
-        train_step,
-        state,
-        strategy,
-        compiles_step=compiles_step,
-        compiles_loop=compiles_step and config.jit_scope == "loop",
-        update=update,
-    )
+    return StepFunction(train_step, state, strategy, mode=find_mode(state, strategy, config))
 
 
 def make_eval_function(
@@ -224,18 +292,21 @@ def make_eval_function(
       >>> evaluate = engine.make_eval_function(engine.eval_step, state, strategy, config)
       >>> logs = evaluate(iter(train_ds), tf.constant(4))
     """
-    return make_train_function(eval_step, state, strategy, config)
+    mode = find_mode(state, strategy, config)
+    return StepFunction(eval_step, state, strategy, mode=mode, trains=False)
 
 
-def resolve_jit_compile(
-    state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig
-) -> bool:
-    """Returns whether XLA compiles; raises ConfigError where it cannot."""
-    if strategy.num_replicas_in_sync > 1:
-        check_one_replica(config, f"{strategy.num_replicas_in_sync} replicas")
-    if config.jit_compile is None:
-        return bool(state.model.jit_compile)  # Keras's rule, for the bits of fit
-    return config.jit_compile
+def cached_function(
+    make: Callable[..., StepFunction], step: StepFn, state: TrainState, config: TrainConfig
+) -> StepFunction:
+    """Returns the compiled function of a step, the one of an earlier call if there is one."""
+    # As in Keras, a second call of fit or evaluate on the same state does not trace again.
+    key = (make, step, config.jit_compile, config.jit_scope, config.numerics, config.run_eagerly)
+    if key not in state.functions:
+        state.functions[key] = make(step, state, state.strategy, config)
+    function: StepFunction = state.functions[key]
+    function.max_retraces = config.max_retraces
+    return function
 
 
 def none_for_optionals(batch: Batch) -> Batch:
@@ -243,28 +314,3 @@ def none_for_optionals(batch: Batch) -> Batch:
     return tf.nest.map_structure(
         lambda v: None if isinstance(v, tf.experimental.Optional) else v, batch
     )
-
-
-def _check_logs(logs: Any) -> Logs:
-    if logs is not None and not isinstance(logs, Mapping):
-        raise TypeError(
-            f"The step returned {logs!r}; it must return its logs, a dict of name to scalar, "
-            "or None."
-        )
-    return dict(logs or {})
-
-
-def _as_float(value: Any) -> tf.Tensor:
-    value = tf.convert_to_tensor(value)
-    # Numbers and truth values have a mean over the replicas too.
-    return value if value.dtype.is_floating else tf.cast(value, tf.float32)
-
-
-def _zeros_like_spec(outputs: Logs) -> Logs:
-    for name, spec in outputs.items():
-        if spec.shape.rank != 0:
-            raise ValueError(
-                f"The step returned {name!r} with shape {spec.shape}; logs must be scalars. "
-                f"Return tf.reduce_mean({name}), or leave it out."
-            )
-    return {name: tf.zeros([], spec.dtype) for name, spec in outputs.items()}

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 METRICS_PREFIX = "metrics/"
+LOGS_PREFIX = "logs."  # of the metrics that average what a step logs
 
 NamedVariables = list[tuple[str, keras.Variable]]
 

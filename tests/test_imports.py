@@ -36,11 +36,11 @@ LAZY = {"matplotlib", "tensorboard", "setuptools"}
 # a room is a set of modules, they import those before them. A new module needs a place here.
 FLOORS = (
     ("config", "protocols", "history", "timing", "memory"),
-    ("gradients", "fused_updates", "variables", "runtime", "strategy"),
-    ("state", "step"),
+    ("gradients", "fused_updates", "variables", "step_logs", "runtime", "strategy"),
+    ("metric_set", "building", "state", "step"),
     ("hooks.base",),  # the interface that the loop calls; the hooks themselves are at the top
-    ("graph_loops", "retracing", "step_function"),
-    ("agreement", "planner", "source", "session", "loop", "prediction"),
+    ("execution_mode", "graph_loops", "compiled_loop", "retracing", "traced_step", "step_function"),
+    ("inputs", "agreement", "planner", "source", "session", "evaluation", "loop", "prediction"),
     ("storage",),
     ("profiling",),
     ("hooks",),

@@ -6,6 +6,7 @@ The order in the list is the order of the calls. Put `StopOnNaN` before `SaveChe
 
 from ..history import StopKind
 from .base import Hook, HookInfo, LambdaHook
+from .keras_callbacks import KerasCallbacks
 from .profiling import Profile
 from .progress_bar import ProgressBar
 from .recording import SaveCheckpoint, WriteMetrics
@@ -15,6 +16,7 @@ __all__ = [
     "EarlyStopping",
     "Hook",
     "HookInfo",
+    "KerasCallbacks",
     "LambdaHook",
     "Profile",
     "ProgressBar",

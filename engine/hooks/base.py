@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradloop.usage import did_you_mean
 
@@ -20,6 +20,7 @@ HOOK_METHODS = (
     "on_execution_end",
     "on_epoch_end",
     "on_eval_begin",
+    "on_eval_execution_end",
     "on_eval_end",
     "on_train_end",
 )
@@ -37,6 +38,8 @@ class HookInfo:
         empty; at the end of an epoch they are exact.
       logs_step: `num_steps_completed` at the moment that the logs belong to.
       execution_steps: Steps of the execution that has just ended; 0 elsewhere.
+      eval_step: Steps completed within the current evaluation.
+      steps_per_execution: Of the config; None: the engine chooses.
       has_validation: Whether `val_` keys will come; None if that is unknown.
       stop_reason: Why a hook requested a stop, in words; None while none did.
       stop_kind: The same for code that acts on it.
@@ -49,6 +52,8 @@ class HookInfo:
     logs: dict[str, float] = dataclasses.field(default_factory=dict)
     logs_step: int = 0
     execution_steps: int = 0
+    eval_step: int = 0
+    steps_per_execution: int | None = None
     has_validation: bool | None = None
     stop_reason: str | None = None
     stop_kind: StopKind | None = None
@@ -74,6 +79,18 @@ class HookInfo:
             self.stop_reason, self.stop_kind = reason, kind
         self.stops_now = self.stops_now or immediately
 
+    def add(self, name: str, value: Any) -> None:
+        """Adds a value to the logs of the epoch, and so to the history.
+
+        Context: `on_epoch_end`. Hooks later in the list, such as `WriteMetrics`, see it.
+
+        Raises:
+          ValueError: If there is a value of that name already.
+        """
+        if name in self.logs:
+            raise ValueError(f"the logs have {name!r} already: take another name.")
+        self.logs[name] = value
+
     @property
     def has_diverged(self) -> bool:
         """Whether a hook stopped the run because it diverged."""
@@ -88,6 +105,8 @@ class Hook:
 
     Attributes:
       every_steps: If it is set, executions end at each multiple of it; see `max_steps`.
+      needs_exact_logs: Whether `info.logs` in `on_execution_end` are those of the execution that
+        has just ended, for which the host then waits.
 
     Example:
       >>> class PrintLoss(engine.Hook):
@@ -98,6 +117,7 @@ class Hook:
     """
 
     every_steps: int | None = None
+    needs_exact_logs: bool = False
 
     def on_train_begin(self, info: HookInfo) -> None:
         """Called once, before the first epoch."""
@@ -114,6 +134,9 @@ class Hook:
     def on_eval_begin(self, info: HookInfo) -> None:
         """Called before an evaluation."""
 
+    def on_eval_execution_end(self, info: HookInfo) -> None:
+        """Called after each execution of evaluation steps, with `info.eval_step`."""
+
     def on_eval_end(self, info: HookInfo) -> None:
         """Called after an evaluation, with its logs."""
 
@@ -128,6 +151,18 @@ class Hook:
         if self.every_steps is None:
             return None
         return self.every_steps - num_steps_completed % self.every_steps
+
+    def max_eval_steps(self, step: int) -> int | None:
+        """Returns the most steps that the next execution of an evaluation may do; None: any.
+
+        Args:
+          step: Steps of the evaluation that are done.
+        """
+        return None
+
+    def around_eval_execution(self, step: int) -> contextlib.AbstractContextManager[None]:
+        """Returns the context in which the next execution of an evaluation is called."""
+        return contextlib.nullcontext()
 
     def around_execution(self, num_steps_completed: int) -> contextlib.AbstractContextManager[None]:
         """Returns the context in which the next execution of training is called."""

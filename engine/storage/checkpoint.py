@@ -26,7 +26,7 @@ import numpy as np
 
 from gradloop.files import json_text, make_directory, write_atomically
 
-from ..variables import METRICS_PREFIX, assign_local_values, local_values
+from ..variables import LOGS_PREFIX, METRICS_PREFIX, assign_local_values, local_values
 
 if TYPE_CHECKING:
     import keras
@@ -146,6 +146,10 @@ def restore(path: str | os.PathLike[str], state: TrainState) -> Path:
             raise CheckpointError(f"there is no intact checkpoint in {path}.")
         path = newest
     checkpoint = load(path)
+    prefix = METRICS_PREFIX + LOGS_PREFIX
+    for name in checkpoint.values:
+        if name.startswith(prefix):  # what a step of the saved run has logged
+            state.metrics.add_mean(name.removeprefix(prefix).rsplit("/", 1)[0])
     # A run may be restored with other metrics: they are not part of what was learned.
     variables = {
         name: variable

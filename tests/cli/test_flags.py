@@ -43,6 +43,8 @@ def test_only_flags_that_were_given_are_in_the_result():
         (["--steps-per-execution", "8"], {"steps_per_execution": 8}),
         (["--learning-rate", "1e-3"], {"learning_rate": 0.001}),
         (["--learning_rate", "1"], {"learning_rate": 1.0}),
+        (["--validation-freq", "2"], {"validation_freq": 2}),
+        (["--validation-freq", "1,3"], {"validation_freq": [1, 3]}),
         (["--seed", "none"], {"seed": None}),
         (["--run-dir", "my-runs/a-b"], {"run_dir": "my-runs/a-b"}),
         (["--run-dir=my-runs/--x"], {"run_dir": "my-runs/--x"}),

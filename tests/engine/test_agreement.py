@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from gradloop.engine import step_function
 from gradloop.engine.config import ConfigError, TrainConfig
-from gradloop.engine.loop import evaluate, fit
+from gradloop.engine.evaluation import evaluate
+from gradloop.engine.loop import fit
 from gradloop.engine.prediction import predict
 from gradloop.engine.runtime import configure_runtime
 from gradloop.engine.step import train_step
@@ -83,6 +84,20 @@ def steps_per_epoch(name, arrays):
 def validation_freq(name, arrays):
     assert len(train(arrays, epochs=4).history["val_loss"]) == 4
     assert len(train(arrays, epochs=4, validation_freq=2).history["val_loss"]) == 2
+
+
+@shows("run_eagerly")
+def run_eagerly(name, arrays):
+    def num_calls(**fields):
+        calls = []
+        fit(
+            make_tiny(), plain(arrays), make_config(**fields),
+            train_step=lambda state, batch: calls.append(tf.executing_eagerly()),
+        )  # fmt: skip
+        return calls
+
+    assert num_calls(run_eagerly=True) == [True] * NUM_BATCHES
+    assert num_calls() == [False]
 
 
 @shows("validation_steps")

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from gradloop.engine.config import ConfigError, TrainConfig
-from gradloop.engine.loop import evaluate, fit
+from gradloop.engine.evaluation import evaluate
+from gradloop.engine.loop import fit
 from gradloop.engine.prediction import predict
 from gradloop.engine.state import TrainState
 from tests.engine.nets import (

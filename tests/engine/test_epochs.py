@@ -1,12 +1,10 @@
 """Epochs, steps and the ends of data mean what they mean to Keras."""
 
-import keras
 import pytest
 import tensorflow as tf
 
-from gradloop.engine.config import TrainConfig
-from gradloop.engine.loop import evaluate, fit
-from gradloop.engine.state import TrainState
+from gradloop.engine.evaluation import evaluate
+from gradloop.engine.loop import fit
 from tests.engine.against_fit import assert_fits_alike
 from tests.engine.nets import (
     build_dense,
@@ -97,10 +95,10 @@ def test_empty_validation_or_evaluation_is_an_error(dataset, is_known):
         fit(make_state(), dataset, make_config(), validation_data=empty)
 
 
-def test_a_distributed_dataset_is_refused_with_the_fix():
-    strategy = mirrored()
-    distributed = strategy.experimental_distribute_dataset(tf.data.Dataset.range(6).batch(4))
-    with strategy.scope():
-        state = TrainState(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
-    with pytest.raises(ValueError, match=r"pass a tf\.data\.Dataset; the engine distributes it"):
-        fit(state, distributed, TrainConfig())
+def test_a_distributed_dataset_gives_the_same_bits(dataset):
+    distributed = mirrored().experimental_distribute_dataset(dataset)
+    losses = [
+        fit(make_state(strategy=mirrored()), data, make_config(epochs=2)).history["loss"]
+        for data in (dataset, distributed)
+    ]
+    assert losses[0] == losses[1]

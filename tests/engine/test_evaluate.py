@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from gradloop.engine.loop import evaluate
+from gradloop.engine.evaluation import evaluate
 from tests.engine.nets import (
     BATCH_SIZE,
     make_compiled,

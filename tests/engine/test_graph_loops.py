@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from gradloop import engine
 from gradloop.data import pipeline
-from gradloop.engine import graph_loops as loops
+from gradloop.engine import compiled_loop
 
 NUM_EXAMPLES, BATCH_SIZE = 70, 8  # eight full batches and one of six
 
@@ -15,7 +15,7 @@ NUM_EXAMPLES, BATCH_SIZE = 70, 8  # eight full batches and one of six
 @pytest.fixture
 def small_stacks(monkeypatch):
     """Stacks of three batches, so that an epoch needs several and the last one overlaps."""
-    monkeypatch.setattr(loops, "MAX_STACK_STEPS", 3)
+    monkeypatch.setattr(compiled_loop, "MAX_STACK_STEPS", 3)
 
 
 def make_state():

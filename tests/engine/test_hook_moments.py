@@ -2,8 +2,9 @@
 
 import pytest
 
+from gradloop.engine.evaluation import evaluate
 from gradloop.engine.hooks import LambdaHook
-from gradloop.engine.loop import evaluate, fit
+from gradloop.engine.loop import fit
 from tests.engine.nets import NUM_BATCHES, make_config, make_tiny
 from tests.engine.observers import Recorder
 
@@ -13,7 +14,7 @@ def test_order_of_moments(dataset):
     config = make_config(epochs=2, steps_per_execution=4, validation_freq=2)
     fit(make_tiny(), dataset, config, validation_data=dataset, hooks=[Recorder(moments)])
     epoch = ["epoch_begin", "execution_end", "execution_end"]
-    evaluation = ["eval_begin", "eval_end"]
+    evaluation = ["eval_begin", *["eval_execution_end"] * 2, "eval_end"]
     end = ["epoch_end"]
     assert moments == ["train_begin", *epoch, *end, *epoch, *evaluation, *end, "train_end"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import pytest
 import tensorflow as tf
+from tensorflow.python.distribute.values import PerReplicaSpec
 
 ROOT = Path(__file__).parents[2]
 HEADING = "## Private names of Keras and TensorFlow"
@@ -54,6 +55,7 @@ INSTANCES = {
     "keras.metrics.Metric": keras.metrics.BinaryAccuracy,
     "tensorflow.data.Dataset": lambda: tf.data.Dataset.range(1),
     "tensorflow.Graph": tf.Graph,
+    "tensorflow.python.distribute.values.PerReplicaSpec": lambda: PerReplicaSpec(tf.TensorSpec([])),
 }
 
 

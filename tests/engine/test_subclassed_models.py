@@ -64,14 +64,11 @@ def test_unbuilt_model_under_replicas(dataset):
     assert_fits_alike(dataset, build=build, strategy=mirrored(), val_ds=dataset)
 
 
-@pytest.mark.parametrize(("method", "validates"), [("train_step", False), ("test_step", True)])
-def test_own_step_of_a_keras_model_is_not_ignored_in_silence(dataset, method, validates):
+@pytest.mark.parametrize(("method", "name"), [("train_step", "mine"), ("test_step", "val_mine")])
+def test_own_step_of_a_keras_model_is_used(dataset, method, name):
     model_class = type("WithStep", (Subclassed,), {method: lambda self, data: {"mine": 1.0}})
-    with pytest.raises(ValueError, match=f"overrides {method}, .*pass it as your own step"):
-        fit(
-            make_state(model_class), dataset, make_config(),
-            validation_data=dataset if validates else None,
-        )  # fmt: skip
+    history = fit(make_state(model_class), dataset, make_config(), validation_data=dataset)
+    assert history.history[name] == [1.0]
 
 
 def test_own_step_that_is_passed_takes_the_place_of_the_keras_model_s(dataset):

@@ -102,7 +102,8 @@ def test_each_section_is_a_short_step_and_its_set_up():
 def test_steps_run_with_everything_else(name, num_replicas, precision):
     names = run(name, num_replicas=num_replicas, precision=precision)
     history, state = names["history"], names["state"]
-    assert history.num_traces == 1
+    # Once more where a step returns what no metric holds: its mean needs variables of its own.
+    assert history.num_traces == (1 if name == "SAM" else 2)
     assert history.epoch_steps == [4, 4]  # executions of 3 and 1, a partial last batch
     assert all(np.isfinite(values).all() for values in history.history.values())
     assert all_finite(state.model)

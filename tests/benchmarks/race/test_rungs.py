@@ -36,6 +36,7 @@ def run_steps(step, state, batch, num_steps):
     function(resident, tf.constant(num_steps))
 
 
+@pytest.mark.filterwarnings("ignore:(Forward|Backward) uses trainable")
 def test_forward_computes_the_loss_of_each_step_and_trains_nothing(state, batch):
     forward, before = rungs.Forward(), state.weights_sha256()
     loss = float(state.compute_loss(batch[0], batch[1], state.model(batch[0])))
@@ -44,6 +45,7 @@ def test_forward_computes_the_loss_of_each_step_and_trains_nothing(state, batch)
     assert state.weights_sha256() == before
 
 
+@pytest.mark.filterwarnings("ignore:(Forward|Backward) uses trainable")
 def test_backward_computes_every_gradient_and_trains_nothing(state, batch):
     backward, before = rungs.Backward(state.model), state.weights_sha256()
     run_steps(backward, state, batch, 2)

@@ -1,0 +1,73 @@
+"""Mode: what of a step XLA compiles, who computes the update, and whether Python runs it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import tensorflow as tf
+from keras.src.trainers.trainer import model_supports_jit
+
+from .config import TrainConfig, check_one_replica
+from .fused_updates import Update
+from .state import TrainState
+
+
+class Mode(NamedTuple):
+    """How steps are run.
+
+    Attributes:
+      compiles_step: XLA compiles each step.
+      compiles_loop: XLA compiles many steps at once, where the graph makes the batches.
+      update: Who computes the optimizer's update.
+      runs_eagerly: Steps run in Python.
+    """
+
+    compiles_step: bool = False
+    compiles_loop: bool = False
+    update: Update = Update.KERAS
+    runs_eagerly: bool = False
+
+
+def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig) -> Mode:
+    """Returns the mode that a config asks for.
+
+    Args:
+      state: Its model says whether XLA can compile it.
+      strategy: Of the replicas.
+      config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`.
+
+    Raises:
+      ConfigError: If several replicas cannot do what `jit_compile` or `numerics` asks for.
+    """
+    is_compiled = resolve_jit_compile(state, strategy, config)
+    is_fast = config.numerics == "fast"
+    compiles_step = is_compiled and config.jit_scope != "update"
+    if is_compiled and config.jit_scope == "update":
+        update = Update.XLA
+    else:  # XLA fuses the update of a step that it compiles.
+        update = Update.FUSED if is_fast and not compiles_step else Update.KERAS
+    return Mode(
+        compiles_step=compiles_step,
+        compiles_loop=compiles_step and config.jit_scope == "loop",
+        update=update,
+        runs_eagerly=config.run_eagerly,
+    )
+
+
+def resolve_jit_compile(
+    state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig
+) -> bool:
+    """Returns whether XLA compiles; raises ConfigError where it cannot."""
+    if strategy.num_replicas_in_sync > 1:
+        check_one_replica(config, f"{strategy.num_replicas_in_sync} replicas")
+    if config.jit_compile is None:
+        return bool(state.model.jit_compile)  # Keras's rule, for the bits of fit
+    if config.jit_compile and not model_supports_jit(state.model):
+        warnings.warn(
+            "jit_compile=true, but XLA cannot compile a layer of this model (its supports_jit is "
+            "False): the step is not compiled, as in fit.",
+            stacklevel=2,
+        )
+        return False
+    return config.jit_compile

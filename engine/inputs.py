@@ -1,0 +1,150 @@
+"""Inputs: whatever `fit` takes, as a `tf.data.Dataset`, through Keras's own data adapters.
+
+Arrays, PyDataset, generators and torch loaders become the dataset that fit makes of them, in fit's
+order. A `tf.data.Dataset` stays what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.trainers import data_adapters
+from keras.src.trainers.data_adapters import array_slicing
+
+from .config import TrainConfig
+
+# Keras's own default.
+DEFAULT_BATCH_SIZE = 32
+
+
+class Inputs:
+    """A dataset, and what it was made of.
+
+    Args:
+      x: What `keras.Model.fit` takes as x.
+      y: Targets; None where `x` has them.
+      sample_weight: A weight an example; None where `x` has them.
+      batch_size: Of batches that are made of arrays; None: 32, as in Keras.
+      shuffle: As in `fit`; for arrays and PyDataset.
+      class_weight: Class index to weight; a class without one weighs 1.
+      steps_per_epoch: As in `fit`.
+
+    Attributes:
+      dataset: `tf.data.Dataset` or a distributed one.
+      num_batches: Of an epoch; None where only its end tells.
+
+    Raises:
+      ValueError: As Keras does, for what it cannot train on.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        batch_size: int | None = None,
+        shuffle: bool | str = False,
+        class_weight: Mapping[int, float] | None = None,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        self._adapter: Any = None
+        is_dataset = data_adapters.is_tf_dataset(x)
+        if is_dataset and y is sample_weight is None:
+            self.dataset = x
+            if class_weight is not None:
+                self.dataset = x.map(class_weight_map(class_weight))
+        else:
+            self._adapter = data_adapters.get_data_adapter(
+                x=x,
+                y=y,
+                sample_weight=sample_weight,
+                batch_size=batch_size or DEFAULT_BATCH_SIZE,
+                steps_per_epoch=steps_per_epoch,
+                shuffle=shuffle,
+                class_weight=class_weight,
+            )
+            self.dataset = self._adapter.get_tf_dataset()
+        self.num_batches: int | None = None
+        self.is_endless = False
+        if self._adapter is not None:
+            self.num_batches = self._adapter.num_batches
+        elif isinstance(x, tf.data.Dataset):
+            cardinality = int(self.dataset.cardinality())
+            self.num_batches = cardinality if cardinality >= 0 else None
+            self.is_endless = cardinality == tf.data.INFINITE_CARDINALITY
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether the batches are split over the replicas already."""
+        return not isinstance(self.dataset, tf.data.Dataset)
+
+    def on_epoch_begin(self) -> None:
+        """Starts the workers of a PyDataset."""
+        if self._adapter is not None:
+            self._adapter.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        """Lets a PyDataset shuffle."""
+        if self._adapter is not None:
+            self._adapter.on_epoch_end()
+
+
+def split_validation(arrays: Any, validation_split: float) -> tuple[Any, Any]:
+    """Returns `(x, y, sample_weight)` for training and for validation, as `fit` splits them."""
+    train, validation = array_slicing.train_validation_split(
+        arrays, validation_split=validation_split
+    )
+    return train, validation
+
+
+def class_weight_map(class_weight: Mapping[int, float]) -> Any:
+    """Returns a function for `dataset.map` that adds the weights of the classes.
+
+    As Keras's, whose table ends with the highest class that has a weight: here, a class beyond it
+    weighs 1, as for arrays.
+    """
+    weights = [class_weight.get(label, 1.0) for label in range(max(class_weight) + 2)]
+    weights[-1] = 1.0
+    table = tf.convert_to_tensor(np.asarray(weights, keras.config.floatx()))
+
+    def add_weights(*data: Any) -> tuple[Any, Any, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(
+            data[0] if len(data) == 1 else data
+        )
+        if sample_weight is not None:
+            raise ValueError("class_weight and sample_weight: pass one of them, not both.")
+        if keras.tree.is_nested(y):
+            raise ValueError("class_weight is for models with a single output.")
+        if y.shape.rank >= 2:
+            classes = tf.cond(
+                tf.shape(y)[-1] > 1,
+                lambda: tf.argmax(y, axis=-1, output_type=tf.int32),
+                lambda: tf.cast(tf.round(tf.squeeze(y, axis=-1)), tf.int32),
+            )
+        else:
+            classes = tf.cast(tf.round(y), tf.int32)
+        return x, y, tf.gather(table, tf.minimum(classes, len(weights) - 1))
+
+    return add_weights
+
+
+def unpack_validation(validation_data: Any, config: TrainConfig) -> Inputs:
+    """Returns validation data as `fit` takes it: a dataset, `(x, y)` or with weights."""
+    if isinstance(validation_data, Inputs):
+        return validation_data
+    if isinstance(validation_data, tuple | list):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(validation_data))
+    else:
+        x, y, sample_weight = validation_data, None, None
+    return Inputs(
+        x,
+        y,
+        sample_weight,
+        batch_size=config.global_batch_size,
+        steps_per_epoch=config.validation_steps,
+    )

@@ -1,0 +1,77 @@
+"""MetricSet: the metrics of a model, those in the extras, and the means of what a step logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.trainers.compile_utils import CompileMetrics
+
+from .protocols import Logs
+from .step_logs import flatten_logs
+from .variables import LOGS_PREFIX
+
+
+class MetricSet:
+    """All metrics of a state. Context: cross-replica.
+
+    Args:
+      model: Its own and its compiled metrics.
+      extras: Metrics among them belong to the set.
+      strategy: Where means are created.
+
+    Attributes:
+      means: Name of a step's log that is no metric to its mean over the epoch.
+    """
+
+    def __init__(
+        self, model: keras.Model, extras: Mapping[str, Any], strategy: tf.distribute.Strategy
+    ) -> None:
+        self._model = model
+        self._strategy = strategy
+        self._extras = [e for e in extras.values() if isinstance(e, keras.metrics.Metric)]
+        self.means: dict[str, keras.metrics.Mean] = {}
+
+    def reset(self) -> None:
+        """Resets all."""
+        self._model.reset_metrics()
+        for metric in [*self._extras, *self.means.values()]:
+            metric.reset_state()
+
+    def results(self) -> Logs:
+        """Returns the result of each metric by name, without the means; dicts are flattened."""
+        results: Logs = self._model.get_metrics_result()
+        return flatten_logs(results | {metric.name: metric.result() for metric in self._extras})
+
+    def mean_results(self) -> Logs:
+        """Returns the means over the epoch of what steps log."""
+        return {name: mean.result() for name, mean in self.means.items()}
+
+    def add_mean(self, name: str) -> None:
+        """Creates the mean of what a step logs under a name.
+
+        The name of its variables is `metrics/logs.<name>/...`, by which a checkpoint finds it.
+        """
+        if name not in self.means:
+            with self._strategy.scope():
+                self.means[name] = keras.metrics.Mean(name=LOGS_PREFIX + name)
+
+    def named(self) -> dict[str, keras.metrics.Metric]:
+        """Returns metrics by the names under which a step logs them: those that can be told apart.
+
+        The loss tracker, a model's own metrics, and those in the extras; not the compiled ones,
+        which only Keras updates.
+        """
+        own = [m for m in self._model.metrics if not isinstance(m, CompileMetrics)]
+        return {metric.name: metric for metric in [*own, *self._extras]}
+
+    def own_variables(self) -> list[keras.Variable]:
+        """Returns the variables of the model's metrics and of the means, without the extras'."""
+        means = [variable for mean in self.means.values() for variable in mean.variables]
+        return [*self._model.metrics_variables, *means]
+
+    def variables(self) -> list[keras.Variable]:
+        """Returns the variables of all."""
+        return [*self.own_variables(), *(v for metric in self._extras for v in metric.variables)]

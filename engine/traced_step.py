@@ -1,0 +1,114 @@
+"""What a traced step does to variables, read from its graph, whatever its code looks like.
+
+A step that forgets something is traced like any other. Its graph tells: which metrics it leaves
+alone, whether it trains, and whether it changes what no checkpoint has.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from .state import TrainState
+
+# Operation -> the attributes that name its functions, and how many inputs come before theirs.
+_CALLS = {
+    "PartitionedCall": (("f",), 0),
+    "StatefulPartitionedCall": (("f",), 0),
+    "While": (("cond", "body"), 0),
+    "StatelessWhile": (("cond", "body"), 0),
+    "If": (("then_branch", "else_branch"), 1),
+    "StatelessIf": (("then_branch", "else_branch"), 1),
+    "Case": (("branches",), 1),
+    "StatelessCase": (("branches",), 1),
+}
+_READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape")
+
+
+def check_traced(traced: Any, state: TrainState, name: str, *, trains: bool) -> None:
+    """Warns of what a step forgets.
+
+    Args:
+      traced: The step as `tf.types.experimental.ConcreteFunction`.
+      state: What it is a step of.
+      name: Of the step.
+      trains: Whether it should update variables.
+    """
+    written = {id(handle) for handle in written_handles(traced)}
+    known = {id(h): v for _, v in state.named_variables() for h in handles_of(v)}
+    unknown = [v.name for v in traced.graph.variables if id(v.handle) in written - set(known)]
+    scratch = {v.name for o in state.optimizers for v in vars(o).get("_fused_scratch", {}).values()}
+    unsaved = sorted(set(unknown) - scratch)
+    if unsaved:
+        _warn(
+            f"{name} changes variables that its TrainState does not have, so that no checkpoint "
+            f"has them: {', '.join(unsaved[:3])}. Pass what owns them in TrainState(extras=...)."
+        )
+    used = {id(handle) for handle, _ in traced.graph.captures}
+    trainable = {id(h) for v in known.values() if v.trainable for h in handles_of(v)} & used
+    if trains and trainable and not trainable & written:
+        _warn(
+            f"{name} uses trainable variables and changes none: call "
+            "state.apply_gradients(gradients) in it, or evaluate instead."
+        )
+    for optimizer in state.notes.unscaled_optimizers():
+        _warn(
+            f"{name} applies gradients of a loss that is not scaled, to {optimizer.name}, which "
+            "divides them by the loss scale: take the gradients of state.scale_loss(loss)."
+        )
+
+
+def unwritten_names(traced: Any, metrics: Mapping[str, keras.metrics.Metric]) -> set[str]:
+    """Returns the names of the metrics that a traced step does not update."""
+    written = {id(handle) for handle in written_handles(traced)}
+    return {
+        name
+        for name, metric in metrics.items()
+        if not any(id(h) in written for v in metric.variables for h in handles_of(v))
+    }
+
+
+def handles_of(variable: keras.Variable) -> list[tf.Tensor]:
+    """Returns the resource handle of a variable, or one a replica of a distributed one."""
+    parts = getattr(variable.value, "values", None)
+    return [part.handle for part in parts or [variable.value]]
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
+
+
+def written_handles(function: Any) -> list[tf.Tensor]:
+    """Returns the resource handles outside a concrete function that it writes.
+
+    Args:
+      function: `tf.types.experimental.ConcreteFunction`.
+    """
+    graph = function.graph
+    outside = {id(inside): handle for handle, inside in graph.captures}
+    return [outside[id(t)] for t in _written(graph) if id(t) in outside]
+
+
+def _written(graph: Any) -> Iterator[tf.Tensor]:
+    """Yields the resources of a graph that an operation in it writes, at any depth."""
+    for operation in graph.get_operations():
+        if operation.type in _CALLS:
+            attributes, offset = _CALLS[operation.type]
+            for inner in _functions(operation, attributes):
+                positions = {id(t): index for index, t in enumerate(inner.inputs)}
+                for tensor in _written(inner):
+                    if id(tensor) in positions:
+                        yield operation.inputs[positions[id(tensor)] + offset]
+        elif operation.type not in _READS:
+            yield from (t for t in operation.inputs if t.dtype == tf.resource)
+
+
+def _functions(operation: tf.Operation, attributes: tuple[str, ...]) -> Iterator[Any]:
+    for attribute in attributes:
+        value = operation.get_attr(attribute)
+        for one in value if isinstance(value, list) else [value]:
+            yield operation.graph._get_function(one.name).graph

@@ -1,0 +1,159 @@
+"""A compiled model is taken as it is; what TrainState is given replaces exactly that."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradloop import engine
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(24, 4)).astype("float32")
+Y = RNG.normal(size=(24, 1)).astype("float32")
+CONFIG = engine.TrainConfig(global_batch_size=8)
+
+
+def build():
+    return keras.Sequential([keras.Input([4]), keras.layers.Dense(1)])
+
+
+def test_what_a_person_set_is_kept():
+    model = build()
+    model.compile("sgd", "mse", metrics=["mae"], steps_per_execution=3, run_eagerly=True)
+    optimizer = model.optimizer
+    state = engine.TrainState(model)
+    assert state.optimizer is model.optimizer is optimizer
+    assert (model.steps_per_execution, model.run_eagerly) == (3, True)
+    assert sorted(engine.fit(state, X, CONFIG, y=Y).history) == ["loss", "mae"]
+
+
+def test_a_model_that_was_trained_is_saved_with_loss_and_optimizer(tmp_path):
+    model = build()
+    model.compile("adam", "mse")
+    engine.fit(engine.TrainState(model), X, CONFIG, y=Y)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.evaluate(X, Y, verbose=0) == model.evaluate(X, Y, verbose=0)
+    assert int(loaded.optimizer.iterations) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"metrics": ["mse"]}, ("optimizer", "loss")),
+        ({"loss": "mae"}, ("optimizer",)),
+        ({"optimizer": "adam"}, ("loss",)),
+    ],
+)
+def test_what_is_given_replaces_that_and_nothing_else(given, kept):
+    model = build()
+    model.compile("sgd", "mse", metrics=["mae"])
+    before = {"optimizer": model.optimizer, "loss": model.loss}
+    state = engine.TrainState(model, **given)
+    for name in kept:
+        assert getattr(model, name) is before[name]
+    assert state.optimizer is model.optimizer
+    names = set(engine.fit(state, X, CONFIG, y=Y).history)
+    assert names == ({"loss", "mse"} if "metrics" in given else {"loss", "mae"})
+
+
+def test_without_a_loss_scale_there_is_none():
+    keras.config.set_dtype_policy("mixed_float16")
+    model = build()
+    model.compile("sgd", "mse", auto_scale_loss=False)
+    state = engine.TrainState(model, metrics=["mae"])
+    assert not isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_a_model_with_its_own_compile_and_train_step_trains_as_in_fit():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def compile(self, factor, **kwargs):
+            super().compile(**kwargs)
+            self.factor = factor
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = self.factor * tf.reduce_mean((self(x) - y) ** 2)
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+            return {"mine": loss}
+
+    def make():
+        keras.utils.clear_session(free_memory=False)
+        keras.utils.set_random_seed(1)
+        model = Own()
+        model.compile(2.0, optimizer="sgd", loss="mse")
+        return model
+
+    theirs, ours = make(), make()
+    expected = theirs.fit(X, Y, batch_size=8, epochs=2, verbose=0)
+    config = engine.TrainConfig(global_batch_size=8, epochs=2)
+    found = engine.fit(engine.TrainState(ours), X, config, y=Y)
+    assert found.history == expected.history
+    np.testing.assert_array_equal(ours.get_weights()[0], theirs.get_weights()[0])
+
+
+def test_a_model_that_makes_its_functions_itself_is_refused():
+    class Own(keras.Sequential):
+        def make_train_function(self, force=False):
+            return super().make_train_function(force)
+
+    state = engine.TrainState(Own([keras.Input([4]), keras.layers.Dense(1)]), "sgd", loss="mse")
+    with pytest.raises(ValueError, match="overrides make_train_function"):
+        engine.fit(state, X, CONFIG, y=Y)
+
+
+def test_a_model_that_is_not_compiled_predicts_and_stays_so():
+    model = build()
+    outputs = engine.predict(engine.TrainState(model), X, CONFIG)
+    np.testing.assert_array_equal(outputs, model.predict(X, batch_size=8, verbose=0))
+    assert not model.compiled
+
+
+def test_a_model_predicts_by_its_own_predict_step():
+    class Own(keras.Sequential):
+        def predict_step(self, data):
+            return super().predict_step(data) * 0.0 + 7.0
+
+    model = Own([keras.Input([4]), keras.layers.Dense(1)])
+    assert (engine.predict(engine.TrainState(model), X, CONFIG) == 7.0).all()
+
+
+@pytest.mark.parametrize("kind", ["ragged", "sparse", "lengths", "scalars", "dense"])
+def test_outputs_are_joined_as_keras_joins_them(kind):
+    class Own(keras.Model):
+        def call(self, x):
+            if kind == "ragged":
+                return tf.RaggedTensor.from_tensor(x)
+            if kind == "sparse":
+                return tf.sparse.from_dense(x)
+            if kind == "lengths":
+                return tf.zeros([tf.shape(x)[0], tf.shape(x)[0]])
+            return tf.reduce_sum(x) if kind == "scalars" else x
+
+    model = Own()
+    x = X[:21]
+    expected = model.predict(x, batch_size=8, verbose=0)
+    found = engine.predict(engine.TrainState(model), x, CONFIG)
+    assert type(found) is type(expected)
+    if kind == "ragged":
+        assert found.to_list() == expected.to_list()
+    elif kind == "sparse":
+        np.testing.assert_array_equal(tf.sparse.to_dense(found), tf.sparse.to_dense(expected))
+    elif kind == "lengths":
+        assert found.to_list() == expected.to_list()
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_predict_takes_a_number_of_steps():
+    endless = tf.data.Dataset.from_tensor_slices(X).batch(8).repeat()
+    assert engine.predict(engine.TrainState(build()), endless, CONFIG, steps=2).shape == (16, 1)

@@ -1,0 +1,137 @@
+"""What fit takes, the engine takes, with the same bits: arrays, PyDataset, generators, and more."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradloop import engine
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 4)).astype("float32")
+Y = RNG.integers(0, 3, 50)
+WEIGHTS = RNG.uniform(size=50).astype("float32")
+
+
+class Batches(keras.utils.PyDataset):
+    """Seven batches of eight, and two; another order each epoch."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.order = np.arange(50)
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, index):
+        rows = self.order[index * 8 : index * 8 + 8]
+        return X[rows], Y[rows], WEIGHTS[rows]
+
+    def on_epoch_end(self):
+        np.random.RandomState(self.order[0]).shuffle(self.order)
+
+
+def endless():
+    while True:
+        for start in range(0, 48, 8):
+            yield X[start : start + 8], Y[start : start + 8]
+
+
+def as_dataset():
+    return tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+
+
+CASES = {
+    "arrays": (lambda: X, {"y": Y}, {"epochs": 2}),
+    "weighted": (lambda: X, {"y": Y, "sample_weight": WEIGHTS}, {"epochs": 2, "batch_size": 8}),
+    "split": (lambda: X, {"y": Y}, {"epochs": 3, "validation_split": 0.25, "batch_size": 8}),
+    "in order": (
+        lambda: X, {"y": Y},
+        {"epochs": 2, "shuffle": False, "validation_data": (X, Y, WEIGHTS)},
+    ),
+    "class weights": (lambda: X, {"y": Y}, {"epochs": 2, "class_weight": {0: 2.0, 1: 0.5}}),
+    "steps": (lambda: X, {"y": Y}, {"epochs": 3, "steps_per_epoch": 3, "batch_size": 8}),
+    "pydataset": (Batches, {}, {"epochs": 3}),
+    "workers": (lambda: Batches(workers=2), {}, {"epochs": 2}),
+    "generator": (endless, {}, {"epochs": 3, "steps_per_epoch": 4}),
+    "dataset": (as_dataset, {}, {"epochs": 2, "class_weight": {0: 2.0, 1: 0.5, 2: 1.0}}),
+}  # fmt: skip
+
+
+def compiled(strategy):
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(1)
+    with strategy.scope():
+        model = keras.Sequential(
+            [
+                keras.Input([4]),
+                keras.layers.Dense(8, activation="relu"),
+                keras.layers.Dropout(0.3),
+                keras.layers.Dense(3, activation="softmax"),
+            ]
+        )
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def train_both(name, strategy):
+    make_x, arrays, options = CASES[name]
+    theirs = compiled(strategy)
+    expected = theirs.fit(make_x(), **arrays, **options, verbose=0)
+    ours = compiled(strategy)
+    before = ours.get_weights()
+    fields = {"epochs", "steps_per_epoch"}
+    values = {k: v for k, v in options.items() if k in fields}
+    config = engine.TrainConfig(global_batch_size=options.get("batch_size"), **values)
+    rest = {k: v for k, v in options.items() if k not in fields | {"batch_size"}}
+    with strategy.scope():
+        state = engine.TrainState(ours)
+    found = engine.fit(state, make_x(), config, **arrays, **rest)
+    assert found.history == expected.history
+    for one, other, start in zip(ours.weights, theirs.weights, before, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+        assert not np.array_equal(one.numpy(), start)
+    for one, other in zip(ours.optimizer.variables, theirs.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed", "ignore:Your input ran out")
+@pytest.mark.filterwarnings("ignore:The data ended after")
+@pytest.mark.parametrize("name", CASES)
+def test_inputs_on_one_device(name):
+    train_both(name, tf.distribute.get_strategy())
+
+
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed", "ignore:Your input ran out")
+@pytest.mark.filterwarnings("ignore:The data ended after")
+@pytest.mark.parametrize("name", ["in order", "dataset"])
+def test_inputs_on_two_replicas(name):
+    config = engine.TrainConfig(strategy="mirrored", num_replicas=2)
+    train_both(name, engine.make_strategy(config))
+
+
+def test_a_distributed_dataset_is_taken_as_it_is():
+    strategy = engine.make_strategy(engine.TrainConfig(strategy="mirrored", num_replicas=2))
+    histories = []
+    for distribute in (False, True):
+        model = compiled(strategy)
+        dataset = as_dataset().take(6)
+        if distribute:
+            dataset = strategy.experimental_distribute_dataset(dataset)
+        with strategy.scope():
+            state = engine.TrainState(model)
+        histories.append(engine.fit(state, dataset, engine.TrainConfig(epochs=2)).history)
+    assert histories[0] == histories[1]
+
+
+def test_evaluate_and_predict_take_arrays():
+    model = compiled(tf.distribute.get_strategy())
+    state = engine.TrainState(model)
+    config = engine.TrainConfig(global_batch_size=16)
+    expected = model.evaluate(
+        X, Y, sample_weight=WEIGHTS, batch_size=16, return_dict=True, verbose=0
+    )
+    assert engine.evaluate(state, X, config, y=Y, sample_weight=WEIGHTS) == expected
+    np.testing.assert_array_equal(
+        engine.predict(state, X, config), model.predict(X, batch_size=16, verbose=0)
+    )
