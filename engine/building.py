@@ -8,6 +8,8 @@ import keras
 import tensorflow as tf
 from tensorflow.python.data.util.structure import NoneTensorSpec
 
+from .protocols import Batch
+
 State = Any  # TrainState, which calls these functions
 _COMPOSITE_SPECS = (tf.RaggedTensorSpec, tf.SparseTensorSpec)
 
@@ -60,3 +62,10 @@ def _build_by_tracing(state: State, element_spec: Any) -> None:
 def _spec_or_none(spec: Any) -> Any:
     # A generator's dataset cannot hold the None of a batch; Keras puts an empty Optional there.
     return None if isinstance(spec, tf.OptionalSpec | NoneTensorSpec) else spec
+
+
+def none_for_optionals(batch: Batch) -> Batch:
+    """Returns a batch with None for the empty Optionals that Keras puts where it has None."""
+    return tf.nest.map_structure(
+        lambda v: None if isinstance(v, tf.experimental.Optional) else v, batch
+    )

@@ -96,10 +96,10 @@ class Inputs:
 
 def split_validation(arrays: Any, validation_split: float) -> tuple[Any, Any]:
     """Returns `(x, y, sample_weight)` for training and for validation, as `fit` splits them."""
-    train, validation = array_slicing.train_validation_split(
+    split: tuple[Any, Any] = array_slicing.train_validation_split(
         arrays, validation_split=validation_split
     )
-    return train, validation
+    return split
 
 
 def class_weight_map(class_weight: Mapping[int, float]) -> Any:

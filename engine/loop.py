@@ -91,30 +91,20 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     config = within_limits(config)
     with session.timing.part(SETUP):
         state.progress.begin(config.initial_epoch, config.epochs, resume=resume)
+        arrays = x, y, sample_weight
         if validation_split and validation_data is None:
-            (x, y, sample_weight), validation_data = split_validation(
-                (x, y, sample_weight), validation_split
-            )
-        session.info.has_validation = validation_data is not None
+            arrays, validation_data = split_validation(arrays, validation_split)
         inputs = Inputs(
-            x,
-            y,
-            sample_weight,
-            batch_size=config.global_batch_size,
-            shuffle=shuffle,
-            class_weight=class_weight,
-            steps_per_epoch=config.steps_per_epoch,
-        )
+            *arrays, batch_size=config.global_batch_size, shuffle=shuffle,
+            class_weight=class_weight, steps_per_epoch=config.steps_per_epoch,
+        )  # fmt: skip
         source = _make_source(state, inputs, config)
         state.build(source.element_spec)
         state.progress.steps_per_epoch = source.steps_per_epoch
         function = cached_function(make_train_function, train_step, state, config)
         session.watch(function)
         planner = Planner(config, hooks, state)
-        evaluation = None
-        if validation_data is not None:
-            evaluation = Evaluation(state, validation_data, config, eval_step)
-            session.watch(evaluation.function)
+        evaluation = _make_evaluation(session, validation_data, config, eval_step)
         source.reset(takes_batch=state.has_scope)
     try:
         session.is_training = True
@@ -214,6 +204,17 @@ def _make_source(state: TrainState, inputs: Inputs, config: TrainConfig) -> Sour
         resident=may_be_resident and config.input != "streamed",
         global_batch_size=config.global_batch_size,
     )
+
+
+def _make_evaluation(
+    session: Session, validation_data: Any, config: TrainConfig, eval_step: StepFn
+) -> Evaluation | None:
+    if validation_data is None:
+        return None
+    evaluation = Evaluation(session.state, validation_data, config, eval_step)
+    session.info.has_validation = True
+    session.watch(evaluation.function)
+    return evaluation
 
 
 def _finalize(state: TrainState) -> None:

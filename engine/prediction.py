@@ -14,6 +14,7 @@ from keras.src.backend.tensorflow.trainer import (
 )
 
 from .agreement import check_agreement
+from .building import none_for_optionals
 from .config import TrainConfig
 from .execution_mode import resolve_jit_compile
 from .inputs import Inputs
@@ -21,7 +22,6 @@ from .protocols import Batch
 from .source import Source
 from .state import TrainState
 from .step import predict_step
-from .step_function import none_for_optionals
 
 
 def predict(state: TrainState, x: Any, config: TrainConfig, *, steps: int | None = None) -> Any:

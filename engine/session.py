@@ -39,8 +39,7 @@ class Session:
             if not isinstance(hook, Hook):
                 raise ValueError(
                     f"{hook!r} is no hook: pass instances of engine.Hook, or engine.LambdaHook "
-                    "with functions. Keras's callbacks do not fit: their methods take other "
-                    "arguments."
+                    "with functions; Keras's callbacks go into engine.KerasCallbacks([...])."
                 )
         self.state = state
         self.info = HookInfo(state, state.progress, steps_per_execution=config.steps_per_execution)

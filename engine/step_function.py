@@ -7,12 +7,14 @@ times. After that, no Python of the step runs any more.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from .building import none_for_optionals
 from .compiled_loop import loop_compiled
 from .config import TrainConfig
 from .execution_mode import Mode, find_mode
@@ -21,7 +23,15 @@ from .graph_loops import loop_over_iterator, loop_over_resident, stamp
 from .protocols import Batch, GraphBatches, Logs
 from .retracing import Trace, note_trace, signature_of
 from .state import TrainState
-from .step_logs import Last, TraceNotes, as_scalar, flatten_logs, is_scalar, num_examples
+from .step_logs import (
+    Last,
+    TraceNotes,
+    as_scalar,
+    count_examples,
+    flatten_logs,
+    is_scalar,
+    num_examples,
+)
 from .traced_step import check_traced, unwritten_names
 
 StepFn = Callable[[TrainState, Batch], Logs | None]
@@ -149,11 +159,10 @@ class StepFunction:
                 break
             num_done += 1
             logs = step(batch.get_value())
+            weight = tf.maximum(count_examples(batch.get_value(), self._strategy), 1)
             for name in set(logs) - self._lasting - self._averaged:
                 self._state.metrics.add_mean(name)
-                self._state.metrics.means[name].update_state(
-                    logs[name], sample_weight=self._count_examples(batch.get_value())
-                )
+                self._state.metrics.means[name].update_state(logs[name], sample_weight=weight)
                 self._averaged.add(name)
         results = logs | self.results()
         return (
@@ -237,7 +246,8 @@ class StepFunction:
 
     def _choose_loop(self, iterator: Any) -> Callable[..., Any]:
         if not isinstance(iterator, GraphBatches):
-            return lambda *args: loop_over_iterator(*args, count_examples=self._count_examples)
+            count = functools.partial(count_examples, strategy=self._strategy)
+            return lambda *args: loop_over_iterator(*args, count_examples=count)
         stacks = self._mode.compiles_loop and iterator.stacks is not None
         loop = loop_compiled if stacks else loop_over_resident
         return lambda *args: (*loop(*args), tf.constant(0))
@@ -245,15 +255,6 @@ class StepFunction:
     def _mean_over_replicas(self, value: Any) -> tf.Tensor:
         values = self._strategy.experimental_local_results(value)
         return values[0] if len(values) == 1 else tf.reduce_mean(values, axis=0)
-
-    def _count_examples(self, batch: Batch) -> tf.Tensor:
-        """Returns the leading dimension of the global batch; 0 where this worker cannot know it."""
-        first = next(iter(tf.nest.flatten(batch)))
-        parts = self._strategy.experimental_local_results(first)
-        are_all = len(parts) == self._strategy.num_replicas_in_sync  # else on several workers
-        if not are_all or not all(isinstance(p, tf.Tensor) and p.shape.rank for p in parts):
-            return tf.constant(0)
-        return tf.add_n([tf.shape(part)[0] for part in parts])
 
 
 def make_train_function(
@@ -307,10 +308,3 @@ def cached_function(
     function: StepFunction = state.functions[key]
     function.max_retraces = config.max_retraces
     return function
-
-
-def none_for_optionals(batch: Batch) -> Batch:
-    """Returns a batch with None for the empty Optionals that Keras puts where it has None."""
-    return tf.nest.map_structure(
-        lambda v: None if isinstance(v, tf.experimental.Optional) else v, batch
-    )

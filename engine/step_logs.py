@@ -103,3 +103,16 @@ def num_examples(batch: Batch) -> tf.Tensor:
     if first is None or not first.shape.rank:
         return tf.constant(1)
     return tf.shape(first)[0]
+
+
+def count_examples(batch: Batch, strategy: tf.distribute.Strategy) -> tf.Tensor:
+    """Returns the leading dimension of a global batch, int32 scalar; 0 where it is not known.
+
+    Context: cross-replica. One of several workers knows its own part alone.
+    """
+    first = next(iter(tf.nest.flatten(batch)))
+    parts = strategy.experimental_local_results(first)
+    are_all = len(parts) == strategy.num_replicas_in_sync  # else on several workers
+    if not are_all or not all(isinstance(p, tf.Tensor) and p.shape.rank for p in parts):
+        return tf.constant(0)
+    return tf.add_n([tf.shape(part)[0] for part in parts])

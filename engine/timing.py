@@ -9,7 +9,6 @@ import itertools
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -222,12 +221,7 @@ class _Part:
     def __enter__(self) -> None:
         self._timing.enter(self._name)
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._timing.leave()
 
 

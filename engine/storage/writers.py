@@ -107,24 +107,12 @@ def _close(writer: Writer) -> None:
         writer.close()
 
 
-class JSONLinesWriter(Writer):
-    """Appends one JSON object a line, NaN as in `gradloop.files.json_text`. Continues a file.
-
-    Args:
-      path: Its directory is created; the file comes with the first record.
-    """
+class _FileWriter(Writer):
+    """A writer of one file, which comes with the first record."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = make_directory(Path(path).parent) / Path(path).name
         self._file: TextIO | None = None
-
-    def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
-        """See `Writer.write`."""
-        line = json_text(_make_record(step, logs, epoch, kind))
-        if self._file is None:
-            _drop_torn_line(self.path)
-            self._file = _open_append(self.path)
-        self._file.write(line + "\n")
 
     def flush(self) -> None:
         """See `Writer.flush`."""
@@ -138,7 +126,23 @@ class JSONLinesWriter(Writer):
             self._file = None
 
 
-class CSVWriter(Writer):
+class JSONLinesWriter(_FileWriter):
+    """Appends one JSON object a line, NaN as in `gradloop.files.json_text`. Continues a file.
+
+    Args:
+      path: Its directory is created; the file comes with the first record.
+    """
+
+    def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
+        """See `Writer.write`."""
+        line = json_text(_make_record(step, logs, epoch, kind))
+        if self._file is None:
+            _drop_torn_line(self.path)
+            self._file = _open_append(self.path)
+        self._file.write(line + "\n")
+
+
+class CSVWriter(_FileWriter):
     """Appends one row a record. Continues an existing file.
 
     Floats are written in full (`repr`), arrays as JSON, a metric that a record lacks as an empty
@@ -150,8 +154,7 @@ class CSVWriter(Writer):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = make_directory(Path(path).parent) / Path(path).name
-        self._file: TextIO | None = None
+        super().__init__(path)
         self._columns: list[str] = []
 
     def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
@@ -169,17 +172,6 @@ class CSVWriter(Writer):
         if self._file is None:
             self._file = _open_append(self.path)
         csv.writer(self._file, lineterminator="\n").writerow(_cells(record, self._columns))
-
-    def flush(self) -> None:
-        """See `Writer.flush`."""
-        if self._file is not None:
-            self._file.flush()
-
-    def close(self) -> None:
-        """See `Writer.close`."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
     def _read_header(self) -> list[str]:
         _drop_torn_line(self.path)
