@@ -4,6 +4,7 @@
 - ladder: what does each part of a training step cost?
 - scaling: does the cost of an image or of a step depend on how many there are?
 - learning: do numerics that change bits change the accuracy?
+- gallery: how fast are the custom steps of the documents, against a bare loop?
 - gpu: what does a GPU make of a workload?
 """
 

@@ -26,13 +26,13 @@ from gradloop.engine.memory import format_growth
 from gradloop.engine.parity.comparison import Comparison
 from gradloop.engine.state import TrainState
 from gradloop.engine.storage.extras import MissingExtra
+from gradloop.engine.storage.tensorboard import TensorBoardWriter
 from gradloop.engine.storage.writers import (
     RECORD_KEYS,
     CSVWriter,
     JSONLinesWriter,
     MultiWriter,
     Record,
-    TensorBoardWriter,
     Writer,
     epoch_records,
     read_csv,

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-# An array, or a dict, list or tuple of arrays, nested like the inputs or outputs of a model.
-Tree = Any
+from .conversion import Array, Tree, is_nested, lists_to_tuples, to_arrays
 
 
 class Examples(NamedTuple):
@@ -56,10 +53,10 @@ def prepare(
       ValueError: If the arrays are empty or differ in length, `num_classes` does not cover the
         labels, or `fit` would refuse the weights.
     """
-    x, y, sample_weight = (
-        None if tree is None else keras.tree.map_structure(_as_array, lists_to_tuples(tree))
-        for tree in (x, y, sample_weight)
-    )
+    given = {"x": x, "y": y, "sample_weight": sample_weight}
+    x, y, sample_weight = (to_arrays(tree, name) for name, tree in given.items())
+    if x is None:
+        raise ValueError("x: expected an array or a structure of arrays, got None; pass the inputs")
     if y is None and not (num_classes is sample_weight is class_weight is None):
         raise ValueError("y: expected labels with num_classes or weights, got None; pass y")
     num_examples = _common_length({"x": x, "y": y, "sample_weight": sample_weight})
@@ -109,29 +106,6 @@ def train_validation_split(arrays: Tree, validation_split: float) -> tuple[Tree,
     return train, validation
 
 
-def lists_to_tuples(tree: Tree) -> Tree:
-    """Replaces lists by tuples: tf.data would stack a list into one tensor."""
-    if isinstance(tree, Mapping):
-        return {key: lists_to_tuples(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return tuple(lists_to_tuples(value) for value in tree)
-    return tree
-
-
-def is_nested(tree: Tree) -> bool:
-    """Returns whether this is a structure of arrays, not a single array."""
-    return isinstance(tree, Mapping | list | tuple)
-
-
-def _as_array(value: Any) -> Array:
-    array = np.asarray(value)
-    if array.ndim == 0:
-        raise ValueError(f"arrays: expected one row per example, got the single value {array}")
-    if np.issubdtype(array.dtype, np.floating):
-        return array.astype(keras.config.floatx(), copy=False)
-    return array
-
-
 def _common_length(named: Mapping[str, Tree | None]) -> int:
     lengths = {
         name: sorted({len(a) for a in keras.tree.flatten(tree) if a is not None})
@@ -141,7 +115,10 @@ def _common_length(named: Mapping[str, Tree | None]) -> int:
     distinct = {length for found in lengths.values() for length in found}
     if len(distinct) > 1:
         listed = ", ".join(f"{name} has {_join(found)}" for name, found in lengths.items())
-        raise ValueError(f"arrays differ in length: {listed}; pass one row per example in each")
+        raise ValueError(
+            f"arrays differ in length: {listed}; pass one row per example in each (a list is one "
+            "array an input or output: np.stack joins rows)"
+        )
     if distinct in (set(), {0}):
         raise ValueError("arrays: expected at least one example, got none")
     return distinct.pop()
@@ -165,6 +142,11 @@ def _one_hot_labels(y: Array, num_classes: int | None) -> Array:
         return y
     if num_classes < 1:
         raise ValueError(f"num_classes: expected 1 or more, got {num_classes}")
+    if y.dtype.kind in "OSU":
+        raise ValueError(
+            f"labels: expected integers 0 to {num_classes - 1}, got strings; number them with "
+            "classes, y = np.unique(y, return_inverse=True)"
+        )
     if y.dtype.kind not in "iub":
         raise ValueError(
             f"labels: expected integers 0 to {num_classes - 1}, got {y.dtype}; cast them, or omit "

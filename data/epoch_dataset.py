@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from .resident import ResidentBatches
+from .resident import Epoch, ResidentBatches
+from .stored_arrays import StoredArrays
 
 ORDERS = ("stateless", "keras")
 
@@ -28,7 +29,10 @@ class EpochDataset(tf.data.Dataset):  # type: ignore[misc]
 
     Args:
       dataset: Takes the position when an iterator starts, which moves it to the next epoch.
-      position: Where the next iterator starts. The other arguments become the attributes.
+      position: Where the next iterator starts.
+      arrays: What an iterator takes when it starts.
+      prepare: Maps `(x, y, sample_weight)` to arrays of the same kind, or raises a ValueError. The
+        other arguments become the attributes.
 
     Attributes:
       global_batch_size: Examples in each batch; a partial last batch has fewer.
@@ -48,16 +52,19 @@ class EpochDataset(tf.data.Dataset):  # type: ignore[misc]
         dataset: tf.data.Dataset,
         position: Position,
         *,
+        arrays: StoredArrays,
+        prepare: Callable[[Any, Any, Any], Any],
         global_batch_size: int,
         num_examples: int,
-        num_batches: int,
         resident: ResidentBatches,
     ) -> None:
         self._dataset = dataset
         self._position = position
+        self._arrays = arrays
+        self._prepare = prepare
         self.global_batch_size = global_batch_size
         self.num_examples = num_examples
-        self.num_batches = num_batches
+        self.num_batches = resident.num_batches
         self.resident = resident
         super().__init__(dataset._variant_tensor)
 
@@ -83,6 +90,34 @@ class EpochDataset(tf.data.Dataset):  # type: ignore[misc]
                 f"use seek({epoch + 1})"
             )
         self._position.write(epoch, step)
+
+    def replace(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> None:
+        """Puts new examples in place of the old ones; a compiled function stays as it is.
+
+        The new arrays are prepared as `make_dataset` prepared the first ones, with its
+        `num_classes` and `class_weight`, and copied. An iterator that has given a batch goes on
+        with the old arrays to its end, as does an epoch of `fit` that has begun; the next one takes
+        the new arrays. The order of the epochs goes on. A dataset that was mapped or distributed
+        from this one follows it.
+        Context: on the host; with several workers, on each of them with the same arrays.
+
+        Args:
+          x: As in `make_dataset`, with the structure, shapes and dtypes of the first `x`.
+          y: Likewise.
+          sample_weight: Likewise.
+
+        Raises:
+          ValueError: If an array is missing or has another shape or dtype, or if `make_dataset`
+            would refuse it. The old arrays stay.
+
+        Example:
+          >>> dataset = pipeline.make_dataset(np.arange(3), global_batch_size=3)
+          >>> dataset.replace(np.arange(3) * 10)
+          >>> [batch.tolist() for batch in dataset.as_numpy_iterator()]
+          [[0, 10, 20]]
+        """
+        self._arrays.write(self._prepare(x, y, sample_weight))
+        self.resident.follow()
 
     @property
     def element_spec(self) -> Any:
@@ -200,21 +235,24 @@ def _keras_order(n: int, batch_size: int, seed: int) -> npt.NDArray[np.int64]:
 
 
 def steps_dataset(
-    position: Position, epoch_order: Callable[[tf.Tensor], tf.Tensor], num_batches: int
+    position: Position,
+    epoch_order: Callable[[tf.Tensor], tf.Tensor],
+    arrays: StoredArrays,
+    num_batches: int,
 ) -> tf.data.Dataset:
-    """Returns a dataset of `(step, (epoch, order))`.
+    """Returns a dataset of `(step, epoch)`, an int64 scalar and an `Epoch`.
 
-    Each iterator takes the position once, at its start. The steps count on beyond `num_batches`
-    where an iterator starts in the middle of an epoch.
+    Each iterator takes the position and the arrays once, at its start. The steps count on beyond
+    `num_batches` where an iterator starts in the middle of an epoch.
     """
 
-    def start_epoch(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        epoch, step = position.take()
-        return step, epoch, epoch_order(epoch)
+    def start_epoch(_: tf.Tensor) -> tuple[tf.Tensor, Epoch]:
+        number, step = position.take()
+        return step, Epoch(number, epoch_order(number), arrays.read())
 
-    def steps_of(start: tf.Tensor, epoch: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
+    def steps_of(start: tf.Tensor, epoch: Epoch) -> tf.data.Dataset:
         steps = tf.data.Dataset.range(start, start + num_batches)
-        same = tf.data.Dataset.from_tensors((epoch, order)).repeat()
+        same = tf.data.Dataset.from_tensors(epoch).repeat()
         return tf.data.Dataset.zip(steps, same)
 
     starts = tf.data.Dataset.from_tensors(0).map(start_epoch)

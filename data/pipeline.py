@@ -1,12 +1,12 @@
 """make_dataset: arrays to a `tf.data.Dataset` of batches that resumes at any step of any epoch.
 
-The arrays lie whole in host memory. An epoch is a permutation that depends on `(seed, epoch)`
-alone, and a step is a slice of it. A batch is one gather per array and one transform of the whole
-batch:
+The arrays lie whole in host memory, where `EpochDataset.replace` puts others. An epoch is a
+permutation that depends on `(seed, epoch)` alone, and a step is a slice of it. A batch is one
+gather per array and one transform of the whole batch:
 
 ```
-position (epoch, step) -> order of the epoch -> steps -> slice, gather, transform -> prefetch
-  read once per iterator     [num_examples]              one function call per batch
+position (epoch, step), arrays -> order of the epoch -> slice, gather, transform -> prefetch
+  read once per iterator             [num_examples]     one function call per batch
 ```
 
 So there is no shuffle buffer to save or refill: `seek(epoch, step)` writes two numbers, and the
@@ -15,6 +15,7 @@ first batch after it comes equally fast for every epoch and step.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Mapping
 
@@ -22,7 +23,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .arrays import Examples, Tree, prepare, train_validation_split
+from .arrays import Examples, prepare, train_validation_split
+from .conversion import Array, Tree, check_alike, describe
 from .epoch_dataset import (
     ORDERS,
     EpochDataset,
@@ -31,7 +33,8 @@ from .epoch_dataset import (
     epoch_order,
     steps_dataset,
 )
-from .resident import ResidentBatches, Stacks
+from .resident import Epoch, ResidentBatches, Stacks
+from .stored_arrays import StoredArrays
 
 __all__ = ["ORDERS", "Augment", "EpochDataset", "make_dataset", "train_validation_split"]
 
@@ -40,9 +43,11 @@ Augment = Callable[[Tree, tf.Tensor], Tree]
 # (x, y, sample_weight) of a batch; None for what is missing.
 Raw = tuple[Tree, Tree | None, Tree | None]
 
+# Of images with and without channels, with the axis of the examples.
+_PIXEL_RANKS = (3, 4)
+
 # The parts of a batch, in this order: (order, step) -> indices -> raw examples -> batch.
 SliceIndices = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-Take = Callable[[tf.Tensor], Raw]
 Transform = Callable[[Raw], Raw]
 
 
@@ -58,7 +63,7 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
     class_weight: Mapping[int, float] | None = None,
     drop_remainder: bool = False,
     order: str = "stateless",
-    rescale: bool = True,
+    rescale: bool | None = None,
     channel_axis: bool = True,
     augment: Augment | None = None,
     prefetch: int = 4,
@@ -66,13 +71,12 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
     """Makes a dataset of batches from arrays in memory.
 
     Each iterator is the next epoch, as with `shuffle(reshuffle_each_iteration=True)`. The arrays
-    are copied: later changes to them have no effect.
+    are copied: later changes to them have no effect, and `dataset.replace` takes new ones.
     Context: outside any `tf.function`; inside or outside `strategy.scope()`.
 
     Args:
-      x: An array of shape `(n, ...)`, or a dict, list or tuple of arrays. uint8 arrays are taken
-        as pixels and become float32; floating-point arrays become `keras.config.floatx()`; other
-        dtypes stay.
+      x: An array of shape `(n, ...)`, or a dict, list or tuple of arrays, one an input. Pixels
+        become float32; floating-point arrays become `keras.config.floatx()`; other dtypes stay.
       y: Labels or targets, likewise. None: batches of `x` alone.
       global_batch_size: Examples in a batch, over all replicas.
       num_classes: Encodes integer labels as one-hot float32 of shape `(batch, num_classes)`. For
@@ -86,7 +90,9 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
       order: What shuffling means. "stateless": another order in each epoch, from `(seed, epoch)`.
         "keras": the order of `fit` on arrays after `keras.utils.set_random_seed(seed)`, the same
         in each epoch (Keras 3.15).
-      rescale: Whether to divide pixels by 255, rounded as NumPy does; if not, they stay 0 to 255.
+      rescale: Whether to divide pixels by 255, rounded as NumPy does; if False, they are float32
+        from 0 to 255. Pixels are the uint8 arrays of `x` that have the rank of images, `(n, height,
+        width)` or with channels; if True, all of them. Others, such as token ids, stay uint8.
       channel_axis: Whether uint8 images of shape `(n, height, width)` get a last axis of size 1.
       augment: Called with a batch of `x` after rescaling, and an int64 seed of shape `[2]` for
         `tf.random.stateless_*` and `tf.image.stateless_*` that depends on `(seed, epoch, step)`.
@@ -104,30 +110,52 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
     if order not in ORDERS:
         raise ValueError(f"order: expected one of {', '.join(ORDERS)}, got {order!r}")
     batch_size = _positive("global_batch_size", global_batch_size)
-    examples = prepare(
-        x, y, num_classes=num_classes, sample_weight=sample_weight, class_weight=class_weight
-    )
+    prepare_more = functools.partial(prepare, num_classes=num_classes, class_weight=class_weight)
+    examples = prepare_more(x, y, sample_weight=sample_weight)
     n = examples.num_examples
     num_batches = _count_batches(n, batch_size, drop_remainder)
     position = Position()
     with tf.init_scope(), tf.device("CPU:0"):
+        arrays = StoredArrays(_pack(examples, channel_axis))
         order_of = epoch_order(order if shuffle else None, n, batch_size, seed)
-        steps = steps_dataset(position, order_of, num_batches)
+        steps = steps_dataset(position, order_of, arrays, num_batches)
         slice_indices = _slicer(n, batch_size, drop_remainder)
-        take, transform = _taker(examples, channel_axis), _transformer(examples, rescale)
-        make_batch = _batch_maker(slice_indices, take, transform, num_batches, augment, seed)
+        transform = _transformer(examples, rescale)
+        make_batch = _batch_maker(slice_indices, transform, num_batches, augment, seed)
         batches = InlineMap(steps, make_batch)
         dataset = batches.prefetch(_positive("prefetch", prefetch)).with_options(_options())
-    stacks = None if augment is not None else _stacks(take, transform, n, batch_size)
-    resident = ResidentBatches(make_batch, order_of, num_batches, dataset.element_spec, stacks)
+    stacks = None if augment is not None else _stacks(arrays.spec, transform, n, batch_size)
+    spec = dataset.element_spec
     return EpochDataset(
         dataset,
         position,
+        arrays=arrays,
+        prepare=_preparer(prepare_more, describe(examples[:3]), channel_axis),
         global_batch_size=batch_size,
         num_examples=n,
-        num_batches=num_batches,
-        resident=resident,
+        resident=ResidentBatches(make_batch, order_of, arrays, num_batches, spec, stacks),
     )
+
+
+def _preparer(
+    prepare_more: Callable[..., Examples], expected: dict[str, str], channel_axis: bool
+) -> Callable[[Tree, Tree, Tree], Tree]:
+    """Returns a function of `(x, y, sample_weight)` to the arrays that replace the first ones."""
+
+    def prepare_alike(x: Tree, y: Tree, sample_weight: Tree) -> Tree:
+        examples = prepare_more(x, y, sample_weight=sample_weight)
+        check_alike(describe(examples[:3]), expected)
+        return _pack(examples, channel_axis)
+
+    return prepare_alike
+
+
+def _pack(examples: Examples, channel_axis: bool) -> Tree:
+    """Returns the arrays as they are stored: `x`, `(x, y)` or `(x, y, sample_weight)`."""
+    x, y, sample_weight = examples[:3]
+    if channel_axis:
+        x = keras.tree.map_structure(lambda a: a[..., None] if _is_gray(a) else a, x)
+    return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
 
 
 def _count_batches(n: int, batch_size: int, drop_remainder: bool) -> int:
@@ -142,21 +170,19 @@ def _count_batches(n: int, batch_size: int, drop_remainder: bool) -> int:
 
 def _batch_maker(
     slice_indices: SliceIndices,
-    take: Take,
     transform: Transform,
     num_batches: int,
     augment: Augment | None,
     seed: int,
-) -> Callable[[tf.Tensor, tuple[tf.Tensor, tf.Tensor]], Tree]:
-    """Returns a function of `(step, (epoch, order))` to a batch."""
+) -> Callable[[tf.Tensor, Epoch], Tree]:
+    """Returns a function of `(step, epoch)` to a batch."""
 
-    def make_batch(step: tf.Tensor, epoch_and_order: tuple[tf.Tensor, tf.Tensor]) -> Tree:
-        epoch, order = epoch_and_order
+    def make_batch(step: tf.Tensor, epoch: Epoch) -> Tree:
         # An iterator that starts in the middle of an epoch wraps around.
         step %= num_batches
-        batch_x, *rest = transform(take(slice_indices(order, step)))
+        batch_x, *rest = transform(_take(epoch.arrays, slice_indices(epoch.order, step)))
         if augment is not None:
-            batch_x = augment(batch_x, _augment_seed(seed, epoch, step))
+            batch_x = augment(batch_x, _augment_seed(seed, epoch.number, step))
         return keras.utils.pack_x_y_sample_weight(batch_x, *rest)
 
     return make_batch
@@ -175,54 +201,43 @@ def _slicer(n: int, batch_size: int, drop_remainder: bool) -> SliceIndices:
     return slice_indices
 
 
-def _taker(examples: Examples, channel_axis: bool) -> Take:
-    """Returns a function of indices to the raw `(x, y, sample_weight)` of those examples."""
-
-    # The function of the batch captures these tensors. As constants they would be copied into the
-    # graph, which holds at most 2 GB.
-    def resident(tree: Tree, channels: bool = False) -> Tree:
-        return keras.tree.map_structure(
-            lambda a: tf.convert_to_tensor(a[..., None] if channels and _is_gray(a) else a), tree
-        )
-
-    x = resident(examples.x, channel_axis)
-    y, weights = (None if t is None else resident(t) for t in (examples.y, examples.sample_weight))
-
-    def take(indices: tf.Tensor) -> Raw:
-        batch_x, batch_y, batch_weights = (
-            None if t is None else keras.tree.map_structure(lambda a: tf.gather(a, indices), t)
-            for t in (x, y, weights)
-        )
-        return batch_x, batch_y, batch_weights
-
-    return take
+def _take(arrays: Tree, indices: tf.Tensor) -> Raw:
+    """Returns the raw `(x, y, sample_weight)` of some examples."""
+    taken = tf.nest.map_structure(lambda a: tf.gather(a, indices), arrays)
+    raw: Raw = keras.utils.unpack_x_y_sample_weight(taken)
+    return raw
 
 
-def _transformer(examples: Examples, rescale: bool) -> Transform:
+def _transformer(examples: Examples, rescale: bool | None) -> Transform:
     """Returns a function of raw `(x, y, sample_weight)` to what the model gets."""
     # Captured, not a constant of the graph: TensorFlow's graph optimizer would turn the division
     # into a multiplication by 1 / 255, which rounds twice: not the bits of NumPy's `x / 255`.
-    white = tf.constant(255.0) if rescale else None
+    white = None if rescale is False else tf.constant(255.0)
+    num_classes = examples.num_classes
+    are_pixels = keras.tree.map_structure(
+        lambda a: a.dtype == np.uint8 and (rescale is True or a.ndim in _PIXEL_RANKS), examples.x
+    )
 
     def transform(raw: Raw) -> Raw:
         batch_x, batch_y, batch_weights = raw
-        batch_x = keras.tree.map_structure(lambda a: _scale(a, white), batch_x)
-        if examples.num_classes is not None:
-            batch_y = keras.tree.map_structure_up_to(
-                batch_y, _one_hot, batch_y, examples.num_classes
-            )
+        batch_x = keras.tree.map_structure(
+            lambda a, is_pixels: _scale(a, white) if is_pixels else a, batch_x, are_pixels
+        )
+        if num_classes is not None:
+            batch_y = keras.tree.map_structure_up_to(batch_y, _one_hot, batch_y, num_classes)
         return batch_x, batch_y, batch_weights
 
     return transform
 
 
-def _stacks(take: Take, transform: Transform, n: int, batch_size: int) -> Stacks | None:
+def _stacks(spec: Tree, transform: Transform, n: int, batch_size: int) -> Stacks | None:
     """Returns how to make many full batches at once; None if there is no full batch."""
     if n < batch_size:
         return None
 
-    def take_stack(order: tf.Tensor, step: tf.Tensor, number: int) -> Tree:
-        raw = take(tf.slice(order, [step * batch_size], [number * batch_size]))
+    def take_stack(epoch: Epoch, step: tf.Tensor, number: int) -> Tree:
+        indices = tf.slice(epoch.order, [step * batch_size], [number * batch_size])
+        raw = _take(epoch.arrays, indices)
         # Packed, because a loop cannot carry None.
         return tf.nest.map_structure(
             lambda t: tf.reshape(t, [number, batch_size, *t.shape[1:]]),
@@ -233,19 +248,15 @@ def _stacks(take: Take, transform: Transform, n: int, batch_size: int) -> Stacks
         raw = keras.utils.unpack_x_y_sample_weight(raw)
         return keras.utils.pack_x_y_sample_weight(*transform(raw))
 
-    # Made once, to measure it.
-    one = take_stack(tf.range(batch_size, dtype=tf.int64), tf.constant(0, tf.int64), 1)
-    batch_bytes = sum(int(tf.size(t)) * t.dtype.size for t in tf.nest.flatten(one))
-    return Stacks(take_stack, finish, n // batch_size, batch_bytes)
+    example_bytes = sum(t.shape[1:].num_elements() * t.dtype.size for t in tf.nest.flatten(spec))
+    return Stacks(take_stack, finish, n // batch_size, batch_size * example_bytes)
 
 
-def _is_gray(array: np.ndarray) -> bool:
-    return array.dtype == np.uint8 and array.ndim == 3
+def _is_gray(array: Array) -> bool:
+    return array.dtype == np.uint8 and array.ndim == min(_PIXEL_RANKS)
 
 
 def _scale(batch: tf.Tensor, white: tf.Tensor | None) -> tf.Tensor:
-    if batch.dtype != tf.uint8:
-        return batch
     pixels = tf.cast(batch, tf.float32)
     return pixels if white is None else pixels / white
 

@@ -7,9 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+from .stored_arrays import StoredArrays
+
+
+class Epoch(NamedTuple):
+    """What stays the same for all batches of an epoch.
+
+    Attributes:
+      number: Its index, int64 scalar.
+      order: Indices of its examples, int64 of shape `[num_examples]`.
+      arrays: The examples: `x`, `(x, y)` or `(x, y, sample_weight)`.
+    """
+
+    number: tf.Tensor
+    order: tf.Tensor
+    arrays: Any
 
 
 @dataclasses.dataclass
@@ -17,14 +33,14 @@ class Stacks:
     """Many full batches at once, for a loop that XLA compiles. Context of both functions: graph.
 
     Attributes:
-      take: Maps `(order, step, number)` to the raw examples of `number` batches, each of shape
-        `[number, batch, ...]`.
+      take: Maps `(epoch, step, number)`, an `Epoch` and two numbers, to the raw examples of
+        `number` batches, each of shape `[number, batch, ...]`.
       finish: Maps one raw batch of such a stack to a batch.
       num_full_batches: Full batches in an epoch: all, or all but the last.
       batch_bytes: Size of one raw batch.
     """
 
-    take: Callable[[tf.Tensor, tf.Tensor, int], Any]
+    take: Callable[[Epoch, tf.Tensor, int], Any]
     finish: Callable[[Any], Any]
     num_full_batches: int
     batch_bytes: int
@@ -38,8 +54,9 @@ class ResidentBatches:
     Context: a single CPU device, without a strategy.
 
     Args:
-      make_batch: Maps `(step, (epoch, order))` to a batch. Context: graph.
-      epoch_order: Maps an epoch to the order of its examples, int64 of shape `[num_examples]`.
+      make_batch: Maps `(step, epoch)`, an int64 scalar and an `Epoch`, to a batch. Context: graph.
+      epoch_order: Maps the index of an epoch to its order.
+      arrays: What an epoch takes when it begins.
       num_batches: Batches in an epoch.
       element_spec: Structure of `tf.TensorSpec` of a batch.
       stacks: Makes many full batches at once; None if that is impossible.
@@ -49,12 +66,15 @@ class ResidentBatches:
         self,
         make_batch: Callable[..., Any],
         epoch_order: Callable[[tf.Tensor], tf.Tensor],
+        arrays: StoredArrays,
         num_batches: int,
         element_spec: Any,
         stacks: Stacks | None = None,
     ) -> None:
         self._make_batch = make_batch
         self._epoch_order = epoch_order
+        self._arrays = arrays
+        self._arrays_of_epoch: StoredArrays | None = None
         self.num_batches = num_batches
         self.stacks = stacks
         self._variables: tuple[Any, ...] | None = None
@@ -68,18 +88,27 @@ class ResidentBatches:
             self._variables = tuple(tf.Variable(v, trainable=False) for v in values)
         for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
+        if self._arrays_of_epoch is None:
+            self._arrays_of_epoch = self._arrays.share()
+        else:
+            self._arrays_of_epoch.write_from(self._arrays)
+
+    def follow(self) -> None:
+        """Lets go of arrays that were replaced, unless an epoch goes on with them."""
+        if self._arrays_of_epoch is not None and self.current_step() >= self.num_batches:
+            self._arrays_of_epoch.write_from(self._arrays)
 
     def reader(self) -> Callable[[tf.Tensor], Any]:
         """Returns a function of the offset from the current step, int32 scalar, to a batch.
 
         Beyond the end of the epoch it returns the last batch. Context: graph. Call this before a
-        loop, so that the position is read once and not in each step.
+        loop, so that position and arrays are read once and not in each step.
         """
-        epoch, start, order = self._read()
+        start, epoch = self.current_step(), self._epoch()
 
         def get(offset: tf.Tensor) -> Any:
             step = tf.minimum(start + tf.cast(offset, tf.int64), self.num_batches - 1)
-            batch = self._make_batch(step, (epoch, order))
+            batch = self._make_batch(step, epoch)
             return tf.nest.map_structure(
                 lambda value, spec: tf.ensure_shape(value, spec.shape), batch, self.element_spec
             )
@@ -87,8 +116,9 @@ class ResidentBatches:
         return get
 
     def current_step(self) -> tf.Tensor:
-        """Returns the next step of the epoch, int64 scalar. Context: graph."""
-        return self._read()[1]
+        """Returns the next step of the epoch, int64 scalar. Context: graph, or on the host."""
+        assert self._variables is not None, "seek() comes first"
+        return self._variables[1].read_value()
 
     def get_stack(self, step: tf.Tensor, number: int) -> Any:
         """Returns the raw batches `step` to `step + number - 1`, stacked. Context: graph.
@@ -98,13 +128,15 @@ class ResidentBatches:
           number: Size of the new leading dimension.
         """
         assert self.stacks is not None, "these batches cannot be stacked"
-        return self.stacks.take(self._read()[2], step, number)
+        return self.stacks.take(self._epoch(), step, number)
 
     def advance(self, num_steps: tf.Tensor) -> None:
         """Moves the current step on. Context: graph."""
         assert self._variables is not None, "seek() comes first"
         self._variables[1].assign_add(tf.cast(num_steps, tf.int64))
 
-    def _read(self) -> tuple[tf.Tensor, ...]:
+    def _epoch(self) -> Epoch:
         assert self._variables is not None, "seek() comes first"
-        return tuple(variable.read_value() for variable in self._variables)
+        assert self._arrays_of_epoch is not None
+        number, _, order = self._variables
+        return Epoch(number.read_value(), order.read_value(), self._arrays_of_epoch.read())

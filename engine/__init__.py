@@ -5,6 +5,7 @@ from .evaluation import evaluate
 from .history import History, Progress, StopKind
 from .hooks import (
     EarlyStopping,
+    GradientNorm,
     Hook,
     HookInfo,
     KerasCallbacks,
@@ -25,17 +26,19 @@ from .state import TrainState
 from .step import eval_step, predict_step, train_step
 from .step_function import make_eval_function, make_train_function
 from .step_logs import last
-from .storage.checkpoint import CheckpointError
 from .storage.checkpoint import latest as latest_checkpoint
 from .storage.checkpoint import restore as restore_checkpoint
 from .storage.checkpoint import save as save_checkpoint
+from .storage.format import CheckpointError
 from .strategy import make_strategy
+from .tuning.learning_rate import find_learning_rate
 
 __all__ = [
     "CheckpointError",
     "Comparison",
     "ConfigError",
     "EarlyStopping",
+    "GradientNorm",
     "History",
     "Hook",
     "HookInfo",
@@ -55,6 +58,7 @@ __all__ = [
     "configure_runtime",
     "eval_step",
     "evaluate",
+    "find_learning_rate",
     "fit",
     "last",
     "latest_checkpoint",

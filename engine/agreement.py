@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from .arguments import check_config, check_state
+from .building import may_be_batched
 from .config import ConfigError, TrainConfig
 from .protocols import HasBatchSize
 from .runtime import check_runtime
@@ -21,16 +23,42 @@ from .strategy import check_strategy
 
 def check_agreement(config: TrainConfig, state: TrainState) -> None:
     """Raises ConfigError if a field of the config is set and the state or the process differs."""
+    check_state(state)
+    check_config(config)
     check_model_functions(state.model)
     check_runtime(config)
     check_strategy(config, state.strategy, has_scope=state.has_scope)
-    policy = state.model.dtype_policy.name
-    if config.precision not in (None, policy):
+    if config.gradient_accumulation_steps == 1 and state.step_variables.has_open_window:
         raise ConfigError(
-            f"precision={config.precision!r}, but the model was built with the dtype policy "
-            f"{policy!r}: call configure_runtime(config) before the model is built, or set "
-            "precision to the model's policy."
+            "gradient_accumulation_steps=1, but the state has gradients that wait for an update: "
+            "set it as in the run that was saved, or call state.step_variables.clear()."
         )
+    if config.precision is not None:
+        _check_precision(config.precision, state.model)
+
+
+def _check_precision(precision: str, model: keras.Model) -> None:
+    policy = model.dtype_policy.name
+    if policy == precision:
+        # Layers may have been created before, or after, the policy was set.
+        layers = [layer for layer in model._flatten_layers() if layer.weights]
+        dtypes = {layer.name: layer.compute_dtype for layer in layers if layer is not model}
+        half = precision.removeprefix("mixed_")
+        if half == precision:
+            others = [name for name, dtype in dtypes.items() if dtype in ("bfloat16", "float16")]
+        else:
+            others = [] if half in dtypes.values() else list(dtypes)
+        if not others:
+            return
+        policy = dtypes[others[0]]
+        found = f"its layer {others[0]!r} computes in {policy}"
+    else:
+        found = f"was built with the dtype policy {policy!r}"
+    raise ConfigError(
+        f"precision={precision!r}, but the model {found}: call configure_runtime(config) before "
+        "any layer is created (keras.utils.clear_session() forgets the policy), or leave precision "
+        "out."
+    )
 
 
 def within_limits(config: TrainConfig) -> TrainConfig:
@@ -132,6 +160,7 @@ def _told_batch_size(dataset: tf.data.Dataset) -> int | None:
         isinstance(dataset, tf.data.Dataset)
         and isinstance(first, tf.TensorSpec)
         and first.shape.rank
+        and may_be_batched(dataset.element_spec)
     ):
         size: int | None = first.shape[0]
         return size

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 from tensorflow.python.data.util.structure import NoneTensorSpec
 
+from gradloop.usage import did_you_mean
+
+from .arguments import describe
 from .protocols import Batch
+from .step_errors import inputs_in_words, loss_in_words
 
 State = Any  # TrainState, which calls these functions
+# Where Keras looks up names, by the kind that its error tells.
+_NAMES = {
+    "optimizer": dir(keras.optimizers),
+    "loss": dir(keras.losses),
+    "metric": [*dir(keras.metrics), "accuracy", "acc", "crossentropy", "ce"],
+}
+_UNKNOWN_NAME = re.compile(r"Could not interpret (\w+) identifier: (.*)")
 _COMPOSITE_SPECS = (tf.RaggedTensorSpec, tf.SparseTensorSpec)
 
 
@@ -19,15 +33,47 @@ def compile_model(model: keras.Model, **given: Any) -> None:
     given = {name: value for name, value in given.items() if value is not None}
     if not given:
         return
+    if type(model).compile is keras.Model.compile:
+        for name, value in given.items():
+            _check_objects(name, value)
     if not model.compiled:
-        model.compile(**({"optimizer": "rmsprop"} | given))
+        with _names_in_words():
+            model.compile(**({"optimizer": "rmsprop"} | given))
         return
     kept = dict(model._compile_config.config)
     # As it is: unwrapped, it would get a new loss scale.
     kept["optimizer"] = model.optimizer
     is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     # Past a model's own `compile`, whose arguments are its own.
-    keras.Model.compile(model, **(kept | given), auto_scale_loss="optimizer" in given or is_scaled)
+    scales = "optimizer" in given or is_scaled
+    with _names_in_words():
+        keras.Model.compile(model, **(kept | given), auto_scale_loss=scales)
+
+
+def _check_objects(name: str, value: Any) -> None:
+    # Keras would call the class as if it were a function.
+    for part in tf.nest.flatten(value):
+        if isinstance(part, type):
+            raise ValueError(
+                f"{name} has {describe(part)}: create an object of it, {part.__name__}(...)."
+            )
+
+
+@contextlib.contextmanager
+def _names_in_words() -> Iterator[None]:
+    """Adds the fix to Keras's error for a name that it does not know, or metrics without a list."""
+    try:
+        yield
+    except ValueError as error:
+        if match := _UNKNOWN_NAME.match(str(error)):
+            kind, name = match[1], match[2]
+            raise ValueError(
+                f"{kind} {name!r} is unknown to Keras: pass an object or one of its names."
+                f"{did_you_mean(name, _NAMES.get(kind, ()))}"
+            ) from None
+        if str(error).startswith("Expected `metrics` argument to be a list"):
+            raise ValueError(f"{error} Pass a list: [...].") from None
+        raise
 
 
 def build_model(state: State, element_spec: Any) -> None:
@@ -36,12 +82,21 @@ def build_model(state: State, element_spec: Any) -> None:
     Context: cross-replica, inside the scope of the strategy.
     """
     specs = tf.nest.flatten(element_spec)
-    if not state.model.compiled or any(isinstance(spec, _COMPOSITE_SPECS) for spec in specs):
-        _build_by_tracing(state, element_spec)
-    else:
+    if not all(isinstance(spec, tf.TypeSpec) for spec in specs):
+        raise ValueError(
+            f"build needs the specs of a batch, not {describe(element_spec)}: pass "
+            "dataset.element_spec."
+        )
+    model, is_dense = state.model, not any(isinstance(spec, _COMPOSITE_SPECS) for spec in specs)
+    batch = tf.nest.map_structure(_spec_or_none, element_spec)
+    with inputs_in_words(model, element_spec), batches_in_words(element_spec):
+        _, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        if not (model.compiled and is_dense and _has_what_loss_needs(model, y)):
+            _build_by_tracing(state, element_spec)
+            return
         # fit does the same under a strategy; no public name does it for metrics.
-        batch = tf.nest.map_structure(_spec_or_none, element_spec)
-        state.model._symbolic_build(data_batch=batch)
+        with loss_in_words(model, y, getattr(model, "outputs", None)), _names_in_words():
+            model._symbolic_build(data_batch=batch)
 
 
 def _build_by_tracing(state: State, element_spec: Any) -> None:
@@ -50,13 +105,71 @@ def _build_by_tracing(state: State, element_spec: Any) -> None:
     def evaluate(batch: Any) -> None:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         y_pred = state.call_model(x, training=False)
-        if state.model.compiled:
+        if state.model.compiled and _has_what_loss_needs(state.model, y):
             state.compute_loss(x, y, y_pred, sample_weight, training=False)
             state.model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     tf.function(evaluate, autograph=False).get_concrete_function(element_spec)
     if state.optimizer is not None and not state.optimizer.built:
         state.optimizer.build(state.model.trainable_variables)
+
+
+def _has_what_loss_needs(model: keras.Model, y: Any) -> bool:
+    # Without labels, a step may still make its own of the inputs, as an autoencoder's does.
+    has_labels = any(target is not None for target in tf.nest.flatten(y))
+    has_own_loss = type(model).compute_loss is not keras.Model.compute_loss
+    return has_labels or has_own_loss or model.loss is None
+
+
+def may_be_batched(element_spec: Any) -> bool:
+    """Returns whether all parts of a batch can have one leading dimension, of its examples."""
+    specs = tf.nest.flatten(element_spec)
+    shapes = [spec.shape for spec in specs if isinstance(spec, tf.TensorSpec)]
+    sizes = {shape[0] for shape in shapes if shape.rank} - {None}
+    return len(sizes) <= 1 and all(shape.rank != 0 for shape in shapes)
+
+
+@contextlib.contextmanager
+def batches_in_words(element_spec: Any) -> Iterator[None]:
+    """Says in a sentence that a dataset fails because `batch` was forgotten, where it looks so.
+
+    A step may take a scalar beside the examples: that alone is no error.
+
+    Raises:
+      ValueError: If the parts of an element have no leading dimension in common.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        if may_be_batched(element_spec):
+            raise
+        shapes = [str(getattr(spec, "shape", "?")) for spec in tf.nest.flatten(element_spec)]
+        raise ValueError(
+            f"The elements of the dataset have the shapes {' and '.join(shapes)}, which share no "
+            "first dimension, that of the examples: call dataset.batch(batch_size)."
+        ) from error
+
+
+def spec_of_replica(element_spec: Any, num_replicas: int = 1) -> Any:
+    """Returns the spec of one replica's part of a batch.
+
+    Args:
+      element_spec: Of a dataset, or of a distributed one, which has that of each replica.
+      num_replicas: That share a batch of a dataset.
+    """
+    has_batches = may_be_batched(element_spec)
+
+    def of_one(spec: Any) -> Any:
+        if hasattr(spec, "_value_specs"):
+            return spec._value_specs[0]
+        is_split = num_replicas > 1 and has_batches and isinstance(spec, tf.TensorSpec)
+        if not is_split or not spec.shape.rank:
+            return spec
+        size = spec.shape[0]
+        part = size // num_replicas if size is not None and size % num_replicas == 0 else None
+        return tf.TensorSpec([part, *spec.shape[1:]], spec.dtype, spec.name)
+
+    return tf.nest.map_structure(of_one, element_spec)
 
 
 def _spec_or_none(spec: Any) -> Any:

@@ -7,9 +7,12 @@ import functools
 import math
 import types
 import typing
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 from gradloop.usage import did_you_mean
+
+from .values import as_python, whole_number_hint
 
 STRATEGIES = ("default", "one_device", "mirrored")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -68,9 +71,16 @@ class TrainConfig:
         "steps of an epoch; the next epoch continues in the data; none: all of the data",
         minimum=1, alias="limit_train_batches",
     )  # fmt: skip
+    gradient_accumulation_steps: int = option(
+        1, "training", "steps whose gradients are one update of the weights", minimum=1
+    )
     validation_freq: int | list[int] = option(  # noqa: RUF009 - no list is shared
         1, "training",
         "epochs between validations, or the epochs to validate after: 1,5,10", minimum=1,
+    )  # fmt: skip
+    validate_every_steps: int | None = option(
+        None, "training", "steps between validations within an epoch; none: at its end alone",
+        minimum=1,
     )  # fmt: skip
     validation_steps: int | None = option(
         None, "training", "steps of a validation; none: all of the data", minimum=1
@@ -128,15 +138,40 @@ class TrainConfig:
         choices=INPUTS,
     )  # fmt: skip
 
+    def __new__(cls, *args: Any, **fields: Any) -> Self:
+        """Checks names before the `__init__` of the dataclass, which gives no hint."""
+        _check_names(cls, args, fields)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            none = field.metadata.get("none")
-            if none is not None and getattr(self, field.name) == none:  # Keras's "auto"
-                object.__setattr__(self, field.name, None)
-            check_field(field, getattr(self, field.name), field_types(type(self), field.name))
+            legal_types = field_types(type(self), field.name)
+            value = as_python(getattr(self, field.name), legal_types)
+            if isinstance(value, str) and value == field.metadata.get("none"):  # Keras's "auto"
+                value = None
+            object.__setattr__(self, field.name, value)
+            check_field(field, value, legal_types)
         _check_epochs(self)
         _check_replicas(self)
         _check_xla(self)
+
+
+def _check_names(config_class: type, args: tuple[Any, ...], fields: Mapping[str, Any]) -> None:
+    name = config_class.__name__
+    if args:
+        raise ConfigError(
+            f"{name} takes fields by name: {name}(epochs=3), not {name}({args[0]!r})."
+        )
+    legal = {}
+    for field in dataclasses.fields(config_class):
+        legal[field.name] = field.name
+        legal[field.metadata.get("alias", field.name)] = field.name
+    for unknown in fields:
+        if legal.get(unknown) != unknown:
+            hint = f" Did you mean {legal[unknown]!r}?" if unknown in legal else ""
+            hint = hint or did_you_mean(unknown, legal.values())
+            hint = hint or f" Legal are {', '.join(sorted(set(legal.values())))}."
+            raise ConfigError(f"{name} has no field {unknown!r}.{hint}")
 
 
 def field_types(config_class: type, name: str) -> tuple[type, ...]:
@@ -222,7 +257,13 @@ def check_field(field: dataclasses.Field[Any], value: Any, legal_types: tuple[ty
         choices = ["true", "false", *([none] if type(None) in legal_types else [])]
     elif is_bool_for_number or not (isinstance(value, legal_types) or is_int_for_float):
         wanted = " or ".join(none if t is type(None) else t.__name__ for t in legal_types)
-        raise ConfigError(f"{field.name}={show(value, none)} must be of type {wanted}.")
+        fix = f" One of: {', '.join(choices)}." if choices else ""
+        if int in legal_types and not choices:
+            fix = whole_number_hint(value)
+        raise ConfigError(
+            f"{field.name}={show(value, none)} must be of type {wanted}, not "
+            f"{type(value).__name__}.{fix}"
+        )
     if choices and value is not None and value not in choices:
         raise ConfigError(
             f"{field.name}={value!r} is not one of: {', '.join(choices)}."

@@ -1,21 +1,27 @@
-"""evaluate: loss and metrics over a dataset, by itself or as the validation of a training."""
+"""evaluate: loss and metrics over a dataset; and the validation of a training, which uses it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import keras
+import tensorflow as tf
 
 from . import step as step_lib
 from .agreement import within_limits
-from .config import TrainConfig
+from .arguments import check_step, refuse_unknown
+from .config import ConfigError, TrainConfig
 from .hooks.base import Hook
 from .inputs import unpack_validation
 from .planner import Planner
 from .protocols import Logs
+from .replicated_step import StepFn
 from .session import Session
 from .source import Source
 from .state import TrainState
-from .step_function import StepFn, cached_function, make_eval_function
+from .step_errors import explained
+from .step_function import cached_function, make_eval_function
 from .timing import EVALUATION
 
 
@@ -27,7 +33,8 @@ def evaluate(
     y: Any = None,
     sample_weight: Any = None,
     eval_step: StepFn = step_lib.eval_step,
-    hooks: Sequence[Hook] = (),
+    hooks: Sequence[Hook] | None = (),
+    **unknown: Any,
 ) -> Logs:
     """Returns the loss and the metrics over a dataset, as `keras.Model.evaluate` does.
 
@@ -41,19 +48,23 @@ def evaluate(
       config: Read: `validation_steps`, `steps_per_execution`, `jit_compile`, `jit_scope`.
       eval_step: `(state, batch) -> logs`, called in replica context.
       hooks: Their `on_eval_begin` and `on_eval_end` are called.
+      **unknown: Refused: the error says where that argument of Keras's belongs here.
 
     Returns:
       Name to number, with Keras's names in Keras's order.
 
     Raises:
+      TypeError: If an argument is unknown.
       ConfigError: If the config does not agree with the state or the process.
 
     Example:
       >>> sorted(engine.evaluate(state, train_ds, config))
       ['loss']
     """
-    config = within_limits(config)
+    refuse_unknown(evaluate, unknown)
     session = Session(state, config, hooks)
+    check_step(eval_step, "eval_step")
+    config = within_limits(config)
     data = x if y is sample_weight is None else (x, y, sample_weight)
     return Evaluation(state, data, config, eval_step).run(session)
 
@@ -70,6 +81,7 @@ class Evaluation:
         )
         state.build(self._source.element_spec)
         self.function = cached_function(make_eval_function, eval_step, state, config)
+        self._source.group(self.function.count_batches(self._source.element_spec))
 
     def run(self, session: Session) -> Logs:
         """Returns the logs; the metrics of a training are as they were."""
@@ -92,9 +104,85 @@ class Evaluation:
             self.function, planner, session.stops_evaluation, session.timing
         )
         session.info.eval_step = 0
-        for num_done, logs in executions:
+        for num_done, logs in explained(executions, session.state, self._source):
             session.info.eval_step += num_done
             if session.needs_exact_logs:
                 session.set_logs(session.fetch(logs), session.state.progress.num_steps_completed)
             session.call("on_eval_execution_end")
         return logs
+
+
+class Validation:
+    """The datasets on which a training is evaluated, by name.
+
+    Args:
+      session: Of the training.
+      validation_data: A dataset or arrays, named "val"; or a dict of name to dataset or tuple.
+      config: Read: `validation_freq`, and what `evaluate` reads.
+      eval_step: As in `evaluate`.
+
+    Raises:
+      ConfigError: If there are none, and the config wants them validated within epochs.
+    """
+
+    def __init__(
+        self, session: Session, validation_data: Any, config: TrainConfig, eval_step: StepFn
+    ) -> None:
+        self._session = session
+        self._config = config
+        self._evaluations = {
+            name: Evaluation(session.state, data, config, eval_step)
+            for name, data in _name_datasets(validation_data).items()
+        }
+        if config.validate_every_steps and not self._evaluations:
+            raise ConfigError(
+                f"validate_every_steps={config.validate_every_steps} needs validation_data: pass "
+                "some, or leave it out."
+            )
+        self._last: tuple[int, Logs] | None = None
+        session.info.has_validation = bool(self._evaluations)
+        for evaluation in self._evaluations.values():
+            session.watch(evaluation.function)
+
+    def run_at_epoch_end(self) -> Logs:
+        """Returns the logs by their names in the history; none if no validation is due."""
+        model, epoch = self._session.state.model, self._session.state.progress.epoch
+        if not model._should_eval(epoch, self._config.validation_freq):
+            return {}
+        # What waits for an update at the end of an epoch has changed the weights since.
+        last = self._last if self._config.gradient_accumulation_steps == 1 else None
+        if last is not None and last[0] == self._session.state.progress.num_steps_completed:
+            return last[1]
+        return self._run()
+
+    def run_within_epoch(self) -> None:
+        """Validates if `validate_every_steps` says so, and tells the hooks."""
+        session, period = self._session, self._config.validate_every_steps
+        num_steps = session.state.progress.num_steps_completed
+        if period is None or num_steps % period or not self._evaluations or session.info.stops_now:
+            return
+        logs = self._run()
+        self._last = num_steps, logs
+        session.set_logs(logs, num_steps)
+        session.call("on_validation_end")
+
+    def _run(self) -> Logs:
+        logs: Logs = {}
+        for name, evaluation in self._evaluations.items():
+            self._session.info.eval_name = name
+            results = evaluation.run(self._session)
+            logs |= {f"{name}_{metric}": value for metric, value in results.items()}
+        self._session.info.eval_name = ""
+        return logs
+
+
+def _name_datasets(validation_data: Any) -> Mapping[str, Any]:
+    """Returns datasets by name. A dict of arrays is the inputs of a model, as in Keras."""
+    if validation_data is None:
+        return {}
+    kinds = (tuple, tf.data.Dataset, tf.distribute.DistributedDataset, keras.utils.PyDataset)
+    if isinstance(validation_data, Mapping) and all(
+        isinstance(data, kinds) for data in validation_data.values()
+    ):
+        return validation_data
+    return {"val": validation_data}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from keras.src.trainers.trainer import model_supports_jit
 
+from .arguments import check_config, check_state, check_strategy_kind
 from .config import TrainConfig, check_one_replica
 from .fused_updates import Update
 from .state import TrainState
@@ -21,12 +22,14 @@ class Mode(NamedTuple):
       compiles_loop: XLA compiles many steps at once, where the graph makes the batches.
       update: Who computes the optimizer's update.
       runs_eagerly: Steps run in Python.
+      accumulation_steps: Steps whose gradients are one update.
     """
 
     compiles_step: bool = False
     compiles_loop: bool = False
     update: Update = Update.KERAS
     runs_eagerly: bool = False
+    accumulation_steps: int = 1
 
 
 def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig) -> Mode:
@@ -35,7 +38,8 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
     Args:
       state: Its model says whether XLA can compile it.
       strategy: Of the replicas.
-      config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`.
+      config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`,
+        `gradient_accumulation_steps`.
 
     Raises:
       ConfigError: If several replicas cannot do what `jit_compile` or `numerics` asks for.
@@ -52,6 +56,7 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
         compiles_loop=compiles_step and config.jit_scope == "loop",
         update=update,
         runs_eagerly=config.run_eagerly,
+        accumulation_steps=config.gradient_accumulation_steps,
     )
 
 
@@ -59,6 +64,9 @@ def resolve_jit_compile(
     state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig
 ) -> bool:
     """Returns whether XLA compiles; raises ConfigError where it cannot."""
+    check_state(state)
+    check_strategy_kind(strategy)
+    check_config(config)
     if strategy.num_replicas_in_sync > 1:
         check_one_replica(config, f"{strategy.num_replicas_in_sync} replicas")
     if config.jit_compile is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -29,7 +29,7 @@ UpdateStep = Callable[[Any, Any, Any], None]
 
 
 @contextlib.contextmanager
-def updates_by(optimizers: list[keras.optimizers.Optimizer], update: Update) -> Iterator[None]:
+def updates_by(optimizers: Iterable[keras.optimizers.Optimizer], update: Update) -> Iterator[None]:
     """Replaces how optimizers update their variables, while a step is traced.
 
     Context: replica, of which there is one.

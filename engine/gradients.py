@@ -8,18 +8,21 @@ module adds what it leaves out: under replicas, all must agree whether the gradi
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-Gradient = Any  # tf.Tensor, tf.IndexedSlices, or None where the loss does not depend on it
+from .gradient_analysis import Gradient, wait_for_reads
 
 
 def apply_gradients(
     optimizer: keras.optimizers.Optimizer,
     gradients: list[Gradient],
     variables: list[keras.Variable],
+    *,
+    when: tf.Tensor | None = None,
 ) -> None:
     """Updates `variables` by one step of the optimizer.
 
@@ -29,9 +32,10 @@ def apply_gradients(
       optimizer: Built on `variables`.
       gradients: Gradients of the scaled loss on this replica, as they come from the tape.
       variables: One a gradient.
+      when: Boolean scalar: whether to update; None: always.
 
     Raises:
-      ValueError: If no variable has a gradient.
+      ValueError: If no variable has a gradient, or under replicas, inside `tf.cond` or a loop.
     """
     if not variables:
         warnings.warn(
@@ -39,13 +43,64 @@ def apply_gradients(
             "as in fit. Set `layer.trainable = True` on the layers to train.",
             stacklevel=2,
         )
-        return
+    elif when is None:
+        update(optimizer, gradients, variables)
+    else:
+        present, updated = optimizer._filter_empty_gradients(gradients, variables)
+        call_when(when, lambda *values: update(optimizer, values, updated), present)
+
+
+def update(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: Sequence[Gradient],
+    variables: Sequence[keras.Variable],
+) -> None:
+    """Lets the optimizer update the variables. Context: replica."""
+    if not tf.executing_eagerly() and not wait_for_reads(gradients, variables):
+        gradients = tf.tuple(list(gradients))  # none is there before all of them are
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         gradients = agree_on_finite(gradients)
-    optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    try:
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    except RuntimeError as error:
+        if "merge_call" not in str(error):
+            raise
+        raise ValueError(
+            "state.apply_gradients is called inside tf.cond or a loop, which replicas cannot do: "
+            "call it outside, as state.apply_gradients(gradients, when=condition)."
+        ) from error
 
 
-def agree_on_finite(gradients: list[Gradient]) -> list[Gradient]:
+def call_when(
+    condition: tf.Tensor, function: Callable[..., None], values: Sequence[Gradient] = ()
+) -> None:
+    """Calls a function on each replica, where the condition holds on all of them.
+
+    Context: replica. A `tf.cond` of one replica cannot hold an update, in which replicas exchange
+    gradients: here, all of them enter one `tf.cond` together.
+
+    Args:
+      condition: Boolean scalar.
+      function: Called in replica context, with this replica's values.
+      values: Tensors that are computed whether the condition holds or not.
+    """
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync > 1:
+        num_false = tf.cast(tf.logical_not(condition), tf.int32)
+        condition = tf.equal(context.all_reduce(tf.distribute.ReduceOp.SUM, num_false), 0)
+
+    def on_all(strategy: tf.distribute.Strategy, condition: Any, *values: Any) -> tf.Tensor:
+        def run() -> tf.Tensor:
+            strategy.run(function, args=values)
+            return tf.constant(True)
+
+        alike = strategy.experimental_local_results(condition)[0]
+        return tf.cond(alike, run, lambda: tf.constant(False))
+
+    context.merge_call(on_all, args=(condition, *values))
+
+
+def agree_on_finite(gradients: Sequence[Gradient]) -> Sequence[Gradient]:
     """Makes a gradient NaN on every replica if any replica has one that is not finite.
 
     Context: replica. `LossScaleOptimizer` decides by the gradients of the first replica, before

@@ -53,6 +53,7 @@ class History:
       history: Keras's keys (`loss`, `accuracy`, `val_loss`, ...), one value an epoch.
       epoch: Index of each epoch.
       epoch_steps: Steps of each epoch, including those from before a resumption.
+      learning_rate: The optimizer's at the end of each epoch; empty without an optimizer.
       num_steps: Training steps of this run, including those of an unfinished epoch.
       train_secs: Wall seconds of these steps, tracing included; validation, hooks at the end of
         epochs and what comes before the first step are not.
@@ -67,6 +68,7 @@ class History:
     history: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     epoch: list[int] = dataclasses.field(default_factory=list)
     epoch_steps: list[int] = dataclasses.field(default_factory=list)
+    learning_rate: list[float] = dataclasses.field(default_factory=list)
     num_steps: int = 0
     train_secs: float = 0.0
     num_traces: int = 0
@@ -76,8 +78,11 @@ class History:
     timing: dict[str, Any] = dataclasses.field(default_factory=dict)
     memory: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def add_epoch(self, progress: Progress, logs: dict[str, Any]) -> None:
+    def add_epoch(
+        self, progress: Progress, logs: dict[str, Any], learning_rate: float | None = None
+    ) -> None:
         """Appends the logs of the current epoch."""
+        self.learning_rate += [] if learning_rate is None else [learning_rate]
         self.epoch.append(progress.epoch)
         self.epoch_steps.append(progress.step)
         for name, value in logs.items():

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras.src.trainers import data_adapters
 from keras.src.trainers.data_adapters import array_slicing
 
+from .arguments import data_in_words, describe
 from .config import TrainConfig
 
 # Keras's own default.
@@ -59,16 +60,17 @@ class Inputs:
             if class_weight is not None:
                 self.dataset = x.map(class_weight_map(class_weight))
         else:
-            self._adapter = data_adapters.get_data_adapter(
-                x=x,
-                y=y,
-                sample_weight=sample_weight,
-                batch_size=batch_size or DEFAULT_BATCH_SIZE,
-                steps_per_epoch=steps_per_epoch,
-                shuffle=shuffle,
-                class_weight=class_weight,
-            )
-            self.dataset = self._adapter.get_tf_dataset()
+            with data_in_words(x=x, y=y, sample_weight=sample_weight):
+                self._adapter = data_adapters.get_data_adapter(
+                    x=x,
+                    y=y,
+                    sample_weight=sample_weight,
+                    batch_size=batch_size or DEFAULT_BATCH_SIZE,
+                    steps_per_epoch=steps_per_epoch,
+                    shuffle=shuffle,
+                    class_weight=class_weight,
+                )
+                self.dataset = self._adapter.get_tf_dataset()
         self.num_batches: int | None = None
         self.is_endless = False
         if self._adapter is not None:
@@ -96,6 +98,8 @@ class Inputs:
 
 def split_validation(arrays: Any, validation_split: float) -> tuple[Any, Any]:
     """Returns `(x, y, sample_weight)` for training and for validation, as `fit` splits them."""
+    if not 0 < validation_split < 1:
+        raise ValueError(f"validation_split={validation_split} must be between 0 and 1: 0.2.")
     split: tuple[Any, Any] = array_slicing.train_validation_split(
         arrays, validation_split=validation_split
     )
@@ -108,6 +112,13 @@ def class_weight_map(class_weight: Mapping[int, float]) -> Any:
     As Keras's, whose table ends with the highest class that has a weight: here, a class beyond it
     weighs 1, as for arrays.
     """
+    if not isinstance(class_weight, Mapping) or not all(
+        isinstance(c, int | np.integer) for c in class_weight
+    ):
+        raise ValueError(
+            f"class_weight must be a dict of class index to weight, not {describe(class_weight)}: "
+            "{0: 1.0, 1: 2.5}."
+        )
     weights = [class_weight.get(label, 1.0) for label in range(max(class_weight) + 2)]
     weights[-1] = 1.0
     table = tf.convert_to_tensor(np.asarray(weights, keras.config.floatx()))

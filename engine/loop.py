@@ -14,17 +14,20 @@ import tensorflow as tf
 
 from . import step as step_lib
 from .agreement import within_limits
+from .arguments import check_resume, check_step, refuse_unknown
 from .config import ConfigError, TrainConfig
-from .evaluation import Evaluation
+from .evaluation import Validation
 from .history import History
 from .hooks.base import Hook
 from .inputs import Inputs, split_validation
 from .planner import Planner
 from .protocols import Logs, Resident
+from .replicated_step import StepFn
 from .session import Session
 from .source import Source
 from .state import TrainState
-from .step_function import StepFn, StepFunction, cached_function, make_train_function
+from .step_errors import explained
+from .step_function import StepFunction, cached_function, make_train_function
 from .timing import DATA, SETUP
 
 
@@ -38,11 +41,12 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     validation_data: Any = None,
     validation_split: float = 0.0,
     shuffle: bool | str = True,
-    hooks: Sequence[Hook] = (),
+    hooks: Sequence[Hook] | None = (),
     train_step: StepFn = step_lib.train_step,
     eval_step: StepFn = step_lib.eval_step,
     class_weight: Mapping[int, float] | None = None,
     resume: bool = False,
+    **unknown: Any,
 ) -> History:
     """Trains the model as `keras.Model.fit` does, with the same numbers.
 
@@ -65,7 +69,8 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
       config: All fields. With `steps_per_epoch`, a longer dataset continues in the next epoch where
         it stopped, and a shorter one ends the epoch with a warning, as in Keras.
       validation_data: Like `x`, or `(x, y)` or `(x, y, sample_weight)` of arrays; evaluated after
-        every `validation_freq` epochs.
+        every `validation_freq` epochs, and every `validate_every_steps` steps within them. Several
+        by name: `{"val": ..., "test": ...}`, whose names begin the keys of the history.
       validation_split: Share of the arrays, their end, that is validated on instead.
       shuffle: Whether arrays have another order than their own, as in `fit`.
       hooks: Called in this order at each moment.
@@ -73,11 +78,13 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
       eval_step: Likewise.
       class_weight: Class index to weight, as in Keras; a class without one weighs 1.
       resume: Continue at `state.progress`, which a checkpoint has restored.
+      **unknown: Refused: the error says where that argument of Keras's belongs here.
 
     Returns:
       The history, with the keys that Keras uses.
 
     Raises:
+      TypeError: If an argument is unknown.
       ConfigError: If the config does not agree with the state, the dataset or the process.
       ValueError: If the dataset has no batch, or no end and there is no `steps_per_epoch`; if the
         run cannot be resumed with this dataset.
@@ -87,7 +94,11 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
       >>> len(history.history["loss"])
       2
     """
+    refuse_unknown(fit, unknown)
     session = Session(state, config, hooks)
+    check_step(train_step, "train_step")
+    check_step(eval_step, "eval_step")
+    check_resume(resume)
     config = within_limits(config)
     with session.timing.part(SETUP):
         state.progress.begin(config.initial_epoch, config.epochs, resume=resume)
@@ -100,18 +111,19 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
         )  # fmt: skip
         source = _make_source(state, inputs, config)
         state.build(source.element_spec)
-        state.progress.steps_per_epoch = source.steps_per_epoch
         function = cached_function(make_train_function, train_step, state, config)
+        source.group(function.count_batches(source.element_spec))
+        state.progress.steps_per_epoch = source.steps_per_epoch
         session.watch(function)
-        planner = Planner(config, hooks, state)
-        evaluation = _make_evaluation(session, validation_data, config, eval_step)
+        planner = Planner(config, session.hooks, state)
+        validation = Validation(session, validation_data, config, eval_step)
         source.reset(takes_batch=state.has_scope)
     try:
         session.is_training = True
         session.call("on_train_begin")
         for epoch in range(state.progress.epoch, config.epochs):
-            _train_epoch(session, epoch, source, function, planner)
-            _end_epoch(session, config, function, evaluation)
+            _train_epoch(session, epoch, source, function, planner, validation)
+            _end_epoch(session, function, validation)
             if session.info.stop_reason is not None:
                 break
         if not session.info.stops_now:
@@ -126,7 +138,12 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
 
 
 def _train_epoch(
-    session: Session, epoch: int, source: Source, function: StepFunction, planner: Planner
+    session: Session,
+    epoch: int,
+    source: Source,
+    function: StepFunction,
+    planner: Planner,
+    validation: Validation,
 ) -> None:
     """Trains until the epoch or the data ends, or a hook requests a stop."""
     progress = session.state.progress
@@ -148,7 +165,7 @@ def _train_epoch(
         step=step,
         num_steps_completed=progress.num_steps_completed,
     )
-    for num_done, logs in executions:
+    for num_done, logs in explained(executions, session.state, source):
         progress.step += num_done
         progress.num_steps_completed += num_done
         session.history.num_steps += num_done
@@ -162,23 +179,19 @@ def _train_epoch(
         session.step_logs = logs
         session.memory.sample(session.history.num_steps)
         session.call("on_execution_end")
+        validation.run_within_epoch()
     planner.pause()
+    if not session.info.stops_now:
+        function.finish_window(source.distributed.element_spec)
     session.timing.wait_for_device(session.step_logs or {})
     session.history.train_secs += time.perf_counter() - started_at
 
 
-def _end_epoch(
-    session: Session,
-    config: TrainConfig,
-    function: StepFunction,
-    evaluation: Evaluation | None,
-) -> None:
+def _end_epoch(session: Session, function: StepFunction, validation: Validation) -> None:
     """Validates if that is due, and ends the epoch; neither if the run stops immediately."""
     logs = session.results(session.step_logs, function)
-    is_due = session.state.model._should_eval(session.state.progress.epoch, config.validation_freq)
-    if evaluation is not None and is_due and not session.info.stops_now:
-        val_logs = evaluation.run(session)
-        logs |= {f"val_{name}": value for name, value in val_logs.items()}
+    if not session.info.stops_now:
+        logs |= validation.run_at_epoch_end()
     if not session.info.stops_now:
         session.end_epoch(logs)
 
@@ -206,21 +219,11 @@ def _make_source(state: TrainState, inputs: Inputs, config: TrainConfig) -> Sour
     )
 
 
-def _make_evaluation(
-    session: Session, validation_data: Any, config: TrainConfig, eval_step: StepFn
-) -> Evaluation | None:
-    if validation_data is None:
-        return None
-    evaluation = Evaluation(session.state, validation_data, config, eval_step)
-    session.info.has_validation = True
-    session.watch(evaluation.function)
-    return evaluation
-
-
 def _finalize(state: TrainState) -> None:
-    # Writes the moving average of the weights, if the optimizer keeps one, to the weights.
-    if state.optimizer is not None:
-        state.optimizer.finalize_variable_values(state.model.trainable_variables)
-    for optimizer in state.optimizers:
-        if optimizer is not state.optimizer:
-            optimizer.finalize_variable_values(optimizer._trainable_variables)
+    """Writes the moving average of the weights, if an optimizer keeps one, to the weights."""
+    for optimizer in state.optimizers.values():
+        if int(optimizer.iterations.numpy()) == 0:
+            continue  # no update: there is no average, but zeros
+        is_own = optimizer is state.optimizer
+        variables = state.model.trainable_variables if is_own else optimizer._trainable_variables
+        optimizer.finalize_variable_values(variables)

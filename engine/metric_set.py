@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ from keras.src.trainers.compile_utils import CompileMetrics
 
 from .protocols import Logs
 from .step_logs import flatten_logs
-from .variables import LOGS_PREFIX
+from .variables import LOGS_PREFIX, METRICS_PREFIX
 
 
 class MetricSet:
@@ -57,6 +57,13 @@ class MetricSet:
         if name not in self.means:
             with self._strategy.scope():
                 self.means[name] = keras.metrics.Mean(name=LOGS_PREFIX + name)
+
+    def create_named(self, names: Iterable[str]) -> None:
+        """Creates the means that variables of these names belong to."""
+        prefix = METRICS_PREFIX + LOGS_PREFIX
+        for name in names:
+            if name.startswith(prefix):
+                self.add_mean(name.removeprefix(prefix).rsplit("/", 1)[0])
 
     def named(self) -> dict[str, keras.metrics.Metric]:
         """Returns metrics by the names under which a step logs them: those that can be told apart.

@@ -20,7 +20,7 @@ class Planner:
     """Decides how many steps the next execution does.
 
     Args:
-      config: Read: `steps_per_execution`.
+      config: Read: `steps_per_execution`, `validate_every_steps`.
       hooks: Limit the next execution by `Hook.max_steps`, and surround it.
       evaluates: Whether the executions are of an evaluation, which other methods of hooks limit.
       state: Tells whether its step may run in a loop at all; None: it may.
@@ -42,6 +42,9 @@ class Planner:
         periodic = [h for h in hooks if h.every_steps and not evaluates]
         limiting = [h for h in hooks if h in periodic or h.overrides(limit)]
         self._limits: list[Callable[[int], int | None]] = [getattr(h, limit) for h in limiting]
+        if config.validate_every_steps and not evaluates:
+            period = config.validate_every_steps
+            self._limits.append(lambda num_steps_completed: period - num_steps_completed % period)
         self._around = [getattr(h, around) for h in hooks if h.overrides(around)]
         self._size = 1
         self._started_at: float | None = None

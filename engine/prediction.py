@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,29 @@ from keras.src.backend.tensorflow.trainer import (
     potentially_ragged_concat,
 )
 
-from .agreement import check_agreement
+from .arguments import describe, refuse_unknown
 from .building import none_for_optionals
 from .config import TrainConfig
 from .execution_mode import resolve_jit_compile
+from .hooks.base import Hook
 from .inputs import Inputs
 from .protocols import Batch
+from .session import Session
 from .source import Source
 from .state import TrainState
 from .step import predict_step
+from .step_errors import explained, inputs_in_words
 
 
-def predict(state: TrainState, x: Any, config: TrainConfig, *, steps: int | None = None) -> Any:
+def predict(
+    state: TrainState,
+    x: Any,
+    config: TrainConfig,
+    *,
+    steps: int | None = None,
+    hooks: Sequence[Hook] | None = (),
+    **unknown: Any,
+) -> Any:
     """Returns the outputs of the model over a dataset, as `keras.Model.predict` does.
 
     Context: cross-replica, on the host.
@@ -32,40 +43,93 @@ def predict(state: TrainState, x: Any, config: TrainConfig, *, steps: int | None
     Args:
       state: Its model predicts, with its own `predict_step` if it has one; nothing is changed.
       x: As in `fit`; targets and weights are ignored.
-      config: Read: `global_batch_size` (of arrays), `jit_compile`, `jit_scope`, `run_eagerly`.
+      config: Read: `global_batch_size` (of arrays), `jit_compile`, `jit_scope`, `run_eagerly`, and
+        `steps_per_execution`: how often hooks are called.
       steps: Batches to predict; None: all.
+      hooks: Their `on_predict_` methods are called; one may request a stop.
+      **unknown: Refused: the error says where that argument of Keras's belongs here.
 
     Returns:
       NumPy array of shape `[num_examples, ...]`, or the model's structure of them. Ragged and
       sparse outputs stay tensors, and batches of other lengths become a ragged one, as in Keras.
 
     Raises:
+      TypeError: If an argument is unknown.
       ValueError: If the dataset has no batch, or no end and there is no `steps`.
 
     Example:
       >>> engine.predict(state, train_ds, config).shape
       (32, 1)
     """
-    check_agreement(config, state)
+    refuse_unknown(predict, unknown)
+    session = Session(state, config, hooks)
+    if steps is not None and not (isinstance(steps, int | np.integer) and steps >= 1):
+        raise ValueError(f"steps={describe(steps)} must be an int of 1 or more, or None: all.")
     inputs = Inputs(x, batch_size=config.global_batch_size, steps_per_epoch=steps)
-    batches = Source(inputs, state.strategy, steps).distributed
-    function = make_predict_function(state, state.strategy, config, batches.element_spec)
-    outputs: list[Any] = []
-    pending = None
-    for batch in itertools.islice(batches, steps or inputs.num_batches):
-        # The device works on this batch while the host copies the outputs of the one before.
-        dispatched = function(batch)
-        if pending is not None:
-            outputs.append(tf.nest.map_structure(_to_host, pending))
-        pending = dispatched
-    if pending is None:
+    source = Source(inputs, state.strategy, steps)
+    batches = itertools.islice(source.distributed, steps or inputs.num_batches)
+    with inputs_in_words(state.model, source.element_spec):
+        spec = source.distributed.element_spec
+        function = make_predict_function(state, state.strategy, config, spec)
+    session.call("on_predict_begin")
+    dispatched = explained(_dispatch(session, function, batches), state, source)
+    outputs = list(_fetch(session, dispatched))
+    session.call("on_predict_end")
+    if not outputs:
         raise ValueError("The dataset has no batch: there is nothing to predict.")
-    outputs.append(tf.nest.map_structure(_to_host, pending))
+    return _join_structures(outputs)
+
+
+def _dispatch(
+    session: Session, function: Callable[[Batch], Any], batches: Iterable[Batch]
+) -> Iterator[Any]:
+    """Yields what the device computes of each batch."""
+    size = session.info.steps_per_execution or 1
+    for index, batch in enumerate(batches):
+        if index % size == 0:
+            session.info.predict_step = index
+            session.call("on_predict_batch_begin")
+        yield function(batch)
+
+
+def _fetch(session: Session, dispatched: Iterator[Any]) -> Iterator[Any]:
+    """Yields the outputs of each batch on the host, and tells the hooks.
+
+    Without hooks, the device works on a batch while the host copies the outputs of the one before.
+    """
+    is_watched = any(hook.overrides("on_predict_batch_end") for hook in session.hooks)
+    size = session.info.steps_per_execution or 1
+    pending: list[Any] = []
+    for index, batch in enumerate(dispatched):
+        if pending and not is_watched:
+            yield _to_host(pending.pop())
+        pending.append(batch)
+        if is_watched and len(pending) == size:
+            yield from _end_batches(session, index, pending)
+            if session.info.stop_reason is not None:
+                return
+    if is_watched and pending:
+        yield from _end_batches(session, index, pending)
+    yield from map(_to_host, pending)
+
+
+def _end_batches(session: Session, index: int, pending: list[Any]) -> list[Any]:
+    outputs = [_to_host(batch) for batch in pending]
+    pending.clear()
+    session.info.predict_step = index
+    session.info.outputs = _join_structures(outputs)
+    session.call("on_predict_batch_end")
+    return outputs
+
+
+def _join_structures(outputs: list[Any]) -> Any:
     return tf.nest.map_structure(lambda *parts: _join(parts), *outputs)
 
 
-def _to_host(value: Any) -> Any:
-    return value if isinstance(value, tf.RaggedTensor | tf.SparseTensor) else np.asarray(value)
+def _to_host(outputs: Any) -> Any:
+    return tf.nest.map_structure(
+        lambda v: v if isinstance(v, tf.RaggedTensor | tf.SparseTensor) else np.asarray(v), outputs
+    )
 
 
 def _join(parts: tuple[Any, ...]) -> Any:

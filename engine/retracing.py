@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -66,8 +66,10 @@ def note_trace(
     traces.append(Trace(function, cause, signature))
 
 
-def signature_of(iterator: Any, num_steps: tf.Tensor, trainable: Sequence[str] = ()) -> Signature:
-    """Returns what the graph of a `StepFunction` depends on of its arguments."""
+def signature_of(
+    iterator: Any, num_steps: tf.Tensor, of_model: Mapping[str, Any] | None = None
+) -> Signature:
+    """Returns what the graph of a `StepFunction` depends on: its arguments, and the model."""
     is_resident = isinstance(iterator, GraphBatches)
     signature: Signature = {
         "num_steps": _aspects(num_steps),
@@ -76,7 +78,7 @@ def signature_of(iterator: Any, num_steps: tf.Tensor, trainable: Sequence[str] =
     if is_resident:
         # Its arrays are constants of the graph: another object needs another graph.
         signature["the dataset"] = {"object": weakref.ref(iterator)}
-    signature["the model"] = {"trainable": tuple(trainable)}
+    signature["the model"] = dict(of_model or {})
     for path, spec in keras.tree.flatten_with_path(iterator.element_spec):
         signature["batch" + "".join(f"[{key!r}]" for key in path)] = _aspects(spec)
     return signature
@@ -128,5 +130,7 @@ def _describe(name: str, aspect: str, before: Any, now: Any) -> str:
         changes = {"no longer trainable": frozen, "trainable now": thawed}
         return "; ".join(f"{what}: {', '.join(names)}" for what, names in changes.items() if names)
     if aspect == "object":
-        return "another dataset object, whose arrays are part of the graph"
+        return (
+            "another dataset object, whose arrays are part of the graph (dataset.replace keeps it)"
+        )
     return f"{name}: {aspect} {now}, before {before}"

@@ -10,6 +10,7 @@ import contextlib
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from gradloop.machine import num_cores, processor_name
 
+from .arguments import check_config
 from .config import DEFAULT_NUM_CPU_REPLICAS, ConfigError, TrainConfig, show
 
 _SEED_MODULUS = 2**31 - 1  # of TensorFlow's truncated seeds
+_policy_set_here: str | None = None  # what configure_runtime changed the dtype policy to
 _BIT_CHANGING_VARIABLES = (
     "TF_ENABLE_ONEDNN_OPTS",
     "TF_DETERMINISTIC_OPS",
@@ -56,6 +59,7 @@ def configure_runtime(config: TrainConfig) -> None:
     Example:
       >>> engine.configure_runtime(engine.TrainConfig(seed=7, precision="float32"))
     """
+    check_config(config)
     try:
         _configure_devices(config)
     except RuntimeError as error:
@@ -67,8 +71,22 @@ def configure_runtime(config: TrainConfig) -> None:
         keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    if config.precision is not None:
-        keras.config.set_dtype_policy(config.precision)
+    _set_policy(config.precision)
+
+
+def _set_policy(precision: str | None) -> None:
+    global _policy_set_here  # noqa: PLW0603 - the policy is global, too
+    policy = keras.config.dtype_policy().name
+    if precision is not None:
+        if precision != policy:
+            _policy_set_here = precision
+        keras.config.set_dtype_policy(precision)
+    elif policy == _policy_set_here != "float32":
+        warnings.warn(
+            f"precision is not set, and the dtype policy is still {policy!r}, of an earlier "
+            "configure_runtime: new models have it. Set precision, to 'float32' or to this.",
+            stacklevel=3,
+        )
 
 
 def check_runtime(config: TrainConfig) -> None:

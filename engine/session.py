@@ -7,6 +7,7 @@ hooks, brings the logs to the host, one execution late, and keeps the history.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 
 from .agreement import check_agreement
+from .arguments import describe
 from .config import TrainConfig
 from .history import History
 from .hooks.base import Hook, HookInfo
@@ -24,6 +26,11 @@ from .step_function import StepFunction
 from .timing import HOOKS, METRICS, Timing, current
 from .variables import assign_local_values, local_values
 
+_FIX_OF_HOOKS = (
+    "functions go into engine.LambdaHook(on_epoch_end=function), Keras's callbacks into "
+    "engine.KerasCallbacks([...])"
+)
+
 
 class Session:
     """One call of `fit` or `evaluate`.
@@ -33,14 +40,11 @@ class Session:
       ValueError: If a hook is not a `Hook`.
     """
 
-    def __init__(self, state: TrainState, config: TrainConfig, hooks: Sequence[Hook]) -> None:
+    def __init__(
+        self, state: TrainState, config: TrainConfig, hooks: Sequence[Hook] | None
+    ) -> None:
         check_agreement(config, state)
-        for hook in hooks:
-            if not isinstance(hook, Hook):
-                raise ValueError(
-                    f"{hook!r} is no hook: pass instances of engine.Hook, or engine.LambdaHook "
-                    "with functions; Keras's callbacks go into engine.KerasCallbacks([...])."
-                )
+        hooks = check_hooks(hooks)
         self.state = state
         self.info = HookInfo(state, state.progress, steps_per_execution=config.steps_per_execution)
         self.history = History()
@@ -53,14 +57,27 @@ class Session:
         self._functions: list[tuple[StepFunction, int]] = []
 
     def watch(self, function: StepFunction) -> None:
-        """Counts traces from now on."""
-        self._functions.append((function, len(function.traces)))
+        """Counts traces from now on; of a function that is watched already, they are counted."""
+        if all(function is not other for other, _ in self._functions):
+            self._functions.append((function, len(function.traces)))
 
     def call(self, moment: str) -> None:
         """Calls a method of each hook, in their order."""
         with current(self.timing):
             for hook in self.hooks:
                 self._call_hook(hook, moment)
+        self._drop_media()
+
+    def _drop_media(self) -> None:
+        lost = [media for media in self.info.media if not media.is_written]
+        self.info.media = []
+        if lost:
+            warnings.warn(
+                f"info.add_{lost[0].kind}({lost[0].name!r}): no hook later in the list writes it. "
+                "Append engine.WriteMetrics(writer) to hooks, whose writer can, such as "
+                "gradloop.engine.storage.tensorboard.TensorBoardWriter(directory).",
+                stacklevel=2,
+            )
 
     def end(self) -> None:
         """Calls `on_train_end` of each hook, and completes the history."""
@@ -142,7 +159,28 @@ class Session:
         logs = dict(sorted(logs.items()))  # the order of Keras's history
         self.set_logs(logs, progress.num_steps_completed)
         self.call("on_epoch_end")
-        self.history.add_epoch(progress, self.info.logs)  # hooks may have added to them
+        rate = self.state.learning_rate()
+        # Hooks may have added to the logs.
+        self.history.add_epoch(progress, self.info.logs, None if rate is None else float(rate))
+
+
+def check_hooks(hooks: Any) -> Sequence[Hook]:
+    """Returns the hooks, none for None; raises ValueError unless each of a list is a `Hook`."""
+    if hooks is None:
+        return ()
+    if not isinstance(hooks, list | tuple):
+        fix = "put it in a list, hooks=[...]"
+        if not isinstance(hooks, Hook):
+            fix = f"pass instances, hooks=[engine.ProgressBar()]; {_FIX_OF_HOOKS}"
+        raise ValueError(f"hooks must be a list of hooks, not {describe(hooks)}: {fix}.")
+    for hook in hooks:
+        if isinstance(hook, type) and issubclass(hook, Hook):
+            raise ValueError(f"hooks has {describe(hook)}: create one, {hook.__name__}(...).")
+        if not isinstance(hook, Hook):
+            raise ValueError(
+                f"{describe(hook)} is no hook: pass instances of engine.Hook; {_FIX_OF_HOOKS}."
+            )
+    return hooks
 
 
 def to_host(logs: Logs) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from .agreement import BatchSizeCheck
+from .building import batches_in_words, spec_of_replica
 from .inputs import Inputs
 from .planner import Planner
 from .protocols import GraphBatches, Logs, Resident, Seekable
@@ -61,10 +62,12 @@ class Source:
         self._may_end_early = inputs.num_batches is None and not inputs.is_endless
         if inputs.is_endless and steps_per_epoch is None:
             raise ValueError("The dataset has no end: set steps_per_epoch (or validation_steps).")
-        self.element_spec = _global_spec(dataset.element_spec)
+        self.element_spec = spec_of_replica(dataset.element_spec, strategy.num_replicas_in_sync)
         self.distributed = dataset
         if not inputs.is_distributed:
-            self.distributed = strategy.experimental_distribute_dataset(dataset)
+            with batches_in_words(self.element_spec):
+                self.distributed = strategy.experimental_distribute_dataset(dataset)
+        self._batches_per_step = 1
         self._num_seen = 0
         self.iterator: Any = None
 
@@ -72,6 +75,12 @@ class Source:
     def steps_per_epoch(self) -> int | None:
         """Steps of an epoch; None while they are unknown."""
         return self._asked or self._cardinality
+
+    def group(self, batches_per_step: int) -> None:
+        """Counts steps of several batches; those left at the end of the data are dropped."""
+        self._batches_per_step = batches_per_step
+        if self._cardinality is not None:
+            self._cardinality //= batches_per_step
 
     def begin_epoch(self, epoch: int, step: int = 0) -> None:
         """Starts a pass over the data, or continues the one that is not at its end.
@@ -95,11 +104,11 @@ class Source:
             )
         first_epoch, self._num_seen = self._find_position(epoch, step)
         if self._resident is not None:
-            self._resident.seek(first_epoch, self._num_seen)
+            self._resident.seek(first_epoch, self._num_seen * self._batches_per_step)
             self.iterator = self._resident
             return
         if self._seekable is not None and self._num_seen != self._cardinality:
-            self._seekable.seek(first_epoch, self._num_seen)
+            self._seekable.seek(first_epoch, self._num_seen * self._batches_per_step)
         self.iterator = iter(self.distributed)
 
     def restart(self) -> None:
@@ -214,10 +223,3 @@ class Source:
                 # Keras creates an iterator here, and another one when the next epoch starts.
                 iter(self.distributed)
         self._inputs.on_epoch_end()
-
-
-def _global_spec(spec: Any) -> Any:
-    # What is distributed already has the spec of each replica.
-    return tf.nest.map_structure(
-        lambda s: s._value_specs[0] if hasattr(s, "_value_specs") else s, spec
-    )

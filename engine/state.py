@@ -1,36 +1,38 @@
 """TrainState: everything that a training run reads, writes and must save.
 
 In the way of a batch: first. It owns the model, the optimizer, the loss, the metrics and whatever
-else a step uses, and offers the pieces that a step is made of; `step` puts them together, and
-`gradients` does what `apply_gradients` says.
+else a step uses. What a step does with them is in `step_pieces`; `step` puts the pieces together.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from . import gradients as gradients_lib
+from .arguments import check_model
 from .building import build_model, compile_model
 from .history import Progress
 from .metric_set import MetricSet
 from .protocols import Logs
 from .step_logs import TraceNotes
+from .step_pieces import StepPieces
+from .step_variables import StepVariables
 from .variables import (
     METRICS_PREFIX,
     NamedVariables,
     check_extras,
     digest,
+    flatten_extras,
     name_variables,
 )
 
 
-class TrainState:
-    """Owner of every variable that a step reads or writes.
+class TrainState(StepPieces):
+    """Owner of every variable that a step reads or writes, with the pieces that steps are made of.
 
     Create it inside `strategy.scope()`: the optimizer and the metrics create their variables here,
     and under a strategy these must be distributed like the model's. The structures of losses and
@@ -50,7 +52,8 @@ class TrainState:
       weighted_metrics: As in `compile`: weighted by the sample weights.
       loss_weights: As in `compile`: one factor an output.
       extras: Whatever else a custom step reads or writes, by name: models, optimizers, metrics,
-        variables. They are saved with the rest. Optimizers among them must be built.
+        variables, or dicts and lists of them. They are saved with the rest. Optimizers among them
+        must be built.
 
     Raises:
       ValueError: If the model was created in another scope, an optimizer in `extras` is not built,
@@ -74,14 +77,16 @@ class TrainState:
     ) -> None:
         self.strategy = tf.distribute.get_strategy()
         self.has_scope = tf.distribute.has_strategy()
+        check_model(model)
         _check_scope(model, self.strategy if self.has_scope else None)
-        check_extras(extras or {})
+        check_extras(flatten_extras(extras or {}))
         self.model = model
         self.progress = Progress()
         self.is_built = False
         self._has_sparse_gradients: bool | None = None  # known once a step is traced
         self.functions: dict[Any, Any] = {}  # the loop's cache of compiled functions
         self.extras = dict(extras or {})
+        self._flat_extras = flatten_extras(self.extras)
         compile_model(
             model,
             optimizer=optimizer,
@@ -93,7 +98,8 @@ class TrainState:
         self.optimizer = model.optimizer if model.compiled else None
         # Not the first of `model.metrics`, which a model may override.
         self._loss_tracker = model._loss_tracker if model.compiled else None
-        self.metrics = MetricSet(model, self.extras, self.strategy)
+        self.metrics = MetricSet(model, self._flat_extras, self.strategy)
+        self.step_variables = StepVariables(self.strategy, self.optimizers)
         self._watched: list[keras.Variable] = []
         self.notes = TraceNotes()
         self._call_takes_training = "training" in inspect.signature(model.call).parameters
@@ -114,114 +120,15 @@ class TrainState:
         named = self.named_variables()
         self._watched = [v for name, v in named if not name.startswith(METRICS_PREFIX)]
 
-    def call_model(self, x: Any, *, training: bool) -> Any:
-        """Returns the outputs of the model for one batch, called as `fit` calls it.
+    def trace_key(self) -> str:
+        """Returns a word that changes with what a graph of a step depends on beside its batch."""
+        trainable = "".join("01"[variable.trainable] for variable in self._watched)
+        return f"{trainable} {self.watched_gradients}"
 
-        Context: replica. If `call` takes no `training` argument, none is passed; the layers of such
-        a model are not in training mode, as in `fit`.
-        """
-        kwargs = {"training": training} if self._call_takes_training else {}
-        return self.model(x, **kwargs)
-
-    def compute_loss(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, *, training: bool = True
-    ) -> tf.Tensor:
-        """Returns the loss of one batch, including regularizers and `add_loss`.
-
-        Context: replica. Keras divides mean-type losses by the number of replicas: the sum over the
-        replicas, which the optimizer takes, is the mean over the global batch. Do not divide again.
-
-        Returns:
-          Scalar in the dtype of the loss (float32 by default).
-        """
-        kwargs = {"training": training} if self._loss_takes_training else {}
-        return self.model.compute_loss(
-            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **kwargs
-        )
-
-    def scale_loss(
-        self, loss: tf.Tensor, *, optimizer: keras.optimizers.Optimizer | None = None
-    ) -> tf.Tensor:
-        """Multiplies the loss by the loss scale; `apply_gradients` divides by it again.
-
-        Context: replica. The scale is 1 except under `mixed_float16`.
-        """
-        optimizer = optimizer or self.optimizer
-        self.notes.scaled.add(id(optimizer))
-        return loss if optimizer is None else optimizer.scale_loss(loss)
-
-    def apply_gradients(
-        self,
-        gradients: Iterable[tf.Tensor | tf.IndexedSlices | None],
-        variables: Iterable[keras.Variable] | None = None,
-        *,
-        optimizer: keras.optimizers.Optimizer | None = None,
-    ) -> None:
-        """Unscales, clips and reduces the gradients over the replicas, and updates the variables.
-
-        Context: replica. Pass the gradients of this replica as they come from the tape.
-
-        Args:
-          gradients: One a variable; None where the loss does not depend on it.
-          variables: Default: the trainable variables of the model.
-          optimizer: Default: `state.optimizer`.
-
-        Raises:
-          ValueError: If there are no variables, or no variable has a gradient.
-        """
-        gradients = list(gradients)
-        # Once sparse, always sparse: a step may update several times, each with its own optimizer.
-        is_sparse = any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)
-        self._has_sparse_gradients = bool(self._has_sparse_gradients) or is_sparse
-        optimizer = optimizer or self.optimizer
-        if optimizer is None:
-            raise ValueError(
-                "The state has no optimizer: pass one to TrainState(model, optimizer), or compile "
-                "the model."
-            )
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            self.notes.applied[id(optimizer)] = optimizer
-        gradients_lib.apply_gradients(
-            optimizer,
-            gradients,
-            list(self.model.trainable_variables if variables is None else variables),
-        )
-
-    def update_metrics(
-        self, loss: tf.Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> Logs:
-        """Adds one batch to the loss tracker and the compiled metrics.
-
-        Context: replica.
-
-        Args:
-          loss: What `compute_loss` returned.
-          x: Inputs; the size of the first one is the weight of the loss, as in Keras.
-          y: Targets.
-          y_pred: What the model returned.
-          sample_weight: For `weighted_metrics` alone.
-
-        Returns:
-          Metric name to scalar. The loop uses the names and computes the results at log
-          boundaries; the graph optimizer prunes the computation here.
-        """
-        self.notes.has_updated_metrics = True
-        if self._loss_tracker is not None:
-            num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            if num_replicas > 1:
-                loss = loss * tf.cast(num_replicas, loss.dtype)
-            first_input = next(i for i in tf.nest.flatten(x) if i is not None)
-            self._loss_tracker.update_state(loss, sample_weight=tf.shape(first_input)[0])
-        logs: Logs = self.model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        return logs
-
-    def trainable_key(self) -> str:
-        """Returns a word that changes when a variable becomes trainable or stops being so."""
-        return "".join("01"[variable.trainable] for variable in self._watched)
-
-    def trainable_paths(self) -> list[str]:
-        """Returns the paths of the trainable variables."""
-        return [variable.path for variable in self._watched if variable.trainable]
+    def trace_aspects(self) -> dict[str, Any]:
+        """Returns the same for people: which variables are trainable, and what is watched."""
+        trainable = tuple(variable.path for variable in self._watched if variable.trainable)
+        return {"trainable": trainable, "gradient norms": self.watched_gradients}
 
     @property
     def may_loop(self) -> bool:
@@ -241,11 +148,32 @@ class TrainState:
         return self.metrics.results()
 
     @property
-    def optimizers(self) -> list[keras.optimizers.Optimizer]:
-        """The optimizer, if there is one, and those in `extras`."""
-        own = [] if self.optimizer is None else [self.optimizer]
+    def optimizers(self) -> dict[str, keras.optimizers.Optimizer]:
+        """The optimizer, if there is one, and those in `extras`, by name."""
+        own = {} if self.optimizer is None else {"optimizer": self.optimizer}
         kind = keras.optimizers.Optimizer
-        return [*own, *(extra for extra in self.extras.values() if isinstance(extra, kind))]
+        return own | {n: extra for n, extra in self._flat_extras.items() if isinstance(extra, kind)}
+
+    def learning_rate(self) -> Any:
+        """Returns the current learning rate of the optimizer, scalar; None where there is not one.
+
+        Context: cross-replica, on the host. The host does not wait for the device.
+        """
+        if self.optimizer is None or not self.optimizer.built:
+            return None
+        rate = getattr(self.optimizer, "learning_rate", None)
+        if rate is None:  # of several optimizers in one
+            return None
+        value = rate.value if isinstance(rate, keras.Variable) else rate
+        return tf.convert_to_tensor(self.strategy.experimental_local_results(value)[0])
+
+    def create_named(self, names: Collection[str]) -> None:
+        """Creates what only a traced step creates, as far as these names of variables tell of it.
+
+        Context: cross-replica.
+        """
+        self.metrics.create_named(names)
+        self.step_variables.create_named(names)
 
     def named_variables(self) -> NamedVariables:
         """Returns every variable that must be saved, each once, with a unique and stable name.
@@ -253,7 +181,8 @@ class TrainState:
         The names are `model/<path>`, `optimizer/<path>`, `<extra>/<path>` and `metrics/<path>`. The
         states of seed generators (dropout) are among them.
         """
-        owners = {"model": self.model, "optimizer": self.optimizer or [], **self.extras}
+        owners = {"model": self.model, "optimizer": self.optimizer or [], **self._flat_extras}
+        owners |= self.step_variables.owners()
         return name_variables(owners | {"metrics": self.metrics.own_variables()})
 
     def weights_sha256(self) -> str:

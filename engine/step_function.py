@@ -14,27 +14,20 @@ from typing import Any
 
 import tensorflow as tf
 
-from .building import none_for_optionals
+from .arguments import check_step
+from .building import spec_of_replica
 from .compiled_loop import loop_compiled
 from .config import TrainConfig
+from .eager_loop import loop_eagerly
 from .execution_mode import Mode, find_mode
 from .fused_updates import updates_by
 from .graph_loops import loop_over_iterator, loop_over_resident, stamp
-from .protocols import Batch, GraphBatches, Logs
+from .grouping import GroupedBatches, group
+from .protocols import GraphBatches, Logs
+from .replicated_step import ReplicatedStep, StepFn, VariablesMissing
 from .retracing import Trace, note_trace, signature_of
 from .state import TrainState
-from .step_logs import (
-    Last,
-    TraceNotes,
-    as_scalar,
-    count_examples,
-    flatten_logs,
-    is_scalar,
-    num_examples,
-)
-from .traced_step import check_traced, unwritten_names
-
-StepFn = Callable[[TrainState, Batch], Logs | None]
+from .step_logs import StepLogs, count_examples
 
 
 class StepFunction:
@@ -63,21 +56,22 @@ class StepFunction:
         trains: bool = True,
     ) -> None:
         """Use `make_train_function` or `make_eval_function`."""
-        self._step = step
         self._state = state
         self._strategy = strategy
         self._mode = mode
-        self._trains = trains
-        self._log_names: list[str] = []
-        self._averaged: set[str] = set()  # names whose mean over the epoch is logged
-        self._lasting: set[str] = set()  # names whose last value is logged
-        self._scalars: set[str] = set()
+        self._logs = StepLogs(state.metrics)
+        self._step = ReplicatedStep(step, state, mode, self._logs, trains=trains)
+        self._batches_per_step: int | None = None  # 0: the step takes a batch, and no iterator
         self._run: Any = self._run_eagerly
+        self._finish: Any = self._finish_windows
         if not mode.runs_eagerly:
             self._run = tf.function(self._trace, autograph=False, reduce_retracing=True)
+            # TensorFlow counts the traces of all trainings together; `traces` explains each.
+            self._run._omit_frequent_tracing_warning = True
+            self._finish = tf.function(self._finish_windows, autograph=False)
         self.num_steps_done: tf.Tensor = tf.constant(0)
         self.measured: tf.Tensor = tf.zeros([3], tf.float64)
-        self.name = getattr(step, "__name__", type(step).__name__)
+        self.name = self._step.name
         self.traces: list[Trace] = []
         self.max_retraces: int | None = None
         self._arguments: tuple[Any, tf.Tensor] | None = None
@@ -106,10 +100,11 @@ class StepFunction:
                 f"trace the graph again. Pass tf.constant({num_steps!r})."
             )
         logs: Logs
+        self.count_batches(iterator.element_spec)
         self._arguments = iterator, num_steps
         try:
-            self.num_steps_done, logs, self.measured = self._run(
-                iterator, num_steps, self._state.trainable_key()
+            self.num_steps_done, logs, self.measured = self._with_variables(
+                self._run, iterator, num_steps, self._state.trace_key()
             )
         finally:
             self._arguments = None
@@ -125,17 +120,49 @@ class StepFunction:
 
         Context: cross-replica.
         """
-        means = self._state.metrics.means
-        results = self._state.metrics_result()
-        return results | {name: means[name].result() for name in self._averaged}
+        return self._logs.results()
+
+    def count_batches(self, element_spec: Any) -> int:
+        """Returns how many batches a step takes: one, unless it calls `next(iterator)` itself.
+
+        Args:
+          element_spec: Of the dataset.
+
+        Raises:
+          ValueError: If the step takes an iterator, and no batch of it.
+        """
+        if self._batches_per_step is None:
+            self._batches_per_step = self._step.count_batches(spec_of_replica(element_spec))
+        return self._batches_per_step or 1
+
+    def finish_window(self, element_spec: Any) -> None:
+        """Updates with the gradients that are left at the end of an epoch, if they accumulate.
+
+        Context: cross-replica.
+
+        Args:
+          element_spec: Of the iterators: a run that is resumed here has not traced its step.
+        """
+        if self._mode.accumulation_steps > 1:
+            if not self.traces and not self._mode.runs_eagerly:
+                spec = (element_spec,) * (self._batches_per_step or 0) or element_spec
+                self._with_variables(self._step.trace, spec)
+            self._finish(self._state.trace_key())
+
+    def _finish_windows(self, trainable: str) -> None:
+        def one_replica() -> None:
+            with updates_by(self._state.optimizers.values(), self._mode.update):
+                self._state.step_variables.finish_windows()
+
+        self._strategy.run(one_replica)
 
     def _trace(
         self, iterator: Any, num_steps: tf.Tensor, trainable: str
     ) -> tuple[tf.Tensor, Logs, tf.Tensor]:
         """Builds the graph of one execution; runs only while TensorFlow traces."""
         self._note_trace(iterator, num_steps)
-        step, traced = self._trace_step(iterator.element_spec)
-        check_traced(traced, self._state, self.name, trains=self._trains)
+        iterator = group(iterator, self._batches_per_step)
+        step, traced = self._step.trace(iterator.element_spec)
         loop = self._choose_loop(iterator)
         began = stamp()
         with tf.control_dependencies([began]):
@@ -143,7 +170,7 @@ class StepFunction:
             num_done, step_logs, waited, num_examples = loop(step, iterator, num_steps, zeros)
         # Metrics update state in each step; their results are computed here, once an execution.
         results = self.results()
-        logs = {n: results[n] if n in results else step_logs[n] for n in self._log_names}
+        logs = {n: results[n] if n in results else step_logs[n] for n in self._logs.names}
         graph_secs = stamp(after=(num_done, logs)) - began
         return num_done, logs, tf.stack([graph_secs, waited, tf.cast(num_examples, tf.float64)])
 
@@ -152,29 +179,19 @@ class StepFunction:
     ) -> tuple[tf.Tensor, Logs, tf.Tensor]:
         """Runs the steps in Python, for a person with a debugger."""
         began = time.perf_counter()
-        step, num_done, logs = self._make_step(), 0, {}
-        while num_done < num_steps:
-            batch = iterator.get_next_as_optional()
-            if not batch.has_value():
-                break
-            num_done += 1
-            logs = step(batch.get_value())
-            weight = tf.maximum(count_examples(batch.get_value(), self._strategy), 1)
-            for name in set(logs) - self._lasting - self._averaged:
-                self._state.metrics.add_mean(name)
-                self._state.metrics.means[name].update_state(logs[name], sample_weight=weight)
-                self._averaged.add(name)
+        iterator = group(iterator, self._batches_per_step)
+        num_done, logs = loop_eagerly(self._step, iterator, num_steps, self._state, self._logs)
         results = logs | self.results()
         return (
             tf.constant(num_done),
-            {name: results[name] for name in self._log_names},
+            {name: results[name] for name in self._logs.names},
             tf.constant([time.perf_counter() - began, 0, 0], tf.float64),
         )
 
     def _note_trace(self, iterator: Any, num_steps: tf.Tensor) -> None:
         # What the caller passed: TensorFlow may trace for looser shapes that cover several calls.
         arguments = self._arguments or (iterator, num_steps)
-        signature = signature_of(*arguments, self._state.trainable_paths())
+        signature = signature_of(*arguments, self._state.trace_aspects())
         note_trace(self.traces, self.name, signature, self.max_retraces)
         if not self._state.is_built:
             raise ValueError(
@@ -182,79 +199,24 @@ class StepFunction:
                 "its metrics and optimizer have their variables."
             )
 
-    def _trace_step(self, element_spec: Any) -> tuple[Any, Any]:
-        """Returns the step as a function of a batch, and its trace.
-
-        What it logs is known once it is traced. If a value of these needs a mean over the epoch,
-        the mean is created, and the step traced again with it.
-        """
-        step = self._compile_step()
-        traced = step.get_concrete_function(element_spec)
-        needed = self._needed_means(traced) - self._averaged
-        if not needed:
-            return step, traced
-        with tf.init_scope():
-            for name in needed:
-                self._state.metrics.add_mean(name)
-        self._averaged |= needed
-        step = self._compile_step()
-        return step, step.get_concrete_function(element_spec)
-
-    def _needed_means(self, traced: Any) -> set[str]:
-        """Returns the names of logs that are no metric's, or of a metric that the step leaves."""
-        known = set(self._state.metrics_result())
-        if not self._state.notes.has_updated_metrics:
-            known -= unwritten_names(traced, self._state.metrics.named()) & self._scalars
-        return set(self._log_names) - known - self._lasting
-
-    def _make_step(self) -> Callable[[Batch], Logs]:
-        """Returns the step as a function of a batch, for all replicas."""
-        metric_names = set(self._state.metrics_result()) - self._averaged
-
-        def one_replica(batch: Batch) -> Logs:
-            with updates_by(self._state.optimizers, self._mode.update):
-                logs = flatten_logs(self._step(self._state, none_for_optionals(batch)))
-            self._log_names = list(logs)
-            self._lasting = {n for n, v in logs.items() if isinstance(v, Last)}
-            self._scalars = {n for n, v in logs.items() if is_scalar(v)}
-            # Without the metrics' results, the graph optimizer prunes their computation.
-            scalars = {n: as_scalar(n, v) for n, v in logs.items() if n not in metric_names}
-            for name in self._averaged & set(scalars):
-                mean = self._state.metrics.means[name]
-                mean.update_state(scalars.pop(name), sample_weight=num_examples(batch))
-            return scalars
-
-        def one_step(batch: Batch) -> Logs:
-            self._state.notes = TraceNotes(set(self._state.metrics_result()))
-            logs = self._strategy.run(one_replica, args=(batch,))
-            return {name: self._mean_over_replicas(value) for name, value in logs.items()}
-
-        return one_step
-
-    def _compile_step(self) -> Any:
-        # The step is a function of its own, as in fit: XLA compiles it and not the loop around it,
-        # and its outputs are known before the loop is traced. With several replicas it also stays
-        # one: inlined into the loop and optimized there, a convolution's bias gradient gets other
-        # bits than in fit.
-        stays_whole = self._strategy.num_replicas_in_sync > 1
-        return tf.function(
-            self._make_step(),
-            autograph=False,
-            jit_compile=self._mode.compiles_step or None,
-            experimental_attributes={"_noinline": True} if stays_whole else None,
-        )
+    def _with_variables(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls a function that traces the step, once more if the step needs variables."""
+        num_traces = len(self.traces)
+        try:
+            return function(*args)
+        except VariablesMissing as missing:
+            del self.traces[num_traces:]
+            for create in missing.creators:
+                create()
+            return function(*args)
 
     def _choose_loop(self, iterator: Any) -> Callable[..., Any]:
-        if not isinstance(iterator, GraphBatches):
+        if not isinstance(iterator, GraphBatches | GroupedBatches):
             count = functools.partial(count_examples, strategy=self._strategy)
             return lambda *args: loop_over_iterator(*args, count_examples=count)
         stacks = self._mode.compiles_loop and iterator.stacks is not None
         loop = loop_compiled if stacks else loop_over_resident
         return lambda *args: (*loop(*args), tf.constant(0))
-
-    def _mean_over_replicas(self, value: Any) -> tf.Tensor:
-        values = self._strategy.experimental_local_results(value)
-        return values[0] if len(values) == 1 else tf.reduce_mean(values, axis=0)
 
 
 def make_train_function(
@@ -263,11 +225,14 @@ def make_train_function(
     """Returns a function that performs N steps of `train_step` in one host call.
 
     Args:
-      train_step: `(state, batch) -> logs`, called once a trace in replica context. The values of
-        logs are scalars; those under the name of a metric of the state come from the metric itself.
+      train_step: `(state, batch) -> logs`, called once a trace in replica context; or
+        `(state, iterator) -> logs`, which takes as many batches as it wants by `next(iterator)`.
+        The values of logs are scalars; those under the name of a metric of the state come from the
+        metric itself.
       state: Passed to the step. Must be built.
       strategy: Runs the step on each replica.
-      config: Read: `jit_compile`, `jit_scope`, `numerics`.
+      config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`,
+        `gradient_accumulation_steps`.
 
     Returns:
       `logs = train_function(iterator, num_steps)`; see `StepFunction`.
@@ -281,6 +246,7 @@ def make_train_function(
       >>> sorted(train(iter(train_ds), tf.constant(2)))
       ['loss']
     """
+    check_step(train_step, "train_step")
     return StepFunction(train_step, state, strategy, mode=find_mode(state, strategy, config))
 
 
@@ -293,6 +259,7 @@ def make_eval_function(
       >>> evaluate = engine.make_eval_function(engine.eval_step, state, strategy, config)
       >>> logs = evaluate(iter(train_ds), tf.constant(4))
     """
+    check_step(eval_step, "eval_step")
     mode = find_mode(state, strategy, config)
     return StepFunction(eval_step, state, strategy, mode=mode, trains=False)
 
@@ -302,7 +269,10 @@ def cached_function(
 ) -> StepFunction:
     """Returns the compiled function of a step, the one of an earlier call if there is one."""
     # As in Keras, a second call of fit or evaluate on the same state does not trace again.
-    key = (make, step, config.jit_compile, config.jit_scope, config.numerics, config.run_eagerly)
+    key = (
+        make, step, config.jit_compile, config.jit_scope, config.numerics, config.run_eagerly,
+        config.gradient_accumulation_steps,
+    )  # fmt: skip
     if key not in state.functions:
         state.functions[key] = make(step, state, state.strategy, config)
     function: StepFunction = state.functions[key]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -19,24 +20,127 @@ class Last:
 
 
 @dataclasses.dataclass
+class ReplicaNotes:
+    """What a step does on one replica while it is traced.
+
+    Attributes:
+      num_examples: Of this replica's part of the batch, int32 scalar.
+      num_seeds: How many seeds it takes.
+      logs: What the state logs beside the step.
+    """
+
+    num_examples: Any = 1
+    num_seeds: int = 0
+    logs: Logs = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
 class TraceNotes:
     """What a step does while it is traced, as far as its state sees it.
 
     Attributes:
       metric_names: Of the metrics, before the step.
+      accumulation_steps: Batches whose gradients are one update.
       has_updated_metrics: Whether it calls `state.update_metrics`.
+      has_applied: Whether it calls `state.apply_gradients`.
+      takes_seeds: Whether it calls `state.seed`.
       scaled: `id` of each optimizer whose loss scale it uses.
       applied: Likewise, each optimizer with a loss scale that it applies gradients with.
+      wanted: Name to what creates the variables that it needs beside those of the state. No step
+        can create them: this is done outside, and the step is traced again.
     """
 
     metric_names: set[str] = dataclasses.field(default_factory=set)
+    accumulation_steps: int = 1
     has_updated_metrics: bool = False
+    has_applied: bool = False
+    takes_seeds: bool = False
     scaled: set[int] = dataclasses.field(default_factory=set)
     applied: dict[int, Any] = dataclasses.field(default_factory=dict)
+    wanted: dict[str, Callable[[], None]] = dataclasses.field(default_factory=dict)
+    _replicas: dict[int, ReplicaNotes] = dataclasses.field(default_factory=dict)
+
+    @property
+    def replica(self) -> ReplicaNotes:
+        """Notes of the replica that is being traced: each one has a thread."""
+        return self._replicas.setdefault(threading.get_ident(), ReplicaNotes())
+
+    def want(self, name: str, create: Callable[[], None]) -> None:
+        """Lets variables be created; at once where no graph is being built. Context: replica."""
+        if tf.executing_eagerly():
+            tf.distribute.get_replica_context().merge_call(lambda strategy: create())
+        else:
+            self.wanted[name] = create
 
     def unscaled_optimizers(self) -> list[Any]:
         """Returns the optimizers that get gradients of a loss without their scale."""
         return [optimizer for key, optimizer in self.applied.items() if key not in self.scaled]
+
+
+class StepLogs:
+    """Which logs of a step are results of metrics, means over the epoch, or last values.
+
+    Args:
+      metrics: The `MetricSet` of the state.
+
+    Attributes:
+      names: Of all that the step returns, in order; known once it is traced.
+      averaged: Those whose mean over the epoch is logged.
+    """
+
+    def __init__(self, metrics: Any) -> None:
+        self._metrics = metrics
+        self.names: list[str] = []
+        self.averaged: set[str] = set()
+        self._lasting: set[str] = set()
+        self._scalars: set[str] = set()
+
+    def take(self, logs: Logs, metric_names: set[str], num_examples: Any) -> Logs:
+        """Notes what a step returns, and adds it to the means that there are. Context: replica.
+
+        Args:
+          logs: Flat, of one replica.
+          metric_names: Of all metrics.
+          num_examples: What a value weighs in a mean, int32 scalar.
+
+        Returns:
+          The other scalars, without the results of metrics: in a graph, their computation is then
+          pruned.
+        """
+        self.names = list(logs)
+        self._lasting = {n for n, v in logs.items() if isinstance(v, Last)}
+        self._scalars = {n for n, v in logs.items() if is_scalar(v)}
+        left = metric_names - (self._scalars if tf.executing_eagerly() else self.averaged)
+        scalars = {n: as_scalar(n, v) for n, v in logs.items() if n not in left}
+        self.update_means({n: scalars.pop(n) for n in self.averaged & set(scalars)}, num_examples)
+        return scalars
+
+    def add_means(self, names: set[str]) -> None:
+        """Creates means over the epoch. Context: cross-replica."""
+        for name in sorted(names):
+            self._metrics.add_mean(name)
+        self.averaged |= names
+
+    def update_means(self, values: Logs, num_examples: Any) -> None:
+        """Adds values, each of which weighs as much as its examples."""
+        for name, value in values.items():
+            self._metrics.means[name].update_state(value, sample_weight=num_examples)
+
+    def results(self) -> Logs:
+        """Returns the results of all metrics and of the means. Context: cross-replica."""
+        means = self._metrics.mean_results()
+        results: Logs = self._metrics.results()
+        return results | {name: means[name] for name in self.averaged}
+
+    def needed_means(self, metric_names: set[str], unwritten: set[str]) -> set[str]:
+        """Returns the names of logs that are no metric's, or of a metric that the step leaves.
+
+        Args:
+          metric_names: Of all metrics.
+          unwritten: Of those that the step does not update.
+        """
+        known = metric_names - (unwritten & self._scalars)
+        return set(self.names) - known - self._lasting - self.averaged
 
 
 def last(value: Any) -> Last:

@@ -6,6 +6,7 @@ import functools
 
 import tensorflow as tf
 
+from .arguments import check_config
 from .config import DEFAULT_NUM_CPU_REPLICAS, ConfigError, TrainConfig
 
 
@@ -30,6 +31,7 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
       >>> engine.make_strategy(engine.TrainConfig()).num_replicas_in_sync
       1
     """
+    check_config(config)
     if config.strategy in ("default", None):
         return tf.distribute.get_strategy()
     gpus = tf.config.list_logical_devices("GPU")

@@ -41,7 +41,8 @@ def check_traced(traced: Any, state: TrainState, name: str, *, trains: bool) -> 
     written = {id(handle) for handle in written_handles(traced)}
     known = {id(h): v for _, v in state.named_variables() for h in handles_of(v)}
     unknown = [v.name for v in traced.graph.variables if id(v.handle) in written - set(known)]
-    scratch = {v.name for o in state.optimizers for v in vars(o).get("_fused_scratch", {}).values()}
+    optimizers = state.optimizers.values()
+    scratch = {v.name for o in optimizers for v in vars(o).get("_fused_scratch", {}).values()}
     unsaved = sorted(set(unknown) - scratch)
     if unsaved:
         _warn(
@@ -54,6 +55,17 @@ def check_traced(traced: Any, state: TrainState, name: str, *, trains: bool) -> 
         _warn(
             f"{name} uses trainable variables and changes none: call "
             "state.apply_gradients(gradients) in it, or evaluate instead."
+        )
+    if state.notes.accumulation_steps > 1 and not state.notes.has_applied:
+        raise ValueError(
+            f"gradient_accumulation_steps={state.notes.accumulation_steps}, but {name} does not "
+            "call state.apply_gradients(gradients) or state.minimize(loss_fn): no other update "
+            "can wait. Call one of them, or leave gradient_accumulation_steps out."
+        )
+    if trains and state.watched_gradients and not state.notes.has_applied:
+        raise ValueError(
+            f"GradientNorm sees no gradients: {name} calls neither state.apply_gradients nor "
+            "state.minimize. Call one of them, or leave the hook out."
         )
     for optimizer in state.notes.unscaled_optimizers():
         _warn(

@@ -9,8 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from .arguments import describe
+
 METRICS_PREFIX = "metrics/"
 LOGS_PREFIX = "logs."  # of the metrics that average what a step logs
+
+_TAKEN = ("model", "optimizer", "metrics", "accumulated", "step")
 
 NamedVariables = list[tuple[str, keras.Variable]]
 
@@ -87,16 +91,37 @@ def digest(variables: Iterable[keras.Variable]) -> str:
     return sha256.hexdigest()
 
 
+def flatten_extras(extras: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns extras by name, those in dicts and lists by names such as `critics/0`."""
+    if not isinstance(extras, Mapping):
+        raise ValueError(
+            f"extras must be a dict of names, not {describe(extras)}: {{'name': ...}}."
+        )
+    flat: dict[str, Any] = {}
+    for name, extra in extras.items():
+        if isinstance(extra, list | tuple):
+            inner: Mapping[str, Any] = {str(index): one for index, one in enumerate(extra)}
+        else:
+            inner = extra if isinstance(extra, Mapping) else {}
+        if inner:
+            flat |= {f"{name}/{key}": one for key, one in flatten_extras(inner).items()}
+        else:
+            flat[name] = extra
+    return flat
+
+
 def check_extras(extras: Mapping[str, Any]) -> None:
     """Raises ValueError if an extra cannot be saved, is not built, or its name is taken."""
     for name, extra in extras.items():
-        if name in ("model", "optimizer", "metrics"):
-            raise ValueError(f"extras[{name!r}]: the name is taken by state.{name}; use another.")
-        if not isinstance(extra, _KINDS_OF_EXTRAS):
-            kinds = ", ".join(f"keras.{kind.__name__}" for kind in _KINDS_OF_EXTRAS)
+        if name.split("/")[0] in _TAKEN:
             raise ValueError(
-                f"extras[{name!r}] is a {type(extra).__name__}, which cannot be saved: "
-                f"pass one of {kinds}."
+                f"extras[{name!r}]: the name is taken, like {', '.join(_TAKEN)}: use another."
+            )
+        if not isinstance(extra, _KINDS_OF_EXTRAS):
+            raise ValueError(
+                f"extras[{name!r}] is {describe(extra)}, which cannot be saved: pass a model, "
+                "layer, optimizer, metric, keras.Variable or keras.random.SeedGenerator, or dicts "
+                "and lists of these."
             )
         if isinstance(extra, keras.optimizers.Optimizer) and not extra.built:
             raise ValueError(
@@ -110,4 +135,10 @@ def _variables_of(thing: Any) -> list[keras.Variable]:
         return [thing]
     if isinstance(thing, keras.random.SeedGenerator):
         return [thing.state]
-    return list(thing if isinstance(thing, list) else thing.variables)
+    variables = list(thing if isinstance(thing, list) else thing.variables)
+    if isinstance(thing, keras.Layer):
+        # Keras does not count the states of a stateful RNN among the variables of its layer.
+        rnns = [one for one in thing._flatten_layers() if getattr(one, "stateful", False)]
+        states = keras.tree.flatten([getattr(rnn, "states", None) for rnn in rnns])
+        variables += [state for state in states if isinstance(state, keras.Variable)]
+    return variables

@@ -108,7 +108,16 @@ def test_the_page_on_parity_runs(names):
     assert scope["comparison"].is_equal
 
 
+def test_the_page_on_rounds_of_data_learns_without_a_new_trace():
+    (block,) = python_blocks("docs/rounds_of_data.md")
+    scope = {}
+    exec(compile(block, "docs/rounds_of_data.md", "exec"), scope)
+    assert [history.num_traces for history in scope["histories"]] == [1] + [0] * 29
+    assert scope["scores"][0] < 0.25 and min(scope["scores"][-5:]) > 0.6
+
+
 def test_no_page_has_a_block_that_no_test_runs():
     tested = {"README.md", "docs/parity.md", "docs/custom_steps.md", "docs/profiling.md"}
+    tested |= {"docs/rounds_of_data.md"}
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
     assert {str(p.relative_to(ROOT)) for p in pages if python_blocks(p)} == tested

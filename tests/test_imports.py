@@ -35,11 +35,13 @@ LAZY = {"matplotlib", "tensorboard", "setuptools"}
 # The rooms of the engine from the ground up. A module imports its own room and those below; where
 # a room is a set of modules, they import those before them. A new module needs a place here.
 FLOORS = (
-    ("config", "protocols", "history", "timing", "memory"),
-    ("gradients", "fused_updates", "variables", "step_logs", "runtime", "strategy"),
-    ("metric_set", "building", "state", "step"),
+    ("values", "config", "protocols", "history", "timing", "memory"),
+    ("arguments", "runtime", "strategy"),
+    ("step_errors", "gradient_analysis", "gradients", "fused_updates", "variables", "step_logs"),
+    ("accumulation", "step_variables", "step_pieces", "metric_set", "building", "state", "step"),
     ("hooks.base",),  # the interface that the loop calls; the hooks themselves are at the top
-    ("execution_mode", "graph_loops", "compiled_loop", "retracing", "traced_step", "step_function"),
+    ("execution_mode", "grouping", "retracing", "traced_step", "replicated_step"),
+    ("graph_loops", "compiled_loop", "eager_loop", "step_function"),
     ("inputs", "agreement", "planner", "source", "session", "evaluation", "loop", "prediction"),
     ("storage",),
     ("profiling",),

@@ -20,11 +20,11 @@ from gradloop.data import pipeline
 from gradloop.engine.planner import TARGET_EXECUTION_SECS
 from gradloop.engine.protocols import Batch, Logs
 from gradloop.engine.storage.extras import MissingExtra
+from gradloop.engine.storage.tensorboard import TensorBoardWriter
 from gradloop.engine.storage.writers import (
     CSVWriter,
     JSONLinesWriter,
     MultiWriter,
-    TensorBoardWriter,
     Writer,
 )
 from gradloop.models.recipe import Recipe

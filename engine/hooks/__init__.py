@@ -6,6 +6,7 @@ The order in the list is the order of the calls. Put `StopOnNaN` before `SaveChe
 
 from ..history import StopKind
 from .base import Hook, HookInfo, LambdaHook
+from .gradient_norm import GradientNorm
 from .keras_callbacks import KerasCallbacks
 from .profiling import Profile
 from .progress_bar import ProgressBar
@@ -14,6 +15,7 @@ from .stopping import EarlyStopping, StopOnNaN, StopOnSignal
 
 __all__ = [
     "EarlyStopping",
+    "GradientNorm",
     "Hook",
     "HookInfo",
     "KerasCallbacks",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gradloop.usage import did_you_mean
 
@@ -22,8 +22,30 @@ HOOK_METHODS = (
     "on_eval_begin",
     "on_eval_execution_end",
     "on_eval_end",
+    "on_validation_end",
+    "on_predict_begin",
+    "on_predict_batch_begin",
+    "on_predict_batch_end",
+    "on_predict_end",
     "on_train_end",
 )
+
+
+@dataclasses.dataclass
+class Media:
+    """What a hook shows beside numbers; see `HookInfo.add_image`.
+
+    Attributes:
+      kind: "image", "histogram" or "text".
+      name: Where a writer puts it.
+      value: Array of `[height, width, channels]` or a batch of these, array of numbers, or text.
+      is_written: Whether a writer took it.
+    """
+
+    kind: Literal["image", "histogram", "text"]
+    name: str
+    value: Any
+    is_written: bool = False
 
 
 @dataclasses.dataclass
@@ -39,12 +61,16 @@ class HookInfo:
       logs_step: `num_steps_completed` at the moment that the logs belong to.
       execution_steps: Steps of the execution that has just ended; 0 elsewhere.
       eval_step: Steps completed within the current evaluation.
+      predict_step: Index of the batch in `predict`.
+      outputs: Of the model for it, in `on_predict_batch_end`.
+      eval_name: Of the validation data that are being evaluated, such as "val"; "" in `evaluate`.
       steps_per_execution: Of the config; None: the engine chooses.
       has_validation: Whether `val_` keys will come; None if that is unknown.
       stop_reason: Why a hook requested a stop, in words; None while none did.
       stop_kind: The same for code that acts on it.
       stops_now: Whether the run ends without the validation and the end of the current epoch.
       has_failed: Whether an exception ended it, so that the weights may be ahead of the progress.
+      media: What hooks have added at this moment.
     """
 
     state: TrainState
@@ -53,12 +79,16 @@ class HookInfo:
     logs_step: int = 0
     execution_steps: int = 0
     eval_step: int = 0
+    eval_name: str = ""
+    predict_step: int = 0
+    outputs: Any = None
     steps_per_execution: int | None = None
     has_validation: bool | None = None
     stop_reason: str | None = None
     stop_kind: StopKind | None = None
     stops_now: bool = False
     has_failed: bool = False
+    media: list[Media] = dataclasses.field(default_factory=list)
 
     def request_stop(
         self, reason: str, *, kind: StopKind = StopKind.REQUESTED, immediately: bool = False
@@ -90,6 +120,24 @@ class HookInfo:
         if name in self.logs:
             raise ValueError(f"the logs have {name!r} already: take another name.")
         self.logs[name] = value
+
+    def add_image(self, name: str, image: Any) -> None:
+        """Shows an image: `WriteMetrics` hooks later in the list write it, to TensorBoard.
+
+        Args:
+          name: As TensorBoard lists it.
+          image: Array of shape `[height, width, channels]`, or a batch of these; uint8, or float of
+            0 to 1.
+        """
+        self.media.append(Media("image", name, image))
+
+    def add_histogram(self, name: str, values: Any) -> None:
+        """Shows the distribution of an array of any shape, likewise."""
+        self.media.append(Media("histogram", name, values))
+
+    def add_text(self, name: str, text: str) -> None:
+        """Shows a text (Markdown), likewise."""
+        self.media.append(Media("text", name, text))
 
     @property
     def has_diverged(self) -> bool:
@@ -140,6 +188,24 @@ class Hook:
     def on_eval_end(self, info: HookInfo) -> None:
         """Called after an evaluation, with its logs."""
 
+    def on_validation_end(self, info: HookInfo) -> None:
+        """Called after a validation within an epoch, with its logs by their names in the history.
+
+        Each evaluation of it has called `on_eval_begin` and `on_eval_end` before.
+        """
+
+    def on_predict_begin(self, info: HookInfo) -> None:
+        """Called before the first batch of `predict`."""
+
+    def on_predict_batch_begin(self, info: HookInfo) -> None:
+        """Called before a batch, or `steps_per_execution` of them, with `info.predict_step`."""
+
+    def on_predict_batch_end(self, info: HookInfo) -> None:
+        """Called after them, with `info.outputs`, for which the host then waits."""
+
+    def on_predict_end(self, info: HookInfo) -> None:
+        """Called after the last batch of `predict`."""
+
     def on_train_end(self, info: HookInfo) -> None:
         """Called once at the end, also after an exception or Ctrl-C."""
 
@@ -165,7 +231,11 @@ class Hook:
         return contextlib.nullcontext()
 
     def around_execution(self, num_steps_completed: int) -> contextlib.AbstractContextManager[None]:
-        """Returns the context in which the next execution of training is called."""
+        """Returns the context in which the next execution of training is called.
+
+        It is entered where Keras calls `on_train_batch_begin`: with `steps_per_execution=1`, before
+        each batch.
+        """
         return contextlib.nullcontext()
 
     def overrides(self, method: str) -> bool:
@@ -177,10 +247,13 @@ class LambdaHook(Hook):
     """Calls the functions that it was given.
 
     Args:
+      every_steps: Executions end at each multiple of it, and `on_execution_end` is called there
+        alone; None: after each execution.
       **functions: Name of an `on_` method of `Hook` to a function of a `HookInfo`.
 
     Raises:
-      ValueError: If a name is not one of these methods, or a value cannot be called.
+      ValueError: If a name is not one of these methods, a value cannot be called, or `every_steps`
+        is not an integer above 0.
 
     Example:
       >>> hook = engine.LambdaHook(on_train_end=lambda info: print("done"))
@@ -188,7 +261,11 @@ class LambdaHook(Hook):
       done
     """
 
-    def __init__(self, **functions: Callable[[HookInfo], object]) -> None:
+    def __init__(
+        self, *, every_steps: int | None = None, **functions: Callable[[HookInfo], object]
+    ) -> None:
+        check_period("every_steps", every_steps)
+        self.every_steps = every_steps
         for name, function in functions.items():
             if name not in HOOK_METHODS:
                 raise ValueError(
@@ -197,7 +274,15 @@ class LambdaHook(Hook):
                 )
             if not callable(function):
                 raise ValueError(f"{name} must be a function of one argument, not {function!r}.")
-            setattr(self, name, function)
+            is_periodic = every_steps is not None and name == "on_execution_end"
+            setattr(self, name, self._at_multiples(function) if is_periodic else function)
+
+    def _at_multiples(self, function: Callable[[HookInfo], object]) -> Callable[[HookInfo], None]:
+        def call(info: HookInfo) -> None:
+            if info.progress.num_steps_completed % (self.every_steps or 1) == 0:
+                function(info)
+
+        return call
 
 
 def check_period(name: str, value: int | None, *, minimum: int = 1) -> None:

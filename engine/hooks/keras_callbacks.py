@@ -126,6 +126,26 @@ class KerasCallbacks(Hook):
         """Calls `on_test_end`."""
         self._list.on_test_end(dict(info.logs))
 
+    def on_predict_begin(self, info: HookInfo) -> None:
+        """Calls `on_predict_begin`."""
+        self._make_list(info)
+        info.state.model.stop_predicting = False
+        self._list.on_predict_begin()
+
+    def on_predict_batch_begin(self, info: HookInfo) -> None:
+        """Calls `on_predict_batch_begin`."""
+        self._list.on_predict_batch_begin(info.predict_step)
+
+    def on_predict_batch_end(self, info: HookInfo) -> None:
+        """Calls `on_predict_batch_end` with the outputs."""
+        self._list.on_predict_batch_end(info.predict_step, {"outputs": info.outputs})
+        if info.state.model.stop_predicting:
+            info.request_stop("a Keras callback set model.stop_predicting")
+
+    def on_predict_end(self, info: HookInfo) -> None:
+        """Calls `on_predict_end`."""
+        self._list.on_predict_end()
+
     def on_train_end(self, info: HookInfo) -> None:
         """Calls `on_train_end`, unless the run failed."""
         if not info.has_failed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from gradloop.files import make_directory
 
@@ -91,7 +92,9 @@ class SaveCheckpoint(Hook):
 class WriteMetrics(Hook):
     """Hands logs to a writer: training logs during epochs, and fit's logs at the end of each.
 
-    The writer is flushed after each epoch and closed at the end.
+    It also writes the learning rate, and what hooks before it in the list add by `info.add_image`
+    and its like, where the writer can. The writer is flushed after each epoch, and closed at the
+    end.
 
     Args:
       writer: Where the logs go.
@@ -107,7 +110,7 @@ class WriteMetrics(Hook):
       >>> hook = engine.WriteMetrics(CSVWriter(tmp_path / "metrics.csv"))
       >>> history = engine.fit(state, train_ds, config, hooks=[hook])
       >>> (tmp_path / "metrics.csv").read_text().splitlines()[0]
-      'step,epoch,kind,loss'
+      'step,epoch,kind,loss,learning_rate'
     """
 
     def __init__(self, writer: Writer, *, every_steps: int | None = None) -> None:
@@ -117,32 +120,55 @@ class WriteMetrics(Hook):
         self.writer = writer
         self.every_steps = every_steps
         self._last_step = 0
+        self._rates: dict[int, Any] = {}  # by step: read with the logs, one execution late
 
     def on_train_begin(self, info: HookInfo) -> None:
         """Starts to count steps where the run stands."""
         self._last_step = info.progress.num_steps_completed
+        self._write_media(info)
 
     def on_execution_end(self, info: HookInfo) -> None:
         """Writes the logs if they are new and the period is over."""
+        rates = self._rates
+        rates[info.progress.num_steps_completed] = info.state.learning_rate()
         period = self.every_steps or 1
         if info.logs and info.logs_step // period > self._last_step // period:
             self._last_step = info.logs_step
-            _write(self.writer, info, "execution")
+            self._write(info, "execution", rates.get(info.logs_step))
+        self._rates = {step: rates[step] for step in rates if step > info.logs_step}
+        self._write_media(info)
+
+    def on_validation_end(self, info: HookInfo) -> None:
+        """Writes the logs of a validation within an epoch."""
+        self._write(info, "execution")
+        self._write_media(info)
+
+    def on_eval_end(self, info: HookInfo) -> None:
+        """Writes what hooks have added."""
+        self._write_media(info)
 
     def on_epoch_end(self, info: HookInfo) -> None:
         """Writes the logs of the epoch."""
         # The epoch's record covers its last step: on_execution_end must not write it again.
         self._last_step = max(self._last_step, info.logs_step)
-        _write(self.writer, info, "epoch")
+        self._write(info, "epoch", info.state.learning_rate())
+        self._write_media(info)
         with timed(self.writer):
             self.writer.flush()
 
     def on_train_end(self, info: HookInfo) -> None:
         """Closes the writer."""
+        self._write_media(info)
         with timed(self.writer):
             self.writer.close()
 
+    def _write(self, info: HookInfo, kind: Kind, learning_rate: Any = None) -> None:
+        logs = dict(info.logs)
+        if learning_rate is not None:
+            logs.setdefault("learning_rate", float(learning_rate))
+        with timed(self.writer):
+            self.writer.write(info.logs_step, logs, epoch=info.progress.epoch, kind=kind)
 
-def _write(writer: Writer, info: HookInfo, kind: Kind) -> None:
-    with timed(writer):
-        writer.write(info.logs_step, info.logs, epoch=info.progress.epoch, kind=kind)
+    def _write_media(self, info: HookInfo) -> None:
+        for media in info.media:
+            media.is_written |= self.writer.write_media(info.progress.num_steps_completed, media)

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import loop
+from ..arguments import check_config, check_function, check_state
 from ..config import TrainConfig
 from ..hooks.base import Hook, LambdaHook
 from ..protocols import Seekable
@@ -57,6 +58,9 @@ def compare_with_fit(
       >>> comparison.is_equal, comparison.has_moved
       (True, True)
     """
+    check_function(make_state, "make_state", "a new TrainState")
+    check_function(make_dataset, "make_dataset", "a new dataset")
+    check_config(config)
     sides = _Sides(
         make_state, make_dataset, config, make_validation_data,
         strategy or tf.distribute.get_strategy(), class_weight,
@@ -144,6 +148,7 @@ class _Sides:
         keras.utils.set_random_seed(self.config.seed or 0)
         with self._strategy.scope():
             state = self._make_state()
+        check_state(state, "what make_state returns")
         state.build(dataset.element_spec)
         if initial is not None:
             for name, variable in state.named_variables():

@@ -12,48 +12,29 @@ A directory has one writer at a time.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 import re
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradloop.files import json_text, make_directory, write_atomically
 
-from ..variables import LOGS_PREFIX, METRICS_PREFIX, assign_local_values, local_values
+from ..arguments import check_built, check_path, check_state
+from ..variables import METRICS_PREFIX, assign_local_values, local_values
+from .format import FORMAT, Checkpoint, CheckpointError, describe, load, storable, write_npz
 
 if TYPE_CHECKING:
     import keras
 
     from ..state import TrainState
 
-FORMAT = 1
 _FILE_NAME = re.compile(r"ckpt-(\d+)\.npz")
 _LEFTOVER_NAME = re.compile(r"ckpt-\d+\.npz\.\d+\.tmp")
 _NUM_NAMED = 3  # Variables that an error message names before it only counts.
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is missing, damaged, or belongs to another model."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """The verified contents of a file.
-
-    Attributes:
-      progress: The fields of `Progress` when it was saved.
-      values: Variable name to its arrays, one for each replica or one for all.
-    """
-
-    progress: dict[str, Any]
-    values: dict[str, list[np.ndarray]]
 
 
 def save(path: str | os.PathLike[str], state: TrainState) -> Path:
@@ -76,6 +57,9 @@ def save(path: str | os.PathLike[str], state: TrainState) -> Path:
       >>> engine.save_checkpoint(tmp_path, state).name
       'ckpt-0.npz'
     """
+    check_path(path)
+    check_state(state)
+    check_built(state)
     path = Path(path)
     if path.suffix != ".npz":
         path = path / f"ckpt-{state.progress.num_steps_completed}.npz"
@@ -84,40 +68,19 @@ def save(path: str | os.PathLike[str], state: TrainState) -> Path:
     variables = {}
     for name, variable in state.named_variables():
         values = local_values(variable)
-        variables[name] = _describe(values)
-        arrays |= {f"replica{i}/{name}": _storable(value) for i, value in enumerate(values)}
+        variables[name] = describe(values)
+        arrays |= {f"replica{i}/{name}": storable(value) for i, value in enumerate(values)}
     metadata = {
         "format": FORMAT,
         "progress": dataclasses.asdict(state.progress),
         "variables": variables,
     }
     arrays["metadata"] = np.frombuffer(json_text(metadata).encode(), np.uint8)
-    write_atomically(path, lambda file: _write_npz(file, arrays), mode="wb")
+    write_atomically(path, lambda file: write_npz(file, arrays), mode="wb")
     return path
 
 
-def load(path: str | os.PathLike[str]) -> Checkpoint:
-    """Reads a file and verifies every byte that counts.
-
-    Raises:
-      CheckpointError: If the file is missing, damaged, or of another format; names the reason.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}.")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is not a checkpoint, or it is truncated.")
-    try:
-        return _read(path)
-    except CheckpointError:
-        raise
-    # A damaged file makes zipfile and numpy raise nearly anything, from KeyError to MemoryError.
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise CheckpointError(f"{path} is damaged ({reason}).") from error
-
-
-def restore(path: str | os.PathLike[str], state: TrainState) -> Path:
+def restore(path: str | os.PathLike[str], state: TrainState, *, only: str | None = None) -> Path:
     """Assigns all variables and the progress. Everything is verified before anything is assigned.
 
     Context: cross-replica. The state must have been built as for the run that saved it; another
@@ -126,6 +89,8 @@ def restore(path: str | os.PathLike[str], state: TrainState) -> Path:
     Args:
       path: A file, or a directory, which stands for its newest intact checkpoint.
       state: What to restore into.
+      only: "model", or the name of an extra: restores its variables alone, and no progress, for a
+        run that begins anew from these weights; None: all.
 
     Returns:
       The file that was read.
@@ -139,6 +104,9 @@ def restore(path: str | os.PathLike[str], state: TrainState) -> Path:
       >>> engine.restore_checkpoint(tmp_path, state) == path
       True
     """
+    check_path(path)
+    check_state(state)
+    check_built(state)
     path = Path(path)
     if path.is_dir():
         newest = latest(path)
@@ -146,27 +114,44 @@ def restore(path: str | os.PathLike[str], state: TrainState) -> Path:
             raise CheckpointError(f"there is no intact checkpoint in {path}.")
         path = newest
     checkpoint = load(path)
-    prefix = METRICS_PREFIX + LOGS_PREFIX
-    for name in checkpoint.values:
-        if name.startswith(prefix):  # what a step of the saved run has logged
-            state.metrics.add_mean(name.removeprefix(prefix).rsplit("/", 1)[0])
-    # A run may be restored with other metrics: they are not part of what was learned.
+    if only is not None:
+        checkpoint = _restrict(checkpoint, path, state, only)
+    state.create_named(checkpoint.values)
+    # A run may be restored with other metrics: they are not part of what was learned. And what only
+    # a traced step creates is not in a file from before the first step.
+    optional = (METRICS_PREFIX, *(f"{owner}/" for owner in state.step_variables.owners()))
     variables = {
         name: variable
         for name, variable in state.named_variables()
-        if name in checkpoint.values or not name.startswith(METRICS_PREFIX)
+        if name in checkpoint.values or not name.startswith(optional)
+        if only is None or name.startswith(f"{only}/")
     }
     differences = _differences(checkpoint, variables)
     if differences:
         raise CheckpointError(
             f"{path} belongs to another model or optimizer: {'; '.join(differences)}."
         )
+    if only is None:
+        state.step_variables.clear()
     for name, variable in variables.items():
         assign_local_values(variable, checkpoint.values[name])
     for field in dataclasses.fields(state.progress):
         if field.name in checkpoint.progress:
             setattr(state.progress, field.name, checkpoint.progress[field.name])
     return path
+
+
+def _restrict(checkpoint: Checkpoint, path: Path, state: TrainState, only: str) -> Checkpoint:
+    """Returns the part of a checkpoint whose names begin with `only`, without progress."""
+    values = {n: v for n, v in checkpoint.values.items() if n.startswith(f"{only}/")}
+    has_some = any(name.startswith(f"{only}/") for name, _ in state.named_variables())
+    if not values or not has_some:
+        legal = sorted({name.split("/")[0] for name in checkpoint.values})
+        raise CheckpointError(
+            f"only={only!r}: {path} and the state must both have variables of it. The file has: "
+            f"{', '.join(legal)}."
+        )
+    return Checkpoint({}, values)
 
 
 def latest(directory: str | os.PathLike[str]) -> Path | None:
@@ -178,6 +163,7 @@ def latest(directory: str | os.PathLike[str]) -> Path | None:
       >>> engine.latest_checkpoint(tmp_path) is None
       True
     """
+    check_path(directory)
     for path in _by_age(Path(directory)):
         try:
             load(path)
@@ -223,44 +209,6 @@ def _num_steps(path: Path) -> int:
     match = _FILE_NAME.fullmatch(path.name)
     assert match is not None
     return int(match[1])
-
-
-def _storable(value: np.ndarray) -> np.ndarray:
-    # .npy files know no bfloat16 or float8 (kind V, from ml_dtypes): store their bits.
-    return value.view(f"u{value.dtype.itemsize}") if value.dtype.kind == "V" else value
-
-
-def _describe(values: Sequence[np.ndarray]) -> dict[str, Any]:
-    return {
-        "dtype": values[0].dtype.name,
-        "shape": list(values[0].shape),
-        "sha256": [hashlib.sha256(value.tobytes()).hexdigest() for value in values],
-    }
-
-
-def _write_npz(file: IO[bytes], arrays: dict[str, Any]) -> None:
-    # `Any`: the type of savez's own option would be asked of the arrays too.
-    np.savez(file, **arrays)
-
-
-def _read(path: Path) -> Checkpoint:
-    # np.load would leave a file that it opened itself open if the archive is damaged.
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        metadata = json.loads(file["metadata"].tobytes())
-        if metadata["format"] != FORMAT:
-            raise CheckpointError(
-                f"{path} has format {metadata['format']}; this version reads format {FORMAT}."
-            )
-        values: dict[str, list[np.ndarray]] = {}
-        for name, described in metadata["variables"].items():
-            # TensorFlow's import registers bfloat16 and its like with NumPy.
-            dtype = np.dtype(described["dtype"])
-            indices = range(len(described["sha256"]))
-            stored = [file[f"replica{i}/{name}"] for i in indices]
-            values[name] = [v.view(dtype) if dtype.kind == "V" else v for v in stored]
-            if _describe(values[name]) != described:
-                raise CheckpointError(f"{path} is damaged (other bytes in {name} than were saved).")
-    return Checkpoint(metadata["progress"], values)
 
 
 def _differences(checkpoint: Checkpoint, variables: dict[str, keras.Variable]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Writers: where the numbers of a run go. Files, memory, TensorBoard, or several at once.
+"""Writers: where the numbers of a run go. Files, memory, or several at once.
 
 Every record is flat: `step`, `epoch` and `kind`, then one entry a metric: a float, or a list if the
 metric's result is an array. Steps count from 1 over the whole run, epochs from 0, as in Keras.
@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import numpy as np
-import tensorflow as tf
 
 from gradloop.files import json_text, make_directory, write_atomically
 
+from ..hooks.base import Media
 from ..timing import WRITERS, part
-from .extras import require_extra
 
 Kind = Literal["execution", "epoch"]
 Record = dict[str, Any]
@@ -48,6 +47,10 @@ class Writer(abc.ABC):
           ValueError: If a metric has one of the names in `RECORD_KEYS`.
         """
 
+    def write_media(self, step: int, media: Media) -> bool:
+        """Writes an image, a histogram or a text; returns whether this writer can."""
+        return False
+
     def flush(self) -> None:  # noqa: B027 (a writer that keeps nothing back has nothing to do)
         """Hands everything to the operating system."""
 
@@ -56,10 +59,16 @@ class Writer(abc.ABC):
 
 
 class MemoryWriter(Writer):
-    """Keeps the records in the list `records`."""
+    """Keeps the records in the list `records`, and `(step, media)` in the list `media`."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.media: list[tuple[int, Media]] = []
+
+    def write_media(self, step: int, media: Media) -> bool:
+        """See `Writer.write_media`."""
+        self.media.append((step, media))
+        return True
 
     def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
         """See `Writer.write`."""
@@ -81,6 +90,10 @@ class MultiWriter(Writer):
         for writer in self.writers:
             with timed(writer):
                 writer.write(step, logs, epoch=epoch, kind=kind)
+
+    def write_media(self, step: int, media: Media) -> bool:
+        """Hands it to all; returns whether one of them can write it."""
+        return any([writer.write_media(step, media) for writer in self.writers])
 
     def flush(self) -> None:
         """See `Writer.flush`."""
@@ -197,47 +210,6 @@ class CSVWriter(_FileWriter):
             table.writerows(_cells(row, self._columns) for row in rows)
 
         write_atomically(self.path, write_table)
-
-
-class TensorBoardWriter(Writer):
-    """Writes scalars for TensorBoard under `train/` and `validation/`, as Keras's callback does.
-
-    Tags are `epoch_<metric>` over epochs and `execution_<metric>` over steps.
-
-    Args:
-      directory: Where the event files go; it is created.
-
-    Raises:
-      MissingExtra: If the package `tensorboard` is not installed.
-    """
-
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        require_extra("tensorboard", "tensorboard")
-        self.directory = make_directory(directory)
-        self._writers: dict[str, Any] = {}
-
-    def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
-        """See `Writer.write`."""
-        for name, value in logs.items():
-            if np.ndim(value) > 0:  # TensorBoard draws no curve of an array.
-                continue
-            run = "validation" if name.startswith("val_") else "train"
-            if run not in self._writers:
-                self._writers[run] = tf.summary.create_file_writer(str(self.directory / run))
-            with self._writers[run].as_default():
-                tag = f"{kind}_{name.removeprefix('val_')}"
-                tf.summary.scalar(tag, value, step=epoch if kind == "epoch" else step)
-
-    def flush(self) -> None:
-        """See `Writer.flush`."""
-        for writer in self._writers.values():
-            writer.flush()
-
-    def close(self) -> None:
-        """See `Writer.close`."""
-        for writer in self._writers.values():
-            writer.close()
-        self._writers = {}
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[Record]:

@@ -15,8 +15,8 @@ from gradloop.machine import memory_bytes, num_cores
 from .. import step as step_lib
 from ..config import TrainConfig
 from ..protocols import Batch, Logs, Resident
+from ..replicated_step import StepFn
 from ..state import TrainState
-from ..step_function import StepFn
 from .trial import Trial, run_in_turn, speed_ratios
 
 # A training is input bound if it stays below this share of the ceiling.

@@ -12,9 +12,10 @@ import tensorflow as tf
 from ..config import TrainConfig
 from ..planner import Planner
 from ..protocols import Logs
+from ..replicated_step import StepFn
 from ..source import Source
 from ..state import TrainState
-from ..step_function import StepFn, make_train_function
+from ..step_function import make_train_function
 from ..timing import COMPUTE, DATA, DISPATCH, Timing
 
 WARM_UP_SECS = 1.0

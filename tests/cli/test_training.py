@@ -26,7 +26,9 @@ def test_leaves_a_whole_run_folder(trained):
 def test_summary_has_what_scripts_need(trained):
     summary = read(trained)
     assert 0 < summary["test_accuracy"] <= 1
-    assert set(summary["history"]) == {"accuracy", "loss", "val_accuracy", "val_loss"}
+    assert set(summary["history"]) == {
+        "accuracy", "learning_rate", "loss", "val_accuracy", "val_loss",
+    }  # fmt: skip
     assert summary["history"] == read(trained, "history.json")
     assert summary["num_steps"] == 8
     assert summary["num_traces"] == 2

@@ -65,10 +65,13 @@ def evaluate(
 
 
 def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-    if callbacks:
-        raise NotImplementedError("callbacks of predict")
-    config = engine.TrainConfig(global_batch_size=batch_size, run_eagerly=model.run_eagerly)
-    return engine.predict(state_of(model), x, config, steps=steps)
+    callbacks, _ = as_list(callbacks)
+    config = engine.TrainConfig(
+        global_batch_size=batch_size, run_eagerly=model.run_eagerly,
+        steps_per_execution=model.steps_per_execution,
+    )  # fmt: skip
+    hooks = [engine.KerasCallbacks(callbacks)]
+    return engine.predict(state_of(model), x, config, steps=steps, hooks=hooks)
 
 
 def as_list(callbacks):

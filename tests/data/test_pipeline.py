@@ -31,6 +31,31 @@ def test_pixels_are_divided_by_255_bit_for_bit_and_get_a_channel_axis():
     assert raw.dtype == np.float32
 
 
+IDS = np.random.default_rng(0).integers(0, 256, (N, 12), np.uint8)
+
+
+@pytest.mark.parametrize("rescale", [None, False])
+@pytest.mark.parametrize("x", [IDS, IDS[:, 0], IDS[:, 0] % 2], ids=["tokens", "ids", "zero or one"])
+def test_bytes_that_are_no_images_stay_as_they_are(x, rescale):
+    got = np.concatenate(batches(make(x, rescale=rescale)))
+    np.testing.assert_array_equal(got, x)
+    assert got.dtype == np.uint8
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3)])
+def test_images_beside_them_are_scaled(shape):
+    got = batches(make({"image": images(shape=shape), "ids": IDS}), 1)[0]
+    assert got["ids"].dtype == np.uint8
+    expected = images(shape=shape)[:16].astype(np.float32) / 255
+    np.testing.assert_array_equal(got["image"].reshape(expected.shape), expected)
+
+
+def test_flat_or_other_pixels_are_scaled_if_that_is_asked_for():
+    for x in (IDS, images(shape=(2, 3, 4, 1))):
+        got = np.concatenate(batches(make(x, rescale=True)))
+        np.testing.assert_array_equal(got, x.astype(np.float32) / 255)
+
+
 def test_labels_become_one_hot_rows():
     y = np.arange(N) % 7
     for labels in (y, y[:, None], y.astype(np.uint8), y.astype(np.int64)):

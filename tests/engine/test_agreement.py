@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from gradloop.engine import step_function
 from gradloop.engine.config import ConfigError, TrainConfig
-from gradloop.engine.evaluation import evaluate
+from gradloop.engine.hooks import LambdaHook
 from gradloop.engine.loop import fit
-from gradloop.engine.prediction import predict
 from gradloop.engine.runtime import configure_runtime
 from gradloop.engine.step import train_step
 from gradloop.engine.strategy import make_strategy
@@ -23,6 +22,7 @@ from tests.engine.nets import (
     make_state,
     make_tiny,
     mirrored,
+    num_updates,
 )
 from tests.engine.observers import Every
 
@@ -84,6 +84,29 @@ def steps_per_epoch(name, arrays):
 def validation_freq(name, arrays):
     assert len(train(arrays, epochs=4).history["val_loss"]) == 4
     assert len(train(arrays, epochs=4, validation_freq=2).history["val_loss"]) == 2
+
+
+@shows("validate_every_steps")
+def validate_every_steps(name, arrays):
+    def num_evaluations(**fields):
+        ends = []
+        hook = LambdaHook(on_eval_end=lambda info: ends.append(info.progress.num_steps_completed))
+        data = plain(arrays)
+        fit(make_tiny(), data, make_config(**fields), validation_data=data, hooks=[hook])
+        return ends
+
+    assert num_evaluations() == [NUM_BATCHES]
+    assert num_evaluations(validate_every_steps=3) == [3, 6, NUM_BATCHES]
+
+
+@shows("gradient_accumulation_steps")
+def gradient_accumulation_steps(name, arrays):
+    def num_made(**fields):
+        train(arrays, state=(state := make_tiny()), **fields)
+        return num_updates(state)
+
+    assert num_made() == NUM_BATCHES
+    assert num_made(gradient_accumulation_steps=3) == 3
 
 
 @shows("run_eagerly")
@@ -275,35 +298,3 @@ def global_batch_size(name, arrays):
     """test_batch_size.py has the kinds of datasets."""
     train(arrays, global_batch_size=4)
     refuses("global_batch_size=5, but .* have 4 examples", train, arrays, global_batch_size=5)
-
-
-# Each of the calls looks.
-
-
-@pytest.mark.parametrize("call", [fit, evaluate, predict])
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"precision": "mixed_bfloat16"}, {"strategy": "mirrored"}, {"num_replicas": 2},
-        {"seed": 12345}, {"deterministic": True}, {"intra_op_threads": 1},
-        {"inter_op_threads": 1},
-    ],
-    ids=lambda fields: next(iter(fields)),
-)  # fmt: skip
-def test_fit_evaluate_and_predict_raise_alike_before_any_step(dataset, call, fields):
-    state = make_tiny()
-    before = state.weights_sha256()
-    (name,) = fields
-    refuses(f"^{name}=", call, state, dataset, TrainConfig(**fields))
-    assert (state.weights_sha256(), state.progress.num_steps_completed) == (before, 0)
-
-
-def test_looking_at_the_seed_draws_no_random_number():
-    def draw(*, looks):
-        keras.utils.set_random_seed(1)
-        state = make_tiny()
-        if looks:
-            predict(state, tf.data.Dataset.from_tensors(tf.ones((1, 4))), TrainConfig(seed=1))
-        return float(tf.random.uniform(()))
-
-    assert draw(looks=True) == draw(looks=False)

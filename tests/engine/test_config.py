@@ -2,9 +2,13 @@
 
 import dataclasses
 import json
+import pickle
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from gradloop.cli.config import JobConfig
 from gradloop.engine.config import ConfigError, TrainConfig
 from gradloop.files import json_text
 
@@ -91,9 +95,63 @@ def test_hint_is_written_as_a_person_would_write_it():
         TrainConfig(jit_compile="flase")
 
 
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (lambda: TrainConfig(epoch=3), ["TrainConfig has no field 'epoch'", "mean 'epochs'?"]),
+        (lambda: dataclasses.replace(TrainConfig(), epoch=3), ["'epoch'", "mean 'epochs'?"]),
+        (lambda: JobConfig(epoch=3), ["JobConfig has no field 'epoch'", "mean 'epochs'?"]),
+        (lambda: TrainConfig(batch_size=8), ["'batch_size'", "mean 'global_batch_size'?"]),
+        (lambda: JobConfig(learning_rat=0.1), ["'learning_rat'", "mean 'learning_rate'?"]),
+        (lambda: TrainConfig(callbacks=[]), ["'callbacks'", "Legal are deterministic, epochs,"]),
+        (lambda: TrainConfig(3), ["by name", "TrainConfig(epochs=3), not TrainConfig(3)"]),
+    ],
+)
+def test_an_unknown_field_is_named_with_a_hint(make, parts):
+    with pytest.raises(ConfigError) as raised:
+        make()
+    assert [part for part in parts if part not in str(raised.value)] == [], raised.value
+
+
 def test_fields_of_the_command_line_are_not_the_engine_s():
-    with pytest.raises(TypeError, match="learning_rate"):
+    with pytest.raises(ConfigError, match="no field 'learning_rate'"):
         TrainConfig(learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (TrainConfig(epochs=np.int64(3)), TrainConfig(epochs=3)),
+        (TrainConfig(seed=np.uint8(3)), TrainConfig(seed=3)),
+        (TrainConfig(deterministic=np.True_), TrainConfig(deterministic=True)),
+        (TrainConfig(jit_compile=np.bool_(False)), TrainConfig(jit_compile=False)),
+        (TrainConfig(input=np.str_("streamed")), TrainConfig(input="streamed")),
+        (TrainConfig(validation_freq=(1, np.int32(2))), TrainConfig(validation_freq=[1, 2])),
+        (JobConfig(learning_rate=np.float32(0.5)), JobConfig(learning_rate=0.5)),
+        (JobConfig(run_dir=Path("runs/1")), JobConfig(run_dir="runs/1")),
+        (JobConfig(data_dir=Path("data")), JobConfig(data_dir="data")),
+    ],
+)
+def test_values_of_numpy_and_paths_are_taken_as_python_s_own(given, taken):
+    assert given == taken
+    assert json_text(given) == json_text(taken)
+    assert dataclasses.replace(given) == pickle.loads(pickle.dumps(given)) == taken
+
+
+@pytest.mark.parametrize(
+    ("fields", "parts"),
+    [
+        ({"epochs": "3"}, ["epochs=3 must be of type int, not str", "Write 3."]),
+        ({"steps_per_epoch": 8 / 2}, ["steps_per_epoch=4.0", "not float", "Write 4."]),
+        ({"epochs": np.float64(2.5)}, ["epochs=2.5", "type int, not float."]),
+        ({"precision": np.float16}, ["not type", "float32, mixed_bfloat16, mixed_float16"]),
+        ({"validation_freq": [True]}, ["validation_freq=[True]", "[1, 5, 10]"]),
+    ],
+)
+def test_another_type_is_named_with_what_to_write(fields, parts):
+    with pytest.raises(ConfigError) as raised:
+        TrainConfig(**fields)
+    assert [part for part in parts if part not in str(raised.value)] == [], raised.value
 
 
 @pytest.mark.parametrize("name", ["jit_compile", "steps_per_execution"])

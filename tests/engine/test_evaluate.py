@@ -1,8 +1,10 @@
 """evaluate gives Keras's numbers."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
+from gradloop import engine
 from gradloop.engine.evaluation import evaluate
 from tests.engine.nets import (
     BATCH_SIZE,
@@ -35,3 +37,15 @@ def test_own_eval_step(dataset):
 
     logs = evaluate(make_tiny(), dataset.take(2), make_config(), eval_step=eval_step)
     assert logs == {"num_seen": 4.0}
+
+
+def test_a_generator_that_never_ends_is_stopped():
+    def generate():
+        while True:
+            yield np.ones((4, 4), "float32"), np.zeros(4)
+
+    hook = engine.LambdaHook(
+        on_eval_execution_end=lambda info: info.eval_step >= 3 and info.request_stop("enough")
+    )
+    logs = evaluate(make_tiny(), generate(), make_config(steps_per_execution=2), hooks=[hook])
+    assert logs["loss"] > 0

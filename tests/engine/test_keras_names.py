@@ -55,6 +55,9 @@ INSTANCES = {
     "keras.metrics.Metric": keras.metrics.BinaryAccuracy,
     "tensorflow.data.Dataset": lambda: tf.data.Dataset.range(1),
     "tensorflow.Graph": tf.Graph,
+    "tensorflow.python.eager.polymorphic_function.polymorphic_function.Function": lambda: (
+        tf.function(tf.zeros)
+    ),
     "tensorflow.python.distribute.values.PerReplicaSpec": lambda: PerReplicaSpec(tf.TensorSpec([])),
 }
 

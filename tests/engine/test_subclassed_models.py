@@ -1,10 +1,12 @@
 """Models that are more than a list of layers train as in Keras."""
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from gradloop.engine.loop import fit
+from gradloop.engine.state import TrainState
 from tests.engine.against_fit import assert_fits_alike
 from tests.engine.nets import Subclassed, make_config, make_state, mirrored
 
@@ -81,3 +83,27 @@ def test_own_step_that_is_passed_takes_the_place_of_the_keras_model_s(dataset):
         train_step=lambda state, batch: {"mine": tf.constant(1.0)},
     )  # fmt: skip
     assert history.history == {"mine": [1.0]}
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_a_stateful_rnn_has_the_batch_size_of_a_replica(num_replicas):
+    def make(kind):
+        keras.utils.set_random_seed(1)
+        layers = [keras.Input(batch_shape=(8 // num_replicas, 3, 2))]
+        layers += [keras.layers.LSTM(4, stateful=True), keras.layers.Dense(1)]
+        model = keras.Sequential(layers)
+        return kind(model)
+
+    def compiled(model):
+        model.compile("sgd", "mse")
+        return model
+
+    x = np.random.default_rng(0).normal(size=(32, 3, 2)).astype("float32")
+    dataset = tf.data.Dataset.from_tensor_slices((x, x[:, 0, :1])).batch(8, drop_remainder=True)
+    with (mirrored() if num_replicas == 2 else tf.distribute.get_strategy()).scope():
+        model, state = make(compiled), make(lambda model: TrainState(model, "sgd", loss="mse"))
+    wanted = model.fit(dataset, epochs=2, verbose=0, shuffle=False).history
+    assert fit(state, dataset, make_config(epochs=2)).history == wanted
+    for a, b in zip(state.model.variables, model.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    assert sum("rnn_state" in name for name, _ in state.named_variables()) == 2  # saved, too

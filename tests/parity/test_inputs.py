@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import engine
+from gradloop.data import pipeline
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 4)).astype("float32")
@@ -41,6 +42,10 @@ def as_dataset():
     return tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
 
 
+def words():
+    return np.array(["a b", "c"])[np.arange(50) % 2].astype(object)
+
+
 CASES = {
     "arrays": (lambda: X, {"y": Y}, {"epochs": 2}),
     "weighted": (lambda: X, {"y": Y, "sample_weight": WEIGHTS}, {"epochs": 2, "batch_size": 8}),
@@ -55,6 +60,11 @@ CASES = {
     "workers": (lambda: Batches(workers=2), {}, {"epochs": 2}),
     "generator": (endless, {}, {"epochs": 3, "steps_per_epoch": 4}),
     "dataset": (as_dataset, {}, {"epochs": 2, "class_weight": {0: 2.0, 1: 0.5, 2: 1.0}}),
+    "tensors": (lambda: tf.constant(X), {"y": tf.constant(Y)}, {"epochs": 2}),
+    "float64": (lambda: X.astype("float64"), {"y": Y}, {"epochs": 2}),
+    "masked": (lambda: np.ma.array(X), {"y": Y}, {"epochs": 2}),
+    "true or false": (lambda: X > 0, {"y": Y}, {"epochs": 2}),
+    "sparse": (lambda: tf.sparse.from_dense(X * (X > 0)), {"y": Y}, {"epochs": 2}),
 }  # fmt: skip
 
 
@@ -108,6 +118,83 @@ def test_inputs_on_one_device(name):
 def test_inputs_on_two_replicas(name):
     config = engine.TrainConfig(strategy="mirrored", num_replicas=2)
     train_both(name, engine.make_strategy(config))
+
+
+@pytest.mark.parametrize("form", ["scipy", "pandas"])
+def test_tables_of_other_libraries(form):
+    library = pytest.importorskip(form + (".sparse" if form == "scipy" else ""))
+    make = library.csr_matrix if form == "scipy" else library.DataFrame
+    CASES[form] = lambda: make(X * (X > 0)), {"y": Y}, {"epochs": 2}
+    train_both(form, tf.distribute.get_strategy())
+
+
+@pytest.mark.parametrize("form", [words, lambda: tf.constant(words())])
+def test_strings_go_to_a_model_that_reads_them(form):
+    weights = []
+    for train in (
+        lambda model: model.fit(form(), Y, batch_size=8, shuffle=False, verbose=0),
+        lambda model: engine.fit(
+            engine.TrainState(model), form(), engine.TrainConfig(global_batch_size=8), y=Y,
+            shuffle=False,
+        ),
+        lambda model: engine.fit(
+            engine.TrainState(model), pipeline.make_dataset(form(), Y, global_batch_size=8),
+            engine.TrainConfig(),
+        ),
+    ):  # fmt: skip
+        keras.utils.clear_session(free_memory=False)
+        keras.utils.set_random_seed(1)
+        text = keras.Input((), dtype="string")
+        ids = keras.layers.TextVectorization(vocabulary=["a", "b", "c"], output_sequence_length=2)
+        rows = keras.layers.Flatten()(keras.layers.Embedding(6, 3)(ids(text)))
+        model = keras.Model(text, keras.layers.Dense(3)(rows))
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        train(model)
+        weights.append(model.get_weights())
+    for found in weights[1:]:
+        for one, other in zip(found, weights[0], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def sequential():
+    return keras.Sequential([keras.Input([4]), keras.layers.Dense(3)])
+
+
+@pytest.mark.parametrize("build", [Subclassed, sequential])
+@pytest.mark.parametrize("labels", [Y, Y[:, None]])
+@pytest.mark.parametrize(
+    "options", [{}, {"global_batch_size": 8}, {"strategy": "mirrored", "num_replicas": 2}]
+)
+def test_a_dataset_that_is_not_batched_is_told_to_be(build, labels, options):
+    config = engine.TrainConfig(**options)
+    with engine.make_strategy(config).scope():
+        state = engine.TrainState(build(), "sgd", loss="sparse_categorical_crossentropy")
+    examples = tf.data.Dataset.from_tensor_slices((X, labels))
+    with pytest.raises(ValueError, match=r"call dataset\.batch\(batch_size\)") as caught:
+        engine.fit(state, examples, config)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_step_may_take_a_scalar_beside_the_examples():
+    def step(state, batch):
+        x, y, factor = batch
+        with tf.GradientTape() as tape:
+            loss = factor * state.compute_loss(x, y, state.call_model(x, training=True))
+        state.apply_gradients(tape.gradient(loss, state.model.trainable_variables))
+
+    state = engine.TrainState(sequential(), "sgd", loss="mse")
+    dataset = tf.data.Dataset.from_tensor_slices((X[None], X[None, :, :3], [2.0]))
+    engine.fit(state, dataset, engine.TrainConfig(), train_step=step)
+    assert int(state.optimizer.iterations.numpy()) == 1
 
 
 def test_a_distributed_dataset_is_taken_as_it_is():

@@ -2,13 +2,23 @@
 
 import types
 
+import tensorflow as tf
+
 from gradloop.engine.hooks import HookInfo
 from gradloop.engine.state import Progress
+from gradloop.engine.step_variables import StepVariables
 
 
 def make_info(num_epochs=3, steps_per_epoch=10, **more):
     progress = Progress(num_epochs=num_epochs, steps_per_epoch=steps_per_epoch)
-    state = types.SimpleNamespace(progress=progress, named_variables=list, extras={})
+    state = types.SimpleNamespace(
+        progress=progress,
+        named_variables=list,
+        extras={},
+        learning_rate=lambda: None,
+        create_named=lambda names: None,
+        step_variables=StepVariables(tf.distribute.get_strategy(), {}),
+    )
     return HookInfo(state, progress, **more)
 
 

@@ -3,9 +3,11 @@
 import dataclasses
 
 import keras
+import tensorflow as tf
 
 from gradloop.engine import variables
 from gradloop.engine.state import Progress
+from gradloop.engine.step_variables import StepVariables
 
 
 @dataclasses.dataclass
@@ -14,9 +16,15 @@ class FakeState:
 
     variables: dict
     progress: Progress = dataclasses.field(default_factory=Progress)
+    step_variables: StepVariables = dataclasses.field(
+        default_factory=lambda: StepVariables(tf.distribute.get_strategy(), {})
+    )
 
     def named_variables(self):
         return list(self.variables.items())
+
+    def create_named(self, names):
+        pass
 
 
 def fake_state(num_steps=0, **values):

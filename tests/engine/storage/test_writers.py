@@ -10,12 +10,12 @@ import pytest
 
 from gradloop.engine.storage import writers
 from gradloop.engine.storage.extras import MissingExtra
+from gradloop.engine.storage.tensorboard import TensorBoardWriter
 from gradloop.engine.storage.writers import (
     CSVWriter,
     JSONLinesWriter,
     MemoryWriter,
     MultiWriter,
-    TensorBoardWriter,
 )
 
 

@@ -1,0 +1,162 @@
+"""A step as a function of a global batch: `strategy.run`, and what it logs.
+
+In the way of a batch: `step_function` traces what is made here, inside one of `graph_loops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from .building import none_for_optionals
+from .execution_mode import Mode
+from .fused_updates import updates_by
+from .grouping import Pulls, takes_iterator
+from .protocols import Batch, Logs
+from .state import TrainState
+from .step_errors import update_in_words
+from .step_logs import StepLogs, TraceNotes, flatten_logs, num_examples
+from .traced_step import check_traced, unwritten_names
+
+StepFn = Callable[[TrainState, Batch], Logs | None]
+
+
+class VariablesMissing(Exception):
+    """A trace is given up for variables, which cannot be created in it.
+
+    Attributes:
+      creators: Functions that create them, to be called before the step is traced again.
+    """
+
+    def __init__(self, creators: list[Callable[[], None]]) -> None:
+        super().__init__()
+        self.creators = creators
+
+
+class ReplicatedStep:
+    """A step as a function of a global batch, for all replicas.
+
+    Args:
+      step: Of one batch on one replica, or of an iterator.
+      state: Passed to the step; its strategy runs it.
+      mode: Read: who computes the update, what XLA compiles, and how many steps are one.
+      step_logs: Takes what the step logs.
+      trains: Whether the step should update variables.
+    """
+
+    def __init__(
+        self, step: StepFn, state: TrainState, mode: Mode, step_logs: StepLogs, *, trains: bool
+    ) -> None:
+        self.name = getattr(step, "__name__", type(step).__name__)
+        self._step = step
+        self._state = state
+        self._mode = mode
+        self._step_logs = step_logs
+        self._trains = trains
+        self._is_grouped = takes_iterator(step)
+
+    def __call__(self, batch: Batch) -> Logs:
+        """Runs the step on each replica. Context: cross-replica.
+
+        Returns:
+          Name to scalar: what the step logs and no metric has, as the mean over the replicas.
+        """
+        state = self._state
+        state.notes = TraceNotes(
+            set(state.metrics_result()),
+            accumulation_steps=self._mode.accumulation_steps if self._trains else 1,
+        )
+        logs = state.strategy.run(self._run_on_replica, args=(batch,))
+        if state.notes.takes_seeds:
+            state.step_variables.advance_seeds()
+        return {name: _mean_over_replicas(value, state.strategy) for name, value in logs.items()}
+
+    def count_batches(self, element_spec: Any) -> int:
+        """Returns how many batches a step takes from an iterator; 0 for a step of one batch.
+
+        Args:
+          element_spec: Of one replica's part of a batch.
+
+        Raises:
+          ValueError: If the step takes an iterator, and no batch of it.
+        """
+        if not self._is_grouped:
+            return 0
+        pulls = Pulls(element_spec)
+        tf.function(lambda: self(pulls), autograph=False).get_concrete_function()
+        if not pulls.count:
+            raise ValueError(f"{self.name} takes an iterator, but never calls next(iterator).")
+        return pulls.count
+
+    def trace(self, element_spec: Any) -> tuple[Any, Any]:
+        """Returns the step as a compiled function of a batch, and its trace.
+
+        What it logs and which variables it needs is known once it is traced.
+
+        Raises:
+          VariablesMissing: If there is none yet, such as for the mean of a log over the epoch.
+        """
+        compiled = self._compile()
+        traced = compiled.get_concrete_function(element_spec)
+        wanted, needed = self._state.notes.wanted, self._needed_means(traced)
+        if wanted or needed:
+            raise VariablesMissing([*wanted.values(), lambda: self._step_logs.add_means(needed)])
+        check_traced(traced, self._state, self.name, trains=self._trains)
+        return compiled, traced
+
+    def _compile(self) -> Any:
+        # The step is a function of its own, as in fit: XLA compiles it and not the loop around it,
+        # and its outputs are known before the loop is traced. With several replicas it also stays
+        # one: inlined into the loop and optimized there, a convolution's bias gradient gets other
+        # bits than in fit.
+        stays_whole = self._state.strategy.num_replicas_in_sync > 1
+        return tf.function(
+            self.__call__,
+            autograph=False,
+            jit_compile=self._mode.compiles_step or None,
+            experimental_attributes={"_noinline": True} if stays_whole else None,
+        )
+
+    def _needed_means(self, traced: Any) -> set[str]:
+        """Returns the names of logs whose mean over the epoch does not exist yet."""
+        unwritten: set[str] = set()
+        if not self._state.notes.has_updated_metrics:
+            unwritten = unwritten_names(traced, self._state.metrics.named())
+        return self._step_logs.needed_means(set(self._state.metrics_result()), unwritten)
+
+    def _run_on_replica(self, batch: Batch) -> Logs:
+        state = self._state
+        notes, metric_names = state.notes.replica, set(state.metrics_result())
+        batch = none_for_optionals(batch)
+        notes.num_examples = _count(batch) if self._is_grouped else num_examples(batch)
+        with updates_by(state.optimizers.values(), self._mode.update):
+            returned = _call(self._step, state, iter(batch) if self._is_grouped else batch)
+        logs = flatten_logs(returned)
+        return self._step_logs.take(logs | notes.logs, metric_names, notes.num_examples)
+
+
+def _call(step: StepFn, state: TrainState, batch: Batch) -> Logs | None:
+    try:
+        with update_in_words():
+            return step(state, batch)
+    except tf.errors.OperatorNotAllowedInGraphError as error:
+        name = getattr(step, "__name__", type(step).__name__)
+        raise ValueError(
+            f"{name} uses the value of a tensor in Python (if, while, for, and, not), but it is "
+            "traced once for all batches: write tf.where or tf.cond for if, tf.while_loop or "
+            "tf.map_fn for loops, tf.logical_and for and; apply_gradients(..., when=condition) for "
+            "an update; or convert the function with tf.autograph.to_graph(function)."
+        ) from error
+
+
+def _count(batches: Any) -> Any:
+    if not isinstance(batches, tuple):  # of a trace that counts the batches
+        return tf.constant(1)
+    return tf.add_n([num_examples(batch) for batch in batches])
+
+
+def _mean_over_replicas(value: Any, strategy: tf.distribute.Strategy) -> tf.Tensor:
+    values = strategy.experimental_local_results(value)
+    return values[0] if len(values) == 1 else tf.reduce_mean(values, axis=0)

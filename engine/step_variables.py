@@ -1,0 +1,161 @@
+"""StepVariables: what a step needs beside the variables of model, optimizer and metrics.
+
+Which of these a step uses is known once it is traced, and no step can create variables: they are
+created between two traces, or when a checkpoint that has them is restored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.utils.rng_utils import get_random_seed
+
+from .accumulation import Accumulation
+from .step_logs import TraceNotes
+
+_ACCUMULATED = "accumulated/"
+_SEEDS = "step"
+
+
+class StepVariables:
+    """Seeds, and sums of gradients. Context: cross-replica, but where a method says otherwise.
+
+    Args:
+      strategy: In whose scope they are created.
+      optimizers: By name, those whose gradients may be accumulated.
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        optimizers: Mapping[str, keras.optimizers.Optimizer],
+    ) -> None:
+        self._strategy = strategy
+        self._optimizers = optimizers
+        self._accumulations: dict[str, Accumulation] = {}
+        self._seeds: Seeds | None = None
+
+    def owners(self) -> dict[str, list[keras.Variable]]:
+        """Returns the variables that there are, by the first part of their names."""
+        owners = {_ACCUMULATED + key: a.variables for key, a in self._accumulations.items()}
+        return owners if self._seeds is None else owners | {_SEEDS: [self._seeds.variable]}
+
+    def create_named(self, names: Collection[str]) -> None:
+        """Creates those that variables of these names belong to."""
+        if any(name.startswith(f"{_SEEDS}/") for name in names):
+            self._create_seeds()
+        for key in self._optimizers:
+            if any(name.startswith(f"{_ACCUMULATED}{key}/") for name in names):
+                self._create_accumulation(key)
+
+    def seed(self, notes: TraceNotes) -> tf.Tensor:
+        """Returns a seed, int64 `[2]`. Context: replica."""
+        notes.replica.num_seeds += 1
+        notes.takes_seeds = True
+        if self._seeds is None:
+            notes.want(_SEEDS, self._create_seeds)
+        return self._seeds.take(notes.replica.num_seeds) if self._seeds else tf.zeros([2], tf.int64)
+
+    def advance_seeds(self) -> None:
+        """Goes to the seeds of the next step."""
+        if self._seeds is not None:
+            self._seeds.advance()
+
+    def accumulate(
+        self,
+        notes: TraceNotes,
+        optimizer: keras.optimizers.Optimizer,
+        gradients: Sequence[Any],
+        variables: Sequence[keras.Variable],
+    ) -> None:
+        """Adds gradients to those of the batches before. Context: replica.
+
+        Raises:
+          ValueError: If the optimizer is not one of the state, or accumulates itself.
+        """
+        key = next((key for key, other in self._optimizers.items() if other is optimizer), None)
+        if key is None:
+            raise ValueError(
+                f"gradient_accumulation_steps={notes.accumulation_steps}, and the step updates "
+                f"with {optimizer.name}, which the state does not have: pass it in "
+                "TrainState(extras={...}), built."
+            )
+        if getattr(optimizer, "inner_optimizer", optimizer).gradient_accumulation_steps:
+            raise ValueError(
+                f"gradient_accumulation_steps={notes.accumulation_steps} in the config, and "
+                f"{optimizer.name} has its own: leave one of them out."
+            )
+        present, updated = optimizer._filter_empty_gradients(gradients, variables)
+        if key not in self._accumulations:
+            notes.want(_ACCUMULATED + key, lambda: self._create_accumulation(key))
+        if key in self._accumulations:
+            self._accumulations[key].add(
+                present,
+                updated,
+                num_examples=notes.replica.num_examples,
+                num_batches=notes.accumulation_steps,
+            )
+
+    def finish_windows(self) -> None:
+        """Updates with the gradients of windows that will not be full. Context: replica."""
+        for accumulation in self._accumulations.values():
+            accumulation.finish()
+
+    def clear(self) -> None:
+        """Empties the windows, and begins with the first seeds again."""
+        for accumulation in self._accumulations.values():
+            for variable in accumulation.variables:
+                variable.assign(tf.zeros_like(variable.value))
+        if self._seeds is not None:
+            self._seeds.variable.assign(self._seeds.variable.value * tf.constant([1, 0], tf.int64))
+
+    @property
+    def has_open_window(self) -> bool:
+        """Whether there are gradients that no update has used yet."""
+        return any(accumulation.is_open for accumulation in self._accumulations.values())
+
+    def _create_seeds(self) -> None:
+        with self._strategy.scope():
+            self._seeds = self._seeds or Seeds()
+
+    def _create_accumulation(self, key: str) -> None:
+        if key not in self._accumulations:
+            with self._strategy.scope():
+                self._accumulations[key] = Accumulation(self._optimizers[key])
+
+
+class Seeds:
+    """Seeds from the seed of the run, the step, the replica, and the number of the call in a step.
+
+    Context: cross-replica, inside the scope of the strategy. The global seed of Keras is that of
+    the run; without one, it is drawn, and saved with the rest.
+
+    Attributes:
+      variable: int64 `[2]`: the seed of the run, and how many steps have taken seeds.
+    """
+
+    def __init__(self) -> None:
+        seed = get_random_seed()
+        if seed is None:
+            seed = int(np.random.default_rng().integers(2**31))
+        self.variable = keras.Variable([seed, 0], trainable=False, dtype="int64", name="seeds")
+
+    def take(self, number: int) -> tf.Tensor:
+        """Returns int64 `[2]`. Context: replica.
+
+        Args:
+          number: Of the call in this step.
+        """
+        seed, step = tf.unstack(tf.convert_to_tensor(self.variable.value))
+        context: Any = tf.distribute.get_replica_context()
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        fold_in = tf.random.experimental.stateless_fold_in
+        return fold_in(fold_in(tf.stack([seed, number]), step), replica)
+
+    def advance(self) -> None:
+        """Goes to the next step. Context: cross-replica."""
+        self.variable.assign(self.variable.value + tf.constant([0, 1], tf.int64))
