@@ -70,6 +70,11 @@ class Accumulation:
         if self._updated:
             gradients_lib.call_when(tf.greater(self._num_batches.value, 0), self._update)
 
+    def clear(self) -> None:
+        """Empties the window. Context: replica or cross-replica."""
+        for variable in self.variables:
+            variable.assign(tf.zeros_like(variable.value))
+
     @property
     def is_open(self) -> bool:
         """Whether a window has begun. Context: cross-replica."""
@@ -82,8 +87,7 @@ class Accumulation:
         pairs = zip(means, self._updated, strict=True)
         gradients = [tf.cast(mean, variable.dtype) for mean, variable in pairs]
         gradients_lib.update(self._optimizer, gradients, self._updated)
-        for variable in self.variables:
-            variable.assign(tf.zeros_like(variable.value))
+        self.clear()
 
 
 def _sum_dtype(dtype: str) -> str:

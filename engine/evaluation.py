@@ -181,8 +181,8 @@ def _name_datasets(validation_data: Any) -> Mapping[str, Any]:
     if validation_data is None:
         return {}
     kinds = (tuple, tf.data.Dataset, tf.distribute.DistributedDataset, keras.utils.PyDataset)
-    if isinstance(validation_data, Mapping) and all(
-        isinstance(data, kinds) for data in validation_data.values()
-    ):
-        return validation_data
+    is_named = isinstance(validation_data, Mapping) and bool(validation_data)
+    if is_named and all(isinstance(data, kinds) for data in validation_data.values()):
+        named: Mapping[str, Any] = validation_data
+        return named
     return {"val": validation_data}

@@ -84,10 +84,7 @@ def call_when(
       function: Called in replica context, with this replica's values.
       values: Tensors that are computed whether the condition holds or not.
     """
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync > 1:
-        num_false = tf.cast(tf.logical_not(condition), tf.int32)
-        condition = tf.equal(context.all_reduce(tf.distribute.ReduceOp.SUM, num_false), 0)
+    condition = _holds_on_all(condition)
 
     def on_all(strategy: tf.distribute.Strategy, condition: Any, *values: Any) -> tf.Tensor:
         def run() -> tf.Tensor:
@@ -97,7 +94,7 @@ def call_when(
         alike = strategy.experimental_local_results(condition)[0]
         return tf.cond(alike, run, lambda: tf.constant(False))
 
-    context.merge_call(on_all, args=(condition, *values))
+    tf.distribute.get_replica_context().merge_call(on_all, args=(condition, *values))
 
 
 def agree_on_finite(gradients: Sequence[Gradient]) -> Sequence[Gradient]:
@@ -116,10 +113,18 @@ def agree_on_finite(gradients: Sequence[Gradient]) -> Sequence[Gradient]:
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return gradients
     present = [g for g in gradients if g is not None]
-    is_bad = tf.logical_not(tf.reduce_all([_is_finite(g) for g in present]))
+    is_good = _holds_on_all(tf.reduce_all([_is_finite(g) for g in present]))
+    return [None if g is None else _poison(g, tf.logical_not(is_good)) for g in gradients]
+
+
+def _holds_on_all(condition: tf.Tensor) -> tf.Tensor:
+    """Returns whether a condition, boolean scalar, holds on all replicas. Context: replica."""
     context = tf.distribute.get_replica_context()
-    num_bad = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(is_bad, tf.float32))
-    return [None if g is None else _poison(g, num_bad > 0) for g in gradients]
+    if context.num_replicas_in_sync == 1:
+        return condition
+    # As a float, like the gradients: what all devices exchange.
+    num_false = tf.cast(tf.logical_not(condition), tf.float32)
+    return tf.equal(context.all_reduce(tf.distribute.ReduceOp.SUM, num_false), 0.0)
 
 
 def _is_finite(gradient: Any) -> tf.Tensor:

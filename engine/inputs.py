@@ -96,8 +96,18 @@ class Inputs:
             self._adapter.on_epoch_end()
 
 
-def split_validation(arrays: Any, validation_split: float) -> tuple[Any, Any]:
-    """Returns `(x, y, sample_weight)` for training and for validation, as `fit` splits them."""
+def split_validation(
+    arrays: Any, validation_split: float, validation_data: Any = None
+) -> tuple[Any, Any]:
+    """Returns what is trained on, and what is validated on, as `fit` splits them.
+
+    Args:
+      arrays: `(x, y, sample_weight)`.
+      validation_split: Share of them, their end, that is validated on; 0: none.
+      validation_data: Of the person, which goes before.
+    """
+    if not validation_split or validation_data is not None:
+        return arrays, validation_data
     if not 0 < validation_split < 1:
         raise ValueError(f"validation_split={validation_split} must be between 0 and 1: 0.2.")
     split: tuple[Any, Any] = array_slicing.train_validation_split(

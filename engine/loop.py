@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -103,27 +103,19 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     with session.timing.part(SETUP):
         state.progress.begin(config.initial_epoch, config.epochs, resume=resume)
         arrays = x, y, sample_weight
-        if validation_split and validation_data is None:
-            arrays, validation_data = split_validation(arrays, validation_split)
+        arrays, validation_data = split_validation(arrays, validation_split, validation_data)
         inputs = Inputs(
             *arrays, batch_size=config.global_batch_size, shuffle=shuffle,
             class_weight=class_weight, steps_per_epoch=config.steps_per_epoch,
         )  # fmt: skip
-        source = _make_source(state, inputs, config)
-        state.build(source.element_spec)
-        function = cached_function(make_train_function, train_step, state, config)
-        source.group(function.count_batches(source.element_spec))
-        state.progress.steps_per_epoch = source.steps_per_epoch
-        session.watch(function)
-        planner = Planner(config, session.hooks, state)
+        parts = _make_parts(session, inputs, config, train_step)
         validation = Validation(session, validation_data, config, eval_step)
-        source.reset(takes_batch=state.has_scope)
     try:
         session.is_training = True
         session.call("on_train_begin")
         for epoch in range(state.progress.epoch, config.epochs):
-            _train_epoch(session, epoch, source, function, planner, validation)
-            _end_epoch(session, function, validation)
+            _train_epoch(session, epoch, parts, validation)
+            _end_epoch(session, parts.function, validation)
             if session.info.stop_reason is not None:
                 break
         if not session.info.stops_now:
@@ -137,15 +129,31 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     return session.history
 
 
-def _train_epoch(
-    session: Session,
-    epoch: int,
-    source: Source,
-    function: StepFunction,
-    planner: Planner,
-    validation: Validation,
-) -> None:
+class _Parts(NamedTuple):
+    """What trains: batches, the compiled function, and how many steps it does at a time."""
+
+    source: Source
+    function: StepFunction
+    planner: Planner
+
+
+def _make_parts(
+    session: Session, inputs: Inputs, config: TrainConfig, train_step: StepFn
+) -> _Parts:
+    state = session.state
+    source = _make_source(state, inputs, config)
+    state.build(source.element_spec)
+    function = cached_function(make_train_function, train_step, state, config)
+    source.group(function.count_batches(source.element_spec))
+    state.progress.steps_per_epoch = source.steps_per_epoch
+    session.watch(function)
+    source.reset(takes_batch=state.has_scope)
+    return _Parts(source, function, Planner(config, session.hooks, state))
+
+
+def _train_epoch(session: Session, epoch: int, parts: _Parts, validation: Validation) -> None:
     """Trains until the epoch or the data ends, or a hook requests a stop."""
+    source, function, planner = parts
     progress = session.state.progress
     step = progress.step if progress.epoch == epoch else 0
     progress.epoch, progress.step = epoch, step

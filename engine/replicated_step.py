@@ -17,7 +17,8 @@ from .grouping import Pulls, takes_iterator
 from .protocols import Batch, Logs
 from .state import TrainState
 from .step_errors import update_in_words
-from .step_logs import StepLogs, TraceNotes, flatten_logs, num_examples
+from .step_logs import StepLogs, flatten_logs, num_examples
+from .trace_notes import TraceNotes
 from .traced_step import check_traced, unwritten_names
 
 StepFn = Callable[[TrainState, Batch], Logs | None]

@@ -18,9 +18,9 @@ from .building import build_model, compile_model
 from .history import Progress
 from .metric_set import MetricSet
 from .protocols import Logs
-from .step_logs import TraceNotes
 from .step_pieces import StepPieces
 from .step_variables import StepVariables
+from .trace_notes import TraceNotes
 from .variables import (
     METRICS_PREFIX,
     NamedVariables,

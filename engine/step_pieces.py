@@ -6,7 +6,7 @@ says. All arithmetic is Keras's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -16,8 +16,8 @@ from . import gradient_analysis
 from . import gradients as gradients_lib
 from .protocols import Logs
 from .step_errors import loss_in_words
-from .step_logs import TraceNotes
 from .step_variables import StepVariables
+from .trace_notes import TraceNotes
 
 
 class StepPieces:
@@ -26,7 +26,6 @@ class StepPieces:
     Attributes:
       model: The model.
       optimizer: The optimizer; None for steps that bring their own.
-      optimizers: It and those in the extras, by name.
       step_variables: Seeds and sums of gradients.
       notes: What the step has done since its trace began.
       watched_gradients: Whose norms are logged: "total", "layers" too, or None.
@@ -41,11 +40,6 @@ class StepPieces:
     _has_sparse_gradients: bool | None
     _call_takes_training: bool
     _loss_takes_training: bool
-
-    @property
-    def optimizers(self) -> Mapping[str, keras.optimizers.Optimizer]:
-        """The optimizers of the state, by name."""
-        raise NotImplementedError
 
     def call_model(self, x: Any, *, training: bool) -> Any:
         """Returns the outputs of the model for one batch, called as `fit` calls it.
@@ -246,6 +240,6 @@ class StepPieces:
     ) -> None:
         per_layer = self.watched_gradients == "layers"
         norms = gradient_analysis.norms(optimizer, gradients, variables, per_layer=per_layer)
-        key = next((key for key, other in self.optimizers.items() if other is optimizer), "")
-        prefix = f"{key}/" if optimizer is not self.optimizer else ""
+        name = self.step_variables.name_of(optimizer) or optimizer.name
+        prefix = "" if optimizer is self.optimizer else f"{name}/"
         self.notes.replica.logs |= {prefix + name: norm for name, norm in norms.items()}

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras.src.utils.rng_utils import get_random_seed
 
 from .accumulation import Accumulation
-from .step_logs import TraceNotes
+from .trace_notes import TraceNotes
 
 _ACCUMULATED = "accumulated/"
 _SEEDS = "step"
@@ -38,6 +38,10 @@ class StepVariables:
         self._optimizers = optimizers
         self._accumulations: dict[str, Accumulation] = {}
         self._seeds: Seeds | None = None
+
+    def name_of(self, optimizer: keras.optimizers.Optimizer) -> str | None:
+        """Returns the name of an optimizer in the state; None for one that it does not have."""
+        return next((name for name, one in self._optimizers.items() if one is optimizer), None)
 
     def owners(self) -> dict[str, list[keras.Variable]]:
         """Returns the variables that there are, by the first part of their names."""
@@ -77,7 +81,7 @@ class StepVariables:
         Raises:
           ValueError: If the optimizer is not one of the state, or accumulates itself.
         """
-        key = next((key for key, other in self._optimizers.items() if other is optimizer), None)
+        key = self.name_of(optimizer)
         if key is None:
             raise ValueError(
                 f"gradient_accumulation_steps={notes.accumulation_steps}, and the step updates "
@@ -108,8 +112,7 @@ class StepVariables:
     def clear(self) -> None:
         """Empties the windows, and begins with the first seeds again."""
         for accumulation in self._accumulations.values():
-            for variable in accumulation.variables:
-                variable.assign(tf.zeros_like(variable.value))
+            accumulation.clear()
         if self._seeds is not None:
             self._seeds.variable.assign(self._seeds.variable.value * tf.constant([1, 0], tf.int64))
 

@@ -38,6 +38,7 @@ FLOORS = (
     ("values", "config", "protocols", "history", "timing", "memory"),
     ("arguments", "runtime", "strategy"),
     ("step_errors", "gradient_analysis", "gradients", "fused_updates", "variables", "step_logs"),
+    ("trace_notes",),
     ("accumulation", "step_variables", "step_pieces", "metric_set", "building", "state", "step"),
     ("hooks.base",),  # the interface that the loop calls; the hooks themselves are at the top
     ("execution_mode", "grouping", "retracing", "traced_step", "replicated_step"),

@@ -129,14 +129,17 @@ class WriteMetrics(Hook):
 
     def on_execution_end(self, info: HookInfo) -> None:
         """Writes the logs if they are new and the period is over."""
-        rates = self._rates
-        rates[info.progress.num_steps_completed] = info.state.learning_rate()
-        period = self.every_steps or 1
-        if info.logs and info.logs_step // period > self._last_step // period:
+        now = info.progress.num_steps_completed
+        if self._is_due(now):  # Its logs come with the next execution, if not already.
+            self._rates[now] = info.state.learning_rate()
+        if info.logs and self._is_due(info.logs_step):
             self._last_step = info.logs_step
-            self._write(info, "execution", rates.get(info.logs_step))
-        self._rates = {step: rates[step] for step in rates if step > info.logs_step}
+            self._write(info, "execution", self._rates.pop(info.logs_step, None))
         self._write_media(info)
+
+    def _is_due(self, step: int) -> bool:
+        period = self.every_steps or 1
+        return step // period > self._last_step // period
 
     def on_validation_end(self, info: HookInfo) -> None:
         """Writes the logs of a validation within an epoch."""
@@ -151,6 +154,7 @@ class WriteMetrics(Hook):
         """Writes the logs of the epoch."""
         # The epoch's record covers its last step: on_execution_end must not write it again.
         self._last_step = max(self._last_step, info.logs_step)
+        self._rates.clear()
         self._write(info, "epoch", info.state.learning_rate())
         self._write_media(info)
         with timed(self.writer):

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import engine
+from tests.engine.messages import raises_in_one_line
 from tests.engine.nets import build_dense, make_config, make_tiny, mirrored
 
 X = np.ones((8, 4), "float32")
@@ -38,15 +39,6 @@ def evaluate(state, dataset, **fields):
 
 def validate(state, dataset, **fields):
     return engine.fit(state, batches(X, LABELS), make_config(), validation_data=dataset)
-
-
-def raises_in_one_line(*parts, call):
-    with pytest.raises(ValueError) as raised:
-        call()
-    message = str(raised.value)
-    assert [part for part in parts if part not in message] == [], message
-    assert "\n" not in message
-    assert len(message) < 260
 
 
 @needs_cpu

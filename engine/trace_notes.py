@@ -1,0 +1,70 @@
+"""TraceNotes: what a step does while it is traced, as far as its state sees it."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from .protocols import Logs
+
+
+@dataclasses.dataclass
+class ReplicaNotes:
+    """What a step does on one replica while it is traced.
+
+    Attributes:
+      num_examples: Of this replica's part of the batch, int32 scalar.
+      num_seeds: How many seeds it takes.
+      logs: What the state logs beside the step.
+    """
+
+    num_examples: Any = 1
+    num_seeds: int = 0
+    logs: Logs = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class TraceNotes:
+    """What a step does while it is traced, as far as its state sees it.
+
+    Attributes:
+      metric_names: Of the metrics, before the step.
+      accumulation_steps: Batches whose gradients are one update.
+      has_updated_metrics: Whether it calls `state.update_metrics`.
+      has_applied: Whether it calls `state.apply_gradients`.
+      takes_seeds: Whether it calls `state.seed`.
+      scaled: `id` of each optimizer whose loss scale it uses.
+      applied: Likewise, each optimizer with a loss scale that it applies gradients with.
+      wanted: Name to what creates the variables that it needs beside those of the state. No step
+        can create them: this is done outside, and the step is traced again.
+    """
+
+    metric_names: set[str] = dataclasses.field(default_factory=set)
+    accumulation_steps: int = 1
+    has_updated_metrics: bool = False
+    has_applied: bool = False
+    takes_seeds: bool = False
+    scaled: set[int] = dataclasses.field(default_factory=set)
+    applied: dict[int, Any] = dataclasses.field(default_factory=dict)
+    wanted: dict[str, Callable[[], None]] = dataclasses.field(default_factory=dict)
+    _replicas: dict[int, ReplicaNotes] = dataclasses.field(default_factory=dict)
+
+    @property
+    def replica(self) -> ReplicaNotes:
+        """Notes of the replica that is being traced: each one has a thread."""
+        return self._replicas.setdefault(threading.get_ident(), ReplicaNotes())
+
+    def want(self, name: str, create: Callable[[], None]) -> None:
+        """Lets variables be created; at once where no graph is being built. Context: replica."""
+        if tf.executing_eagerly():
+            tf.distribute.get_replica_context().merge_call(lambda strategy: create())
+        else:
+            self.wanted[name] = create
+
+    def unscaled_optimizers(self) -> list[Any]:
+        """Returns the optimizers that get gradients of a loss without their scale."""
+        return [optimizer for key, optimizer in self.applied.items() if key not in self.scaled]
