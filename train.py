@@ -2,7 +2,7 @@
 
 import sys
 
-from gradloop.cli.main import main
+from gradloop.cli.start import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start())

@@ -6,6 +6,8 @@
 - learning: do numerics that change bits change the accuracy?
 - gallery: how fast are the custom steps of the documents, against a bare loop?
 - gpu: what does a GPU make of a workload?
+- checkpoints: what does a save cost, against `save_weights` and `tf.train.Checkpoint`?
+- chaos: does a run that is killed and resumed end with the bits of one that never was?
 """
 
 from pathlib import Path

@@ -8,9 +8,12 @@ from typing import Any
 
 from gradloop.engine.config import ConfigError, TrainConfig, option
 
-MODES = ("train", "evaluate", "predict", "compare", "tune", "diagnose_input")
+MODES = (
+    "train", "evaluate", "predict", "compare", "tune", "diagnose_input", "replay", "export",
+)  # fmt: skip
 FAST_DEV_RUN_STEPS = 8
 _RECIPE = "the model's recipe"
+_UNIT_SECS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,20 +34,20 @@ class JobConfig(TrainConfig):
             "diagnose_input": "measure whether the input limits the speed of training",
         },
     )  # fmt: skip
-    model: str = option("cnn", "what", "name of the model")
-    dataset: str = option("mnist", "what", "name of the dataset")
+    model: str = option("cnn", "what", "name of the model", on_resume="refused")
+    dataset: str = option("mnist", "what", "name of the dataset", on_resume="refused")
 
     epochs: int = option(1, "training", "number of epochs", minimum=1, default_text=_RECIPE)
     global_batch_size: int = option(
         64, "training", "examples per step, over all replicas together", minimum=1,
-        alias="batch_size", default_text=_RECIPE,
+        alias="batch_size", default_text=_RECIPE, on_resume="refused",
     )  # fmt: skip
     learning_rate: float | None = option(
         None, "training", "learning rate of the optimizer", above=0, default_text=_RECIPE
     )
     seed: int | None = option(
         0, "training", "global seed of weights, dropout and order; none: unseeded",
-        minimum=0, maximum=2**32 - 1,
+        minimum=0, maximum=2**32 - 1, on_resume="refused",
     )  # fmt: skip
     fast_dev_run: bool = option(
         False,
@@ -62,7 +65,9 @@ class JobConfig(TrainConfig):
     )  # fmt: skip
 
     prefetch: int = option(4, "data", "batches that a streamed input prepares ahead", minimum=1)
-    rescale: bool = option(True, "data", "scale pixels to [0, 1]; --no_rescale: keep 0 to 255")
+    rescale: bool = option(
+        True, "data", "scale pixels to [0, 1]; --no_rescale: keep 0 to 255", on_resume="refused"
+    )
     data_dir: str | None = option(
         None, "data", "folder of the dataset's files", default_text="the user's cache"
     )
@@ -75,7 +80,66 @@ class JobConfig(TrainConfig):
         "output",
         "checkpoint to start from, evaluate or predict with: a file, or a folder for its newest",
     )
-    resume: bool = option(False, "output", "continue the run in --run_dir")
+    resume: bool | str = option(
+        False, "output",
+        "continue the run in --run_dir; auto: start it where nothing was saved yet, continue it, "
+        "or do nothing if all is done",
+        choices=("auto",),
+    )  # fmt: skip
+    checkpoint_every_steps: int | None = option(
+        None, "reliability", "steps between checkpoints; none: not within epochs", minimum=1,
+        modes=("train",),
+    )  # fmt: skip
+    checkpoint_every_epochs: int | None = option(
+        1, "reliability", "epochs between checkpoints; none: not at their ends", minimum=1,
+        modes=("train",),
+    )  # fmt: skip
+    checkpoint_every_secs: float | None = option(
+        None, "reliability", "seconds between checkpoints; none: no such period", above=0,
+        modes=("train",),
+    )  # fmt: skip
+    checkpoint_async: bool = option(
+        False, "reliability", "write checkpoints on a thread of their own while training goes on",
+        modes=("train",),
+    )  # fmt: skip
+    keep: int = option(
+        3, "reliability", "how many of the newest checkpoints are kept", minimum=1,
+        modes=("train",),
+    )  # fmt: skip
+    keep_best: str | None = option(
+        None, "reliability", "metric whose best epoch is kept as best.npz, such as val_accuracy",
+        modes=("train",),
+    )  # fmt: skip
+    on_save_error: str = option(
+        "continue", "reliability", "when a file of the run cannot be written: train on, or stop",
+        choices=("continue", "stop"),
+    )  # fmt: skip
+    max_time: str | None = option(
+        None, "reliability",
+        "time from the start after which the run is saved and ends: 90s, 30m, 2h, 1h30m",
+        modes=("train",),
+    )  # fmt: skip
+    grace_secs: float | None = option(
+        None, "reliability",
+        "seconds from a signal to the kill: what cannot be saved in them is not begun", above=0,
+        modes=("train",),
+    )  # fmt: skip
+    hang_secs: float | None = option(
+        None, "reliability", "end the run if an execution takes longer than that; none: wait",
+        above=0, modes=("train", "evaluate"),
+    )  # fmt: skip
+    state_digest: int | None = option(
+        None, "reliability", "steps between digests of the state in digests.csv; none: no digests",
+        minimum=1, modes=("train",),
+    )  # fmt: skip
+    step: int | None = option(
+        None, "reliability", "step that --mode replay runs with checks, counted from 1", minimum=1,
+        modes=("replay",),
+    )  # fmt: skip
+    format: str = option(
+        "saved_model", "reliability", "what --mode export writes",
+        choices=("saved_model", "keras", "weights"), modes=("export",),
+    )  # fmt: skip
     profile: str | None = option(
         None, "output", "A,B: profile steps A to B, both included, counted from 1"
     )
@@ -84,10 +148,12 @@ class JobConfig(TrainConfig):
         super().__post_init__()
         _check_start(self)
         _check_profile(self)
+        if self.max_time is not None:
+            parse_duration(self.max_time)
 
 
 def _check_start(config: JobConfig) -> None:
-    has_start = config.resume or config.checkpoint is not None
+    has_start = bool(config.resume) or config.checkpoint is not None
     if config.resume and config.run_dir is None:
         raise ConfigError("resume needs run_dir: name the folder of the run to continue.")
     if config.resume and config.checkpoint is not None:
@@ -95,14 +161,24 @@ def _check_start(config: JobConfig) -> None:
             f"resume continues from the newest checkpoint in run_dir, and checkpoint="
             f"{config.checkpoint!r} names another start: choose one."
         )
+    if config.resume == "auto" and config.mode != "train":
+        raise ConfigError(
+            f"resume='auto' starts or continues a training, and mode={config.mode!r} is none: use "
+            "resume=true, or leave it out."
+        )
     if config.mode in ("compare", "tune", "diagnose_input") and has_start:
         raise ConfigError(
             f"mode={config.mode!r} starts from new weights: leave resume and checkpoint out."
         )
-    if config.mode in ("evaluate", "predict") and not has_start:
+    if config.mode in ("evaluate", "predict", "export") and not has_start:
         raise ConfigError(
             f"mode={config.mode!r} needs a checkpoint: pass --checkpoint FILE, or --run_dir DIR "
-            "--resume for the newest one of a run."
+            "--resume for the weights of a run."
+        )
+    if config.mode == "replay" and (config.step is None or not config.resume):
+        raise ConfigError(
+            "mode='replay' runs one step of a run again: pass --step N, and --run_dir DIR for the "
+            "folder of the run."
         )
 
 
@@ -143,6 +219,29 @@ def parse_profile(text: str, num_steps: int | None = None) -> tuple[int, int]:
             f"profile={text}, but this run has {num_steps} steps: name steps from 1 to {num_steps}."
         )
     return first, last
+
+
+def parse_duration(text: str) -> float:
+    """Returns the seconds of a time as a person writes it.
+
+    Raises:
+      ConfigError: If it is none, or no time at all.
+
+    Example:
+      >>> parse_duration("1h30m"), parse_duration("90")
+      (5400.0, 90.0)
+    """
+    number = r"(\d+(?:\.\d+)?)"
+    parts = "".join(f"(?:{number}{unit})?" for unit in _UNIT_SECS)
+    found = re.fullmatch(parts, text.strip()) or re.fullmatch(number, text.strip())
+    counts = [float(count or 0) for count in found.groups()] if found is not None else []
+    unit_secs = _UNIT_SECS.values() if len(counts) > 1 else [1.0]
+    secs = sum(count * unit for count, unit in zip(counts, unit_secs, strict=False))
+    if secs <= 0:
+        raise ConfigError(
+            f"max_time={text} must be a time above 0: 90s, 30m, 2h, 1h30m, 1d, or seconds."
+        )
+    return secs
 
 
 def choice_key(config: JobConfig) -> dict[str, Any]:

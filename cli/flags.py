@@ -17,10 +17,12 @@ from gradloop.usage import EXIT_USAGE, did_you_mean
 
 from .config import FAST_DEV_RUN_STEPS, JobConfig
 
-_GROUPS = ("what", "training", "execution", "data", "output")
+_GROUPS = ("what", "training", "execution", "data", "output", "reliability")
 # Settings of one call, which a resumed run does not take from its folder. It does take the epochs
 # and steps that fast_dev_run has set.
-_NOT_RESUMED = ("mode", "run_dir", "resume", "checkpoint", "fast_dev_run", "profile")
+NOT_RESUMED = (
+    "mode", "run_dir", "resume", "checkpoint", "fast_dev_run", "profile", "step", "format",
+)  # fmt: skip
 
 
 def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
@@ -37,16 +39,40 @@ def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[st
       Field to value, and `print_config` if it was given.
 
     Raises:
-      ConfigError: If a file cannot be read or has an unknown key.
+      ConfigError: If a file cannot be read or has an unknown key, or a flag does nothing in the
+        mode.
     """
     flags = parse_flags(argv, prog=prog, description=description)
     chosen = read_config_file(flags.pop("config")) if "config" in flags else {}
     chosen |= flags
-    if chosen.get("resume") is True and isinstance(chosen.get("run_dir"), str):
-        path = Path(chosen["run_dir"], "config.json")
-        saved = read_config_file(path) if path.exists() else {}
-        chosen = {k: v for k, v in saved.items() if k not in _NOT_RESUMED} | chosen
+    _check_modes(flags, chosen.get("mode", JobConfig.mode))
+    if chosen.get("mode") == "replay" and "run_dir" in chosen:
+        chosen.setdefault("resume", True)
+    if chosen.get("resume") in (True, "auto") and isinstance(chosen.get("run_dir"), str):
+        chosen = read_saved_settings(chosen["run_dir"]) | chosen
     return chosen
+
+
+def read_saved_settings(run_dir: str | Path) -> dict[str, Any]:
+    """Returns the settings of the run in a folder that one which goes on has too.
+
+    Raises:
+      ConfigError: If its config.json cannot be read.
+    """
+    path = Path(run_dir, "config.json")
+    saved = read_config_file(path) if path.exists() else {}
+    return {name: value for name, value in saved.items() if name not in NOT_RESUMED}
+
+
+def _check_modes(flags: Mapping[str, Any], mode: str) -> None:
+    """Raises ConfigError if a flag was given that does nothing in this mode."""
+    for field in dataclasses.fields(JobConfig):
+        modes = field.metadata.get("modes", (mode,))
+        if field.name in flags and mode not in modes:
+            raise ConfigError(
+                f"{field.name} is for mode {' or '.join(map(repr, modes))}, and this is "
+                f"mode={mode!r}: leave it out."
+            )
 
 
 def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
@@ -149,8 +175,8 @@ def _add_flag(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> 
     options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
     if field.default is True or field.default is False:
         group.add_argument(
-            *flags, nargs="?", const=True, metavar="BOOL", type=_flag_type(field),
-            help=help_text, **options,
+            *flags, nargs="?", const=True, type=_flag_type(field), help=help_text,
+            metavar="|".join(["BOOL", *field.metadata.get("choices", ())]), **options,
         )  # fmt: skip
         group.add_argument(f"--no_{field.name}", action="store_const", const=False,
                            help=argparse.SUPPRESS, **options)  # fmt: skip

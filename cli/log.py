@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -26,7 +29,9 @@ class Log:
     def __init__(self, path: str | os.PathLike[str], stream: TextIO | None = None) -> None:
         self.path = make_directory(Path(path).parent) / Path(path).name
         self._stream = stream
-        self._file = self.path.open("a", encoding="utf-8", buffering=1)
+        self._file: TextIO | None = None
+        self._has_failed = self._is_closed = False
+        self._write("")  # the file is there from the beginning
 
     def line(self, text: str = "", *, stream: TextIO | None = None) -> None:
         """Writes a line to both. A progress bar on the same stream stays intact.
@@ -38,11 +43,43 @@ class Log:
         stream = stream or self._stream or sys.stdout
         tqdm.write(text, file=stream)
         stream.flush()
-        self._file.write(_CONTROL.sub("", text) + "\n")
+        self._write(_CONTROL.sub("", text) + "\n")
+
+    def _write(self, text: str) -> None:
+        """Writes to the file; warns of the first error, and tries again with the next line."""
+        if self._is_closed:
+            return
+        try:
+            self._file = self._file or self.path.open("a", encoding="utf-8", buffering=1)
+            self._file.write(text)
+        except OSError as error:
+            self._release()
+            if not self._has_failed:
+                self._has_failed = True
+                self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        self.line(f"warning: a file of the run cannot be written: {error}", stream=sys.stderr)
+
+    def attempt(self, write: Callable[..., object], *args: Any) -> bool:
+        """Calls what writes a file; returns whether it could. If not, a line on stderr says why."""
+        try:
+            write(*args)
+        except OSError as error:
+            self._warn(error)
+            return False
+        return True
 
     def close(self) -> None:
         """Closes the file. A second call does nothing."""
-        self._file.close()
+        self._is_closed = True
+        self._release()
+
+    def _release(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # what could not be written is tried once more
+                self._file.close()
+            self._file = None
 
     def __enter__(self) -> Log:
         """Returns itself."""
@@ -51,3 +88,21 @@ class Log:
     def __exit__(self, *error: object) -> None:
         """Closes the file."""
         self.close()
+
+
+@contextlib.contextmanager
+def warnings_as_lines(log: Log) -> Iterator[None]:
+    """Shows warnings for users as lines, without the place in the code."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, UserWarning):
+            log.line(f"warning: {message}", stream=sys.stderr)
+        else:
+            before(message, category, *place, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,47 +15,71 @@ from .quiet import import_quietly
 
 import_quietly()
 
-from gradloop import data, engine
+from gradloop import data, engine, lock, signals
 from gradloop.engine.tuning.choice import apply_choice
-from gradloop.files import json_text
+from gradloop.files import DirectoryError, json_text
 from gradloop.models import registry
 from gradloop.usage import EXIT_USAGE
 
-from . import report
+from . import report, resuming
 from .config import JobConfig, choice_key
 from .flags import make_config, read_choices
-from .job import MODES, Job, Status
-from .log import Log
+from .job import Job, Status
+from .log import Log, warnings_as_lines
+from .modes import MODES
+from .resuming import Plan
 from .run_folder import RunFolder
+from .start import PROG
 
-PROG = "gradloop" if Path(sys.argv[0]).stem == "gradloop" else "train.py"
 DESCRIPTION = "Trains a Keras model and gives the numbers of keras.Model.fit."
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, started_at: float | None = None) -> int:
     """Runs what the flags ask for.
+
+    SIGINT and SIGTERM end it soon, a second one at once: see `gradloop.signals`.
 
     Args:
       argv: The command line without the program's name. Default: `sys.argv[1:]`.
+      started_at: The `time.monotonic()` from which `max_time` counts. Default: now.
 
     Returns:
-      The exit code. 0: success. 1: the training diverged, the comparison differs, or a bug, whose
-      traceback is printed. 2: wrong usage, explained in one line. 130: interrupted; what was done
-      is saved.
+      The exit code. 0: success, also of a run that ended after `max_time`. 1: the training
+      diverged, the comparison differs, no checkpoint is good (with `--resume auto`), a file could
+      not be written (with `--on_save_error stop`), or a bug, whose traceback is printed. 2: wrong
+      usage, explained in one line. 130 and 143: interrupted by SIGINT or SIGTERM; what was done is
+      saved.
     """
-    try:
-        config, choice = read_config(sys.argv[1:] if argv is None else argv)
-        job, folder = set_up(config, choice)
-    except (engine.ConfigError, engine.CheckpointError) as error:
-        print(f"{PROG}: error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        print(f"{PROG}: interrupted", file=sys.stderr)
-        return Status.INTERRUPTED.exit_code
-    with folder.open_log() as log:
-        run(job, folder, log)
-        report.finish(folder, log, job.state, job.facts)
-    return job.status.exit_code
+    with signals.caught(), signals.listening(signals.note), contextlib.ExitStack() as stack:
+        resume: bool | str = False
+        try:
+            with signals.listening(signals.interrupt):
+                config, choice = read_config(sys.argv[1:] if argv is None else argv)
+                resume = config.resume
+                job = set_up(config, choice, stack)
+            if job is None:
+                return Status.COMPLETED.exit_code
+            job.started_at = started_at
+            folder = open_folder(job, stack)
+        except engine.ConfigError as error:
+            return _refuse(error, EXIT_USAGE)
+        except engine.CheckpointError as error:
+            # In a loop of restarts nothing is wrong with the usage, and it must not start anew.
+            return _refuse(error, Status.FAILED.exit_code if resume == "auto" else EXIT_USAGE)
+        except KeyboardInterrupt:
+            print(f"{PROG}: interrupted", file=sys.stderr)
+            return 128 + (signals.number() or signal.SIGINT)
+        with folder.open_log() as log, warnings_as_lines(log):
+            run(job, folder, log)
+            draw(job, folder, log)
+            is_written = report.finish(folder, log, job.state, job.facts)
+        is_fatal = not is_written and config.on_save_error == "stop"
+        return job.exit_code or (Status.FAILED.exit_code if is_fatal else 0)
+
+
+def _refuse(error: Exception, exit_code: int) -> int:
+    print(f"{PROG}: error: {error}", file=sys.stderr)
+    return exit_code
 
 
 def read_config(argv: Sequence[str]) -> tuple[JobConfig, Path | None]:
@@ -79,23 +106,64 @@ def read_config(argv: Sequence[str]) -> tuple[JobConfig, Path | None]:
     return config, choice
 
 
-def set_up(config: JobConfig, choice: Path | None) -> tuple[Job, RunFolder]:
-    """Prepares the devices, the data and the state, and creates the folder last.
+def set_up(config: JobConfig, choice: Path | None, stack: contextlib.ExitStack) -> Job | None:
+    """Prepares the devices, the data and the state; the folder is created later.
 
     So an error here, which is wrong usage, leaves nothing behind.
+
+    Args:
+      config: All settings.
+      choice: See `Job`.
+      stack: Takes the lock of a folder that exists.
+
+    Returns:
+      The job; None if all was done before.
     """
+    if config.run_dir is not None and Path(config.run_dir).is_dir():
+        _lock(Path(config.run_dir), stack)
+    plan = resuming.make_plan(config)
+    if plan is Plan.NOTHING:
+        print(f"{PROG}: all was done before: {resuming.describe_result(config)}")
+        return None
+    if plan is Plan.GO_ON and config.resume == "auto":
+        config = dataclasses.replace(config, profile=None)  # its steps are of the first start
     engine.configure_runtime(config)
     try:
         strategy = engine.make_strategy(config)
         arrays = data.load(config.dataset, config.data_dir)
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
-    job = Job(config, registry.get(config.model), arrays, strategy, choice=choice)
+    job = Job(config, registry.get(config.model), arrays, strategy, choice=choice, plan=plan)
     job.start()
+    signals.check()  # something may have swallowed what was raised
+    return job
+
+
+def open_folder(job: Job, stack: contextlib.ExitStack) -> RunFolder:
+    """Creates the folder of a job that has started, or continues the run in it.
+
+    From here on there is a run, which ends with a summary: no signal is raised.
+    """
+    config = job.config
     try:
-        if config.run_dir is not None:
-            return job, RunFolder.at(config.run_dir, resume=config.resume)
-        return job, RunFolder.create("runs", model=config.model, dataset=config.dataset)
+        if config.run_dir is None:
+            folder = RunFolder.create("runs", model=config.model, dataset=config.dataset)
+        else:
+            is_new = not Path(config.run_dir).exists()
+            suffix = f".{config.mode}" if config.resume and config.mode != "train" else ""
+            folder = RunFolder.at(config.run_dir, resume=bool(config.resume), suffix=suffix)
+        if config.run_dir is None or is_new:
+            _lock(folder.path, stack)
+    except ValueError as error:
+        raise engine.ConfigError(str(error)) from error
+    return folder
+
+
+def _lock(directory: Path, stack: contextlib.ExitStack) -> None:
+    try:
+        stack.enter_context(lock.locked(directory))
+    except lock.NoLock as error:
+        print(f"{PROG}: warning: {error} Let no second process use it.", file=sys.stderr)
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
 
@@ -103,8 +171,9 @@ def set_up(config: JobConfig, choice: Path | None) -> tuple[Job, RunFolder]:
 def run(job: Job, folder: RunFolder, log: Log) -> None:
     """Runs the mode; the job records how it ends."""
     try:
-        begin(job, folder, log)
-        MODES[job.config.mode](job, folder, log)
+        with signals.listening(signals.interrupt):
+            begin(job, folder, log)
+            MODES[job.config.mode](job, folder, log)
     except KeyboardInterrupt:
         job.end(Status.INTERRUPTED)
     except engine.ConfigError as error:
@@ -112,13 +181,23 @@ def run(job: Job, folder: RunFolder, log: Log) -> None:
         log.line(f"{PROG}: error: {error}", stream=sys.stderr)
     except Exception as error:
         job.end(Status.FAILED, f"{type(error).__name__}: {error}")
-        log.line(traceback.format_exc().rstrip(), stream=sys.stderr)
+        is_of_disk = isinstance(error, OSError | DirectoryError)
+        text = f"{PROG}: error: {error}" if is_of_disk else traceback.format_exc().rstrip()
+        log.line(text, stream=sys.stderr)
+
+
+def draw(job: Job, folder: RunFolder, log: Log) -> None:
+    """Draws the curves of a training; one that is interrupted here is not complete."""
+    try:
+        with signals.listening(signals.interrupt):
+            report.draw_history(folder, log)
+    except KeyboardInterrupt:
+        if job.exit_code == 0:
+            job.end(Status.INTERRUPTED)
 
 
 def begin(job: Job, folder: RunFolder, log: Log) -> None:
     """Writes config.json and environment.json, and shows the banner."""
-    folder.write_config(job.config)
-    folder.write_environment()
     num_train, num_test = len(job.arrays.x_train), len(job.arrays.x_test)
     lines = {"data": f"{job.config.dataset}, {num_train:,} training and {num_test:,} test examples"}
     if job.restored is not None:
@@ -126,3 +205,18 @@ def begin(job: Job, folder: RunFolder, log: Log) -> None:
     if job.choice is not None:
         lines["tuned"] = str(job.choice)
     log.line(report.format_banner(job.config, job.state, **lines))
+    if job.config.mode == "train":
+        _describe_start(job, folder, log)
+    log.attempt(folder.write_config, job.config)
+    log.attempt(folder.write_environment)
+
+
+def _describe_start(job: Job, folder: RunFolder, log: Log) -> None:
+    """Says how the run begins, and sets aside what an earlier start has left."""
+    if job.plan is Plan.START_ANEW:
+        log.line("nothing was saved yet: the run starts anew")
+        log.attempt(folder.set_aside_all)
+    for line in resuming.describe_changes(job.config) if job.plan is Plan.GO_ON else ():
+        log.line(line)
+    # While a run is going on there is no summary: the one of before is not of it.
+    log.attempt(folder.set_aside, "summary.json")

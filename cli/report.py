@@ -1,4 +1,4 @@
-"""What a run shows and writes: banner, hooks, summary, predictions, pictures."""
+"""What a run shows and writes: banner, summary, predictions, pictures."""
 
 from __future__ import annotations
 
@@ -13,36 +13,23 @@ import tensorflow as tf
 
 from gradloop.data.epoch_dataset import EpochDataset
 from gradloop.engine.history import History
-from gradloop.engine.hooks import (
-    Hook,
-    Profile,
-    ProgressBar,
-    SaveCheckpoint,
-    StopOnNaN,
-    StopOnSignal,
-    WriteMetrics,
-)
 from gradloop.engine.memory import format_growth
 from gradloop.engine.parity.comparison import Comparison
 from gradloop.engine.state import TrainState
 from gradloop.engine.storage.extras import MissingExtra
-from gradloop.engine.storage.tensorboard import TensorBoardWriter
 from gradloop.engine.storage.writers import (
     RECORD_KEYS,
-    CSVWriter,
-    JSONLinesWriter,
-    MultiWriter,
     Record,
-    Writer,
     epoch_records,
     read_csv,
 )
 from gradloop.engine.strategy import describe_strategy
 from gradloop.engine.timing import format_line
+from gradloop.files import DirectoryError
 from gradloop.machine import peak_memory_bytes
 
 from . import plots
-from .config import JobConfig, parse_profile
+from .config import JobConfig
 from .log import Log
 from .run_folder import RunFolder
 
@@ -179,53 +166,43 @@ def device_peak_memory_bytes() -> dict[str, int]:
     }
 
 
-def make_hooks(folder: RunFolder, log: Log, profile: str | None = None) -> list[Hook]:
-    """Returns the hooks of every run: they watch, record, save and show.
-
-    Args:
-      folder: Where files go.
-      log: Where lines go.
-      profile: The config's; None: nothing is profiled.
-    """
-    writers: list[Writer] = [CSVWriter(folder.metrics_csv), JSONLinesWriter(folder.metrics_jsonl)]
-    try:
-        writers.append(TensorBoardWriter(folder.tensorboard))
-    except MissingExtra as error:
-        log.line(f"no TensorBoard files: {error}")
-    # First, so that the last profiled step does not include the work of the other hooks.
-    profiles: list[Hook] = []
-    if profile is not None:
-        profiles.append(Profile(folder.new_profile(), *parse_profile(profile), line=log.line))
-    return [
-        *profiles,
-        StopOnSignal(),
-        StopOnNaN(),
-        WriteMetrics(MultiWriter(*writers)),
-        SaveCheckpoint(folder.checkpoints),
-        ProgressBar(line=log.line),
-    ]
+def draw_history(folder: RunFolder, log: Log) -> None:
+    """Draws the curves of the epochs in the folder's metrics.csv, if there is one."""
+    records = _read_records(folder, log)
+    if epoch_records(records):
+        _draw(log, plots.plot_history, records, folder.plots / "history.png")
 
 
-def finish(folder: RunFolder, log: Log, state: TrainState, facts: dict[str, Any]) -> None:
-    """Writes summary.json, history.json and the curves, and shows the last lines of a run.
+def finish(folder: RunFolder, log: Log, state: TrainState, facts: dict[str, Any]) -> bool:
+    """Writes history.json and, last, summary.json, and shows the last lines of a run.
 
     Args:
       folder: The run's. Epochs are read from its metrics.csv, so those before a resumption count.
       log: Where lines go.
       state: See `summarize`.
       facts: See `summarize`.
+
+    Returns:
+      Whether the files could be written. If not, a line on stderr says why.
     """
-    records = read_csv(folder.metrics_csv) if folder.metrics_csv.exists() else []
-    epochs = epoch_records(records)
+    epochs = epoch_records(_read_records(folder, log))
     summary = summarize(state, facts, history_of(epochs))
-    folder.write_summary(summary)
-    if epochs:
-        folder.write_history(summary["history"])
-        _draw(log, plots.plot_history, records, folder.plots / "history.png")
+    is_written = True
+    if epochs and not folder.suffix:
+        is_written = log.attempt(folder.write_history, summary["history"])
+    is_written &= log.attempt(folder.write_summary, summary)
     log.line(format_summary(summary, epochs))
     if summary["test_accuracy"] is not None:
         log.line(f"Test set prediction accuracy: {100 * summary['test_accuracy']:.2f}%")
     log.line(f"Everything is in {folder.path}")
+    return is_written
+
+
+def _read_records(folder: RunFolder, log: Log) -> list[Record]:
+    records: list[Record] = []
+    if folder.metrics_csv.exists():
+        log.attempt(lambda: records.extend(read_csv(folder.metrics_csv)))
+    return records
 
 
 def write_predictions(
@@ -261,8 +238,8 @@ def write_predictions(
     return float((predicted == labels).mean())
 
 
-def _draw(log: Log, plot: Callable[..., Path], *args: Any, **kwargs: Any) -> None:
+def _draw(log: Log, plot: Callable[..., Path], *args: Any) -> None:
     try:
-        plot(*args, **kwargs)
-    except MissingExtra as error:
+        log.attempt(plot, *args)
+    except (MissingExtra, DirectoryError) as error:
         log.line(f"no picture: {error}")

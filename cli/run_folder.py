@@ -21,6 +21,10 @@ from .log import Log
 _CLAIM = "command.txt"
 _RUN_FILES = (_CLAIM, "config.json", "environment.json", "history.json", "summary.json")
 
+_SET_ASIDE = (
+    "metrics.csv", "metrics.jsonl", "digests.csv", "tensorboard", "history.json", "summary.json",
+)  # fmt: skip
+
 
 class RunFolder:
     """Paths and JSON files of one run. `create` and `at` return one.
@@ -31,10 +35,13 @@ class RunFolder:
 
     Args:
       path: A folder that this process owns; no files are touched.
+      suffix: In the names of JSON files, before `.json`: what is done with a run that has ended
+        leaves the run's own files alone.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, suffix: str = "") -> None:
         self.path = path
+        self.suffix = suffix
         self._written: set[str] = set()
 
     @classmethod
@@ -60,19 +67,22 @@ class RunFolder:
         raise AssertionError("count() does not end")
 
     @classmethod
-    def at(cls, path: str | os.PathLike[str], *, resume: bool = False) -> RunFolder:
+    def at(
+        cls, path: str | os.PathLike[str], *, resume: bool = False, suffix: str = ""
+    ) -> RunFolder:
         """Creates the folder that a person names, or continues the run in it.
 
         Args:
           path: The folder.
           resume: Whether to continue in a folder that holds a run. Tables and logs are appended to;
             JSON files of the earlier run are kept as `<name>.1.json`, `<name>.2.json`, ...
+          suffix: See the class.
 
         Raises:
           ValueError: If it holds a run and `resume` is false, or it cannot be written.
         """
         directory = make_directory(path)
-        folder = cls(directory)
+        folder = cls(directory, suffix)
         holds_run = any((directory / name).exists() for name in _RUN_FILES)
         try:
             if resume or not holds_run:
@@ -80,6 +90,8 @@ class RunFolder:
                 return folder
         except FileExistsError:  # Another process came first.
             pass
+        except OSError as error:
+            raise ValueError(f"cannot write to {directory}: {error}.") from error
         raise ValueError(
             f"{directory} already holds a run: pass --resume to continue it, or name another "
             "folder."
@@ -115,16 +127,21 @@ class RunFolder:
         """File for a JSONLinesWriter."""
         return self.path / "metrics.jsonl"
 
+    @property
+    def digests_csv(self) -> Path:
+        """File for a StateDigest."""
+        return self.path / "digests.csv"
+
     def write_json(self, name: str, value: Any) -> Path:
         """Writes `<name>.json` atomically; `gradloop.files.json_text` says how values are written.
 
         A file that this object wrote is replaced; one of an earlier run is kept under a numbered
         name.
         """
-        path = self.path / f"{name}.json"
+        path = self.path / f"{name}{self.suffix}.json"
         text = json_text(value, indent=2) + "\n"
         if name not in self._written and path.exists() and path.read_text("utf-8") != text:
-            _set_aside(path)
+            shutil.copy2(path, _numbered(path))
         self._written.add(name)
         write_atomically(path, lambda file: file.write(text))
         return path
@@ -145,6 +162,17 @@ class RunFolder:
         """Writes summary.json."""
         return self.write_json("summary", summary)
 
+    def set_aside(self, name: str) -> None:
+        """Gives a file or a folder of an earlier start the next free number, if there is one."""
+        path = self.path / name
+        if path.exists():
+            path.rename(_numbered(path))
+
+    def set_aside_all(self) -> None:
+        """Sets aside what a start has left that came to nothing, so that nothing is mixed up."""
+        for name in _SET_ASIDE:
+            self.set_aside(name)
+
     def open_log(self, stream: TextIO | None = None) -> Log:
         """Opens train.log for appending."""
         return Log(self.path / "train.log", stream)
@@ -155,9 +183,10 @@ class RunFolder:
             file.write(command + "\n")
 
 
-def _set_aside(path: Path) -> None:
-    numbered = (path.with_suffix(f".{number}.json") for number in itertools.count(1))
-    shutil.copy2(path, next(name for name in numbered if not name.exists()))
+def _numbered(path: Path) -> Path:
+    """Returns the first free name of `name.1.json`, `name.2.json`, ..."""
+    numbered = (path.with_suffix(f".{number}{path.suffix}") for number in itertools.count(1))
+    return next(name for name in numbered if not name.exists())
 
 
 def _file_name(text: str) -> str:

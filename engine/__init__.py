@@ -10,11 +10,15 @@ from .hooks import (
     HookInfo,
     KerasCallbacks,
     LambdaHook,
+    OnNonfinite,
     Profile,
     ProgressBar,
     SaveCheckpoint,
+    StateDigest,
+    StopAfterTime,
     StopOnNaN,
     StopOnSignal,
+    Watchdog,
     WriteMetrics,
 )
 from .loop import fit
@@ -26,6 +30,7 @@ from .state import TrainState
 from .step import eval_step, predict_step, train_step
 from .step_function import make_eval_function, make_train_function
 from .step_logs import last
+from .storage.checkpoint import final_checkpoint
 from .storage.checkpoint import latest as latest_checkpoint
 from .storage.checkpoint import restore as restore_checkpoint
 from .storage.checkpoint import save as save_checkpoint
@@ -44,20 +49,25 @@ __all__ = [
     "HookInfo",
     "KerasCallbacks",
     "LambdaHook",
+    "OnNonfinite",
     "Profile",
     "Progress",
     "ProgressBar",
     "SaveCheckpoint",
+    "StateDigest",
+    "StopAfterTime",
     "StopKind",
     "StopOnNaN",
     "StopOnSignal",
     "TrainConfig",
     "TrainState",
+    "Watchdog",
     "WriteMetrics",
     "compare_with_fit",
     "configure_runtime",
     "eval_step",
     "evaluate",
+    "final_checkpoint",
     "find_learning_rate",
     "fit",
     "last",

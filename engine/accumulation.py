@@ -38,13 +38,14 @@ class Accumulation:
         self._updated: list[keras.Variable] = []  # those that have a gradient
         self.variables = [*self._sums.values(), self._num_examples, self._num_batches]
 
-    def add(
+    def add_batch(
         self,
         gradients: Sequence[Any],
         variables: Sequence[keras.Variable],
         *,
         num_examples: Any,
         num_batches: int,
+        guard: gradients_lib.Guard | None = None,
     ) -> None:
         """Adds the gradients of one batch, and updates the variables if the window is full.
 
@@ -53,10 +54,21 @@ class Accumulation:
           variables: One a gradient, of those that the optimizer was built on.
           num_examples: Of this replica's part of the batch, int32 scalar.
           num_batches: Of a window.
+          guard: Leaves the window as it is where something is not finite; None: all is added.
         """
         self._updated = list(variables)
-        weight = tf.cast(num_examples, tf.float32)
-        for gradient, variable in zip(gradients, variables, strict=True):
+
+        def add(num_examples: Any, *gradients: Any) -> None:
+            self._add(gradients, tf.cast(num_examples, tf.float32), num_batches)
+
+        values = [num_examples, *gradients]
+        if guard is None:
+            add(*values)
+        else:
+            guard.protect(add)(guard.check(self._optimizer, gradients, variables), *values)
+
+    def _add(self, gradients: Sequence[Any], weight: tf.Tensor, num_batches: int) -> None:
+        for gradient, variable in zip(gradients, self._updated, strict=True):
             total = self._sums[id(variable)]
             dense = tf.cast(tf.convert_to_tensor(gradient), total.dtype)
             total.assign_add(dense * tf.cast(weight, total.dtype))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ import tensorflow as tf
 from .arguments import check_config, check_state
 from .building import may_be_batched
 from .config import ConfigError, TrainConfig
+from .hooks.base import Hook
 from .protocols import HasBatchSize
 from .runtime import check_runtime
 from .state import TrainState
@@ -35,6 +37,25 @@ def check_agreement(config: TrainConfig, state: TrainState) -> None:
         )
     if config.precision is not None:
         _check_precision(config.precision, state.model)
+
+
+def check_nonfinite(config: TrainConfig, hooks: Sequence[Hook]) -> None:
+    """Raises ConfigError unless hooks do about numbers that are not finite what a config says."""
+    action = config.on_nonfinite or "watch"
+    found = {hook.nonfinite_action for hook in hooks} - {None}
+    if action not in ("watch", "off", *found):
+        raise ConfigError(
+            f"on_nonfinite={action!r} needs the hook that says which steps are concerned: add "
+            f"engine.OnNonfinite({action!r}) to hooks, before SaveCheckpoint."
+        )
+    others = found - ({action} if action == "off" else {action, "watch"})
+    if others:
+        other = sorted(map(str, others))[0]
+        hook = "StopOnNaN()" if other == "watch" else f"OnNonfinite({other!r})"
+        raise ConfigError(
+            f"on_nonfinite={action!r}, but hooks has engine.{hook}: set "
+            f"on_nonfinite={None if other == 'watch' else other!r}, or leave the hook out."
+        )
 
 
 def _check_precision(precision: str, model: keras.Model) -> None:

@@ -35,12 +35,13 @@ def option(default: Any, group: str, help_text: str, **metadata: Any) -> Any:
       default: Its value where nobody sets it.
       group: Heading under which `--help` lists it.
       help_text: One line for `--help`.
-      **metadata: What `check_field` enforces: `choices`, `minimum`, `maximum`, `above`; and
-        `none`: the word that stands for None, "none" without it.
+      **metadata: What `check_field` enforces: `choices`, `minimum`, `maximum`, `above`; `none`: the
+        word that stands for None, "none" without it; and `on_resume`: whether another value is
+        "applied" in a run that goes on, "refused", or "warned" about because it changes bits.
     """
-    return dataclasses.field(
-        default=default, metadata={"group": group, "help": help_text, **metadata}
-    )
+    on_resume = "warned" if group == "execution" else "applied"
+    defaults = {"group": group, "help": help_text, "on_resume": on_resume}
+    return dataclasses.field(default=default, metadata=defaults | metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,19 +62,28 @@ class TrainConfig:
     """
 
     epochs: int = option(1, "training", "index of the last epoch, plus one", minimum=1)
-    initial_epoch: int = option(0, "training", "index of the first epoch", minimum=0)
+    initial_epoch: int = option(
+        0, "training", "index of the first epoch", minimum=0, on_resume="refused"
+    )
     global_batch_size: int | None = option(
         None, "training", "examples a step, over all replicas together", minimum=1,
-        alias="batch_size",
+        alias="batch_size", on_resume="refused",
     )  # fmt: skip
     steps_per_epoch: int | None = option(
         None, "training",
         "steps of an epoch; the next epoch continues in the data; none: all of the data",
-        minimum=1, alias="limit_train_batches",
+        minimum=1, alias="limit_train_batches", on_resume="refused",
     )  # fmt: skip
     gradient_accumulation_steps: int = option(
-        1, "training", "steps whose gradients are one update of the weights", minimum=1
-    )
+        1, "training", "steps whose gradients are one update of the weights", minimum=1,
+        on_resume="refused",
+    )  # fmt: skip
+    on_nonfinite: str | None = option(
+        None, "training",
+        "a gradient or loss that is not finite: stop, skip its step, or rollback to a checkpoint, "
+        "before weights change; watch: stop once the logged loss shows it; off: train on",
+        choices=("stop", "skip", "rollback", "off"), none="watch",
+    )  # fmt: skip
     validation_freq: int | list[int] = option(  # noqa: RUF009 - no list is shared
         1, "training",
         "epochs between validations, or the epochs to validate after: 1,5,10", minimum=1,
@@ -87,7 +97,7 @@ class TrainConfig:
     )
     seed: int | None = option(
         None, "training", "global seed: weights, dropout, order; none: unseeded",
-        minimum=0, maximum=2**32 - 1,
+        minimum=0, maximum=2**32 - 1, on_resume="refused",
     )  # fmt: skip
 
     strategy: str | None = option(
@@ -115,14 +125,14 @@ class TrainConfig:
     )  # fmt: skip
     steps_per_execution: int | None = option(
         None, "execution", "steps in one host call; auto: about a tenth of a second", minimum=1,
-        none="auto",
+        none="auto", on_resume="applied",
     )  # fmt: skip
     run_eagerly: bool = option(
         False, "execution", "run steps in Python, one by one, for a debugger; slow"
     )
     max_retraces: int | None = option(
         None, "execution", "graphs of a step beyond its first before it is an error; none: any",
-        minimum=0,
+        minimum=0, on_resume="applied",
     )  # fmt: skip
     deterministic: bool = option(False, "execution", "use deterministic ops")
     intra_op_threads: int | None = option(
@@ -254,7 +264,8 @@ def check_field(field: dataclasses.Field[Any], value: Any, legal_types: tuple[ty
     is_int_for_float = isinstance(value, int) and float in legal_types
     choices = field.metadata.get("choices")
     if bool in legal_types and isinstance(value, str):
-        choices = ["true", "false", *([none] if type(None) in legal_types else [])]
+        words = [*([none] if type(None) in legal_types else []), *(choices or ())]
+        choices = ["true", "false", *words]
     elif is_bool_for_number or not (isinstance(value, legal_types) or is_int_for_float):
         wanted = " or ".join(none if t is type(None) else t.__name__ for t in legal_types)
         fix = f" One of: {', '.join(choices)}." if choices else ""
@@ -264,7 +275,8 @@ def check_field(field: dataclasses.Field[Any], value: Any, legal_types: tuple[ty
             f"{field.name}={show(value, none)} must be of type {wanted}, not "
             f"{type(value).__name__}.{fix}"
         )
-    if choices and value is not None and value not in choices:
+    is_chosen = value is None or isinstance(value, bool) or value in (choices or ())
+    if choices and not is_chosen:
         raise ConfigError(
             f"{field.name}={value!r} is not one of: {', '.join(choices)}."
             f"{did_you_mean(value, choices)}"

@@ -14,7 +14,7 @@ from .arguments import check_step, refuse_unknown
 from .config import ConfigError, TrainConfig
 from .hooks.base import Hook
 from .inputs import unpack_validation
-from .planner import Planner
+from .planner import Planner, Stops
 from .protocols import Logs
 from .replicated_step import StepFn
 from .session import Session
@@ -87,7 +87,7 @@ class Evaluation:
         """Returns the logs; the metrics of a training are as they were."""
         with session.timing.part(EVALUATION):
             session.call("on_eval_begin")
-            with session.kept_metrics():
+            with session.state.metrics.kept():
                 session.reset_metrics()
                 logs = session.results(self._run_steps(session), self.function)
             session.set_logs(logs, session.state.progress.num_steps_completed)
@@ -100,12 +100,14 @@ class Evaluation:
         self._source.begin_epoch(0)
         logs: Logs = {}
         planner = Planner(self._config, session.hooks, evaluates=True)
-        executions = self._source.executions(
-            self.function, planner, session.stops_evaluation, session.timing
-        )
+        stops = Stops(session.stops_evaluation, lambda: session.info.stops_now)
+        executions = self._source.executions(self.function, planner, stops, session.timing)
         session.info.eval_step = 0
-        for num_done, logs in explained(executions, session.state, self._source):
-            session.info.eval_step += num_done
+        for execution in explained(executions, session.state, self._source):
+            logs = execution.logs
+            if execution.num_cut:
+                break
+            session.info.eval_step += execution.num_steps
             if session.needs_exact_logs:
                 session.set_logs(session.fetch(logs), session.state.progress.num_steps_completed)
             session.call("on_eval_execution_end")
@@ -159,9 +161,13 @@ class Validation:
         """Validates if `validate_every_steps` says so, and tells the hooks."""
         session, period = self._session, self._config.validate_every_steps
         num_steps = session.state.progress.num_steps_completed
-        if period is None or num_steps % period or not self._evaluations or session.info.stops_now:
+        if period is None or num_steps % period or not self._evaluations:
             return
-        logs = self._run()
+        session.owes_validation = True
+        logs = {} if session.info.stops_now else self._run()
+        if session.stops_evaluation():
+            return  # It is done when the run goes on.
+        session.owes_validation = False
         self._last = num_steps, logs
         session.set_logs(logs, num_steps)
         session.call("on_validation_end")

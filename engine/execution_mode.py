@@ -23,6 +23,8 @@ class Mode(NamedTuple):
       update: Who computes the optimizer's update.
       runs_eagerly: Steps run in Python.
       accumulation_steps: Steps whose gradients are one update.
+      on_nonfinite: What happens to a step whose gradients or loss are not finite: "stop", "skip" or
+        "rollback"; None: nothing is checked.
     """
 
     compiles_step: bool = False
@@ -30,6 +32,7 @@ class Mode(NamedTuple):
     update: Update = Update.KERAS
     runs_eagerly: bool = False
     accumulation_steps: int = 1
+    on_nonfinite: str | None = None
 
 
 def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig) -> Mode:
@@ -39,7 +42,7 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
       state: Its model says whether XLA can compile it.
       strategy: Of the replicas.
       config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`,
-        `gradient_accumulation_steps`.
+        `gradient_accumulation_steps`, `on_nonfinite`.
 
     Raises:
       ConfigError: If several replicas cannot do what `jit_compile` or `numerics` asks for.
@@ -57,6 +60,7 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
         update=update,
         runs_eagerly=config.run_eagerly,
         accumulation_steps=config.gradient_accumulation_steps,
+        on_nonfinite=None if config.on_nonfinite == "off" else config.on_nonfinite,
     )
 
 

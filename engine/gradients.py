@@ -2,19 +2,65 @@
 
 In the way of a batch: last. A Keras optimizer drops missing gradients, unscales, clips, decays,
 reduces over the replicas, updates, averages and constrains, in this order and in one call. This
-module adds what it leaves out: under replicas, all must agree whether the gradients are finite.
+module adds what it leaves out: under replicas, all must agree whether the gradients are finite; and
+with `TrainConfig.on_nonfinite`, an update is only made where they are.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from .gradient_analysis import Gradient, wait_for_reads
+from .nonfinite import NonfiniteRecord
+
+Update = Callable[..., None]
+
+
+class Guard(NamedTuple):
+    """Lets updates be made only where all is finite. Context of the methods: replica.
+
+    Attributes:
+      record: Where the steps are noted that are left out.
+      losses: Of the step so far, before they are scaled.
+    """
+
+    record: NonfiniteRecord
+    losses: Sequence[tf.Tensor]
+
+    def check(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        gradients: Sequence[Gradient],
+        variables: Sequence[keras.Variable],
+    ) -> tf.Tensor:
+        """Returns whether the losses and each gradient are finite on this replica.
+
+        Of a `LossScaleOptimizer`, only the losses count: a scaled gradient that overflows is how it
+        finds its scale, and it leaves out that update itself.
+        """
+        is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        pairs = () if is_scaled else zip(gradients, variables, strict=True)
+        flags = {id(variable): _is_finite(gradient) for gradient, variable in pairs}
+        losses = [_is_finite(loss) for loss in self.losses if _is_here(loss)]
+        return self.record.order(flags, tf.reduce_all(losses))
+
+    def protect(self, function: Update) -> Update:
+        """Returns a function that calls another one where all is finite, on all replicas.
+
+        Its first argument is what `check` returned, the others are of the function.
+        """
+
+        def call(finite: tf.Tensor, *values: Any) -> None:
+            finite = _holds_on_all(finite)
+            permits = self.record.permits(finite)
+            _call_on_all(permits, function, values, otherwise=lambda: self.record.close(finite))
+
+        return call
 
 
 def apply_gradients(
@@ -23,6 +69,7 @@ def apply_gradients(
     variables: list[keras.Variable],
     *,
     when: tf.Tensor | None = None,
+    guard: Guard | None = None,
 ) -> None:
     """Updates `variables` by one step of the optimizer.
 
@@ -33,6 +80,7 @@ def apply_gradients(
       gradients: Gradients of the scaled loss on this replica, as they come from the tape.
       variables: One a gradient.
       when: Boolean scalar: whether to update; None: always.
+      guard: Lets the update be made only where all is finite; None: it is made in any case.
 
     Raises:
       ValueError: If no variable has a gradient, or under replicas, inside `tf.cond` or a loop.
@@ -43,11 +91,18 @@ def apply_gradients(
             "as in fit. Set `layer.trainable = True` on the layers to train.",
             stacklevel=2,
         )
-    elif when is None:
+    elif when is None and guard is None:
         update(optimizer, gradients, variables)
     else:
-        present, updated = optimizer._filter_empty_gradients(gradients, variables)
-        call_when(when, lambda *values: update(optimizer, values, updated), present)
+        values, updated = optimizer._filter_empty_gradients(gradients, variables)
+        apply: Update = lambda *values: update(optimizer, values, updated)  # noqa: E731
+        if guard is not None:
+            finite = guard.check(optimizer, values, updated)
+            apply, values = guard.protect(apply), [finite, *values]
+        if when is None:
+            apply(*values)
+        else:
+            call_when(when, apply, values)
 
 
 def update(
@@ -71,9 +126,7 @@ def update(
         ) from error
 
 
-def call_when(
-    condition: tf.Tensor, function: Callable[..., None], values: Sequence[Gradient] = ()
-) -> None:
+def call_when(condition: tf.Tensor, function: Update, values: Sequence[Any] = ()) -> None:
     """Calls a function on each replica, where the condition holds on all of them.
 
     Context: replica. A `tf.cond` of one replica cannot hold an update, in which replicas exchange
@@ -84,7 +137,24 @@ def call_when(
       function: Called in replica context, with this replica's values.
       values: Tensors that are computed whether the condition holds or not.
     """
-    condition = _holds_on_all(condition)
+    _call_on_all(_holds_on_all(condition), function, values)
+
+
+def _call_on_all(
+    condition: tf.Tensor,
+    function: Update,
+    values: Sequence[Any],
+    *,
+    otherwise: Callable[[], None] = lambda: None,
+) -> None:
+    """Calls a function on each replica if a condition holds, which is alike on all of them.
+
+    If it does not hold, `otherwise` is called once, in cross-replica context.
+    """
+
+    def not_run() -> tf.Tensor:
+        otherwise()
+        return tf.constant(False)
 
     def on_all(strategy: tf.distribute.Strategy, condition: Any, *values: Any) -> tf.Tensor:
         def run() -> tf.Tensor:
@@ -92,7 +162,7 @@ def call_when(
             return tf.constant(True)
 
         alike = strategy.experimental_local_results(condition)[0]
-        return tf.cond(alike, run, lambda: tf.constant(False))
+        return tf.cond(alike, run, not_run)
 
     tf.distribute.get_replica_context().merge_call(on_all, args=(condition, *values))
 
@@ -118,7 +188,7 @@ def agree_on_finite(gradients: Sequence[Gradient]) -> Sequence[Gradient]:
 
 
 def _holds_on_all(condition: tf.Tensor) -> tf.Tensor:
-    """Returns whether a condition, boolean scalar, holds on all replicas. Context: replica."""
+    """Returns whether conditions, booleans of any shape, hold on all replicas. Context: replica."""
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return condition
@@ -130,6 +200,13 @@ def _holds_on_all(condition: tf.Tensor) -> tf.Tensor:
 def _is_finite(gradient: Any) -> tf.Tensor:
     values = gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
     return tf.reduce_all(tf.math.is_finite(values))
+
+
+def _is_here(loss: Any) -> bool:
+    """Returns whether a loss is a tensor of the graph that is being built, not of one inside it."""
+    if not tf.is_tensor(loss):
+        return False
+    return tf.executing_eagerly() or loss.graph is tf.compat.v1.get_default_graph()
 
 
 def _poison(gradient: Any, is_bad: tf.Tensor) -> Any:

@@ -32,9 +32,12 @@ class Progress:
         if not resume:
             self.epoch = self.num_epochs_completed = initial_epoch
             self.step = 0
-        elif self.epoch < self.num_epochs_completed:  # saved at the end of an epoch
-            self.epoch, self.step = self.num_epochs_completed, 0
         self.num_epochs = num_epochs
+
+    @property
+    def step_of_next_epoch(self) -> int:
+        """Steps that are done of the epoch that is not completed: 0 between two epochs."""
+        return self.step if self.epoch == self.num_epochs_completed else 0
 
 
 class StopKind(enum.Enum):
@@ -42,6 +45,7 @@ class StopKind(enum.Enum):
 
     REQUESTED = "requested"  # by a hook that had seen enough, as fit's `stop_training`
     INTERRUPTED = "interrupted"  # from outside; the run can be resumed
+    TIME_LIMIT = "time limit"  # set by the person; the run can be resumed
     DIVERGED = "diverged"  # the run has failed
 
 
@@ -77,6 +81,20 @@ class History:
     stop_kind: StopKind | None = None
     timing: dict[str, Any] = dataclasses.field(default_factory=dict)
     memory: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a resumed run continues: what there is of each epoch."""
+        return {
+            "history": {name: list(values) for name, values in self.history.items()},
+            "epoch": list(self.epoch),
+            "epoch_steps": list(self.epoch_steps),
+            "learning_rate": list(self.learning_rate),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues what `state` returned."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def add_epoch(
         self, progress: Progress, logs: dict[str, Any], learning_rate: float | None = None

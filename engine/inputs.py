@@ -36,6 +36,8 @@ class Inputs:
 
     Attributes:
       dataset: `tf.data.Dataset` or a distributed one.
+      source: What was passed as `x`.
+      shuffles: Whether arrays have another order than their own.
       num_batches: Of an epoch; None where only its end tells.
 
     Raises:
@@ -53,6 +55,8 @@ class Inputs:
         class_weight: Mapping[int, float] | None = None,
         steps_per_epoch: int | None = None,
     ) -> None:
+        self.source = x
+        self.shuffles = bool(shuffle)
         self._adapter: Any = None
         is_dataset = data_adapters.is_tf_dataset(x)
         if is_dataset and y is sample_weight is None:
@@ -79,6 +83,16 @@ class Inputs:
             cardinality = int(self.dataset.cardinality())
             self.num_batches = cardinality if cardinality >= 0 else None
             self.is_endless = cardinality == tf.data.INFINITE_CARDINALITY
+
+    @property
+    def is_of_arrays(self) -> bool:
+        """Whether the dataset is made of arrays in memory."""
+        return isinstance(self._adapter, data_adapters.ArrayDataAdapter)
+
+    @property
+    def gives_once(self) -> bool:
+        """Whether a batch that was taken does not come again: of a Python generator."""
+        return isinstance(self._adapter, data_adapters.GeneratorDataAdapter)
 
     @property
     def is_distributed(self) -> bool:

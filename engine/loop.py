@@ -16,12 +16,13 @@ from . import step as step_lib
 from .agreement import within_limits
 from .arguments import check_resume, check_step, refuse_unknown
 from .config import ConfigError, TrainConfig
+from .continuation import Continuation
 from .evaluation import Validation
 from .history import History
 from .hooks.base import Hook
 from .inputs import Inputs, split_validation
-from .planner import Planner
-from .protocols import Logs, Resident
+from .planner import Planner, Stops
+from .protocols import Resident
 from .replicated_step import StepFn
 from .session import Session
 from .source import Source
@@ -110,14 +111,17 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
         )  # fmt: skip
         parts = _make_parts(session, inputs, config, train_step)
         validation = Validation(session, validation_data, config, eval_step)
+        continuation = Continuation(session, parts.source, config, resume=resume)
     try:
-        session.is_training = True
         session.call("on_train_begin")
-        for epoch in range(state.progress.epoch, config.epochs):
-            _train_epoch(session, epoch, parts, validation)
-            _end_epoch(session, parts.function, validation)
-            if session.info.stop_reason is not None:
-                break
+        continuation.restore()
+        while session.has_epochs_left():
+            _train_epoch(session, state.progress.num_epochs_completed, parts, validation)
+            if session.info.rollback is not None:
+                continuation.roll_back()
+            else:
+                _end_epoch(session, parts.function, validation)
+        session.save_point(is_last=True)
         if not session.info.stops_now:
             _finalize(state)
     except BaseException:
@@ -147,7 +151,6 @@ def _make_parts(
     source.group(function.count_batches(source.element_spec))
     state.progress.steps_per_epoch = source.steps_per_epoch
     session.watch(function)
-    source.reset(takes_batch=state.has_scope)
     return _Parts(source, function, Planner(config, session.hooks, state))
 
 
@@ -164,30 +167,28 @@ def _train_epoch(session: Session, epoch: int, parts: _Parts, validation: Valida
     started_at = time.perf_counter()
     with session.timing.part(DATA):
         source.begin_epoch(epoch, step)
-    pending: tuple[Logs, int] | None = None
+    if session.owes_validation:
+        validation.run_within_epoch()
     executions = source.executions(
         function,
         planner,
-        lambda: session.info.stop_reason is not None,
+        Stops(session.stops_training, lambda: session.info.stops_now),
         session.timing,
         step=step,
         num_steps_completed=progress.num_steps_completed,
+        excluded=session.excluded,
     )
-    for num_done, logs in explained(executions, session.state, source):
-        progress.step += num_done
-        progress.num_steps_completed += num_done
-        session.history.num_steps += num_done
-        if session.needs_exact_logs:
-            session.set_logs(session.fetch(logs), progress.num_steps_completed)
-        elif pending is not None:
-            # One execution late: these values are computed, and nothing waits for the device.
-            session.set_logs(session.fetch(pending[0]), pending[1])
-        session.info.execution_steps = num_done
-        pending = (logs, progress.num_steps_completed)
-        session.step_logs = logs
-        session.memory.sample(session.history.num_steps)
+    planner.finish_execution(session.num_cut)
+    if session.skips_steps:
+        executions = iter(())
+    session.skips_steps = False
+    for execution in explained(executions, session.state, source):
+        session.count(execution)
+        if execution.num_cut or execution.is_left_out:
+            continue
         session.call("on_execution_end")
         validation.run_within_epoch()
+        session.save_point()
     planner.pause()
     if not session.info.stops_now:
         function.finish_window(source.distributed.element_spec)
@@ -202,6 +203,7 @@ def _end_epoch(session: Session, function: StepFunction, validation: Validation)
         logs |= validation.run_at_epoch_end()
     if not session.info.stops_now:
         session.end_epoch(logs)
+        session.save_point()
 
 
 def _make_source(state: TrainState, inputs: Inputs, config: TrainConfig) -> Source:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.trainers.compile_utils import CompileMetrics
 
 from .protocols import Logs
 from .step_logs import flatten_logs
-from .variables import LOGS_PREFIX, METRICS_PREFIX
+from .variables import LOGS_PREFIX, METRICS_PREFIX, assign_local_values, local_values
 
 
 class MetricSet:
@@ -33,6 +35,7 @@ class MetricSet:
         self._strategy = strategy
         self._extras = [e for e in extras.values() if isinstance(e, keras.metrics.Metric)]
         self.means: dict[str, keras.metrics.Mean] = {}
+        self._kept: list[tuple[keras.Variable, list[np.ndarray]]] = []
 
     def reset(self) -> None:
         """Resets all."""
@@ -82,3 +85,18 @@ class MetricSet:
     def variables(self) -> list[keras.Variable]:
         """Returns the variables of all."""
         return [*self.own_variables(), *(v for metric in self._extras for v in metric.variables)]
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Puts all metrics back at the end: an evaluation uses the ones of the training."""
+        self._kept = [(variable, local_values(variable)) for variable in self.variables()]
+        try:
+            yield
+        finally:
+            for variable, values in self._kept:
+                assign_local_values(variable, values)
+            self._kept = []
+
+    def kept_values(self, variable: keras.Variable) -> list[np.ndarray] | None:
+        """Returns the values that `kept` will put back; None for those that it does not."""
+        return next((values for one, values in self._kept if one is variable), None)

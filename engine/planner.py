@@ -1,19 +1,51 @@
-"""Planner: how many steps the next execution takes."""
+"""Planner: how many steps the next execution takes, and what ends it early."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from .config import TrainConfig
 from .hooks.base import Hook
+from .protocols import Logs
 from .state import TrainState
 
 # An execution of a tenth of a second costs the host next to nothing, and the bar still moves.
 TARGET_EXECUTION_SECS = 0.1
+# A call of the device cannot be stopped: a longer execution is several calls. Before the time of a
+# step is known, a call has few.
+MAX_CALL_SECS = 0.5
+FIRST_CALL_STEPS = 8
 # Measured times mislead while caches warm up: the number of steps grows by this factor at most.
 MAX_GROWTH = 8
+
+
+class Execution(NamedTuple):
+    """What an execution has done.
+
+    Attributes:
+      num_steps: Its steps.
+      logs: Of the last one.
+      num_cut: Its last steps, before which a stop ended it.
+      is_left_out: Whether its batch was taken and not trained on.
+    """
+
+    num_steps: int
+    logs: Logs
+    num_cut: int = 0
+    is_left_out: bool = False
+
+
+class Stops(NamedTuple):
+    """Whether a run is to end: after the execution, and within it."""
+
+    after_execution: Callable[[], bool]
+    at_once: Callable[[], bool]
+
+
+NEVER = Stops(lambda: False, lambda: False)
 
 
 class Planner:
@@ -47,14 +79,32 @@ class Planner:
             self._limits.append(lambda num_steps_completed: period - num_steps_completed % period)
         self._around = [getattr(h, around) for h in hooks if h.overrides(around)]
         self._size = 1
+        self._num_cut = 0
+        self._max_call = FIRST_CALL_STEPS
         self._started_at: float | None = None
+
+    def finish_execution(self, num_cut: int) -> None:
+        """Lets the next execution do the steps that were cut off the one before; 0: none were."""
+        self._num_cut = num_cut
 
     def next_size(self, num_left: int | None, num_steps_completed: int) -> int:
         """Returns the steps of the next execution, at most `num_left` if that is known."""
         limits = [n for limit in self._limits if (n := limit(num_steps_completed))]
         limits += [] if num_left is None else [num_left]
-        limits += [1] if self._state is not None and not self._state.may_loop else []
-        return min([self._fixed or self._size, *limits])
+        size = self._size if self._fixed is None else self._num_cut or self._fixed
+        self._num_cut = 0
+        return min([size, *limits])
+
+    def next_call(self, num_left: int) -> int:
+        """Returns how many of the `num_left` steps of an execution the next call does."""
+        # Only the call: executions end where they would, also in a run that is resumed.
+        is_single = self._state is not None and not self._state.may_loop
+        return min(num_left, 1 if is_single else self._max_call)
+
+    def measure_call(self, num_steps: int, secs: float) -> None:
+        """Takes the time of one call that did not trace."""
+        size = int(MAX_CALL_SECS * num_steps / max(secs, 1e-9))
+        self._max_call = max(1, min(size, max(num_steps, self._max_call) * MAX_GROWTH))
 
     def around_execution(self, num_steps_completed: int) -> contextlib.ExitStack:
         """Returns the context in which hooks want the next execution to run."""

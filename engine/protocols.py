@@ -29,6 +29,21 @@ class Seekable(Protocol):
 
 
 @runtime_checkable
+class Stateful(Protocol):
+    """A dataset that knows where it is: a checkpoint saves its state.
+
+    What it hands out ahead of the training counts as taken: it must not end with `prefetch`. Under
+    several replicas, which fetch ahead, it must be able to `seek` instead.
+    """
+
+    def state(self) -> dict[str, Any]:
+        """Returns a tree as `Hook.state` does. Context: on the host, between executions."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Makes the next iterator start there. Context: on the host."""
+
+
+@runtime_checkable
 class HasBatchSize(Protocol):
     """A dataset that knows its batch size although the last batch may be smaller.
 

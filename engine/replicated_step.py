@@ -20,6 +20,7 @@ from .step_errors import update_in_words
 from .step_logs import StepLogs, flatten_logs, num_examples
 from .trace_notes import TraceNotes
 from .traced_step import check_traced, unwritten_names
+from .undo import Undo
 
 StepFn = Callable[[TrainState, Batch], Logs | None]
 
@@ -68,11 +69,31 @@ class ReplicatedStep:
         state.notes = TraceNotes(
             set(state.metrics_result()),
             accumulation_steps=self._mode.accumulation_steps if self._trains else 1,
+            checks_finite=self._trains and self._mode.on_nonfinite is not None,
         )
+        undo = Undo(state) if state.notes.checks_finite else None
         logs = state.strategy.run(self._run_on_replica, args=(batch,))
         if state.notes.takes_seeds:
             state.step_variables.advance_seeds()
+        if undo is not None:
+            self._end_checked(undo)
         return {name: _mean_over_replicas(value, state.strategy) for name, value in logs.items()}
+
+    def _end_checked(self, undo: Undo) -> None:
+        """Takes back what a step has changed that is left out, and goes on unless the run ends."""
+        record = self._state.step_variables.record
+        if record is None:  # not before the next trace
+            return
+        undo.look()
+
+        def take_back() -> tf.Tensor:
+            undo()
+            if self._mode.on_nonfinite == "skip":
+                record.reopen()
+            return tf.constant(True)
+
+        tf.cond(record.is_closed(), take_back, lambda: tf.constant(False))
+        record.count_step()
 
     def count_batches(self, element_spec: Any) -> int:
         """Returns how many batches a step takes from an iterator; 0 for a step of one batch.

@@ -143,6 +143,15 @@ def describe_environment() -> dict[str, Any]:
     Call it after `configure_runtime`: it makes TensorFlow initialize its devices.
     """
     commit, is_dirty = _git_state(Path(__file__).resolve().parent)
+    return describe_runtime() | {
+        "physical_devices": [_describe_device(d) for d in tf.config.list_physical_devices()],
+        "git_commit": commit,
+        "git_has_changes": is_dirty,
+    }
+
+
+def describe_runtime() -> dict[str, Any]:
+    """Returns the part of the environment on which bits depend, but for the code of the engine."""
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
@@ -151,7 +160,6 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": processor_name(),
         "num_cores": num_cores(),
-        "physical_devices": [_describe_device(d) for d in tf.config.list_physical_devices()],
         "logical_devices": [device.name for device in tf.config.list_logical_devices()],
         # 0: TensorFlow chooses, one per core.
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
@@ -159,8 +167,6 @@ def describe_environment() -> dict[str, Any]:
         "op_determinism": is_op_determinism_enabled(),
         "dtype_policy": keras.config.dtype_policy().name,
         "variables": {name: os.environ.get(name) for name in _BIT_CHANGING_VARIABLES},
-        "git_commit": commit,
-        "git_has_changes": is_dirty,
     }
 
 

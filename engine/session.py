@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -20,11 +20,11 @@ from .config import TrainConfig
 from .history import History
 from .hooks.base import Hook, HookInfo
 from .memory import MemoryWatch
+from .planner import Execution
 from .protocols import Logs
 from .state import TrainState
 from .step_function import StepFunction
 from .timing import HOOKS, METRICS, Timing, current
-from .variables import assign_local_values, local_values
 
 _FIX_OF_HOOKS = (
     "functions go into engine.LambdaHook(on_epoch_end=function), Keras's callbacks into "
@@ -54,6 +54,13 @@ class Session:
         self.is_training = False
         self.hooks = hooks
         self.needs_exact_logs = any(hook.needs_exact_logs for hook in hooks)
+        self.pending: tuple[Logs, int] | None = None
+        self.owes_validation = False
+        self.excluded: set[int] = set()  # steps of the run whose batches are not trained on
+        self.num_cut = 0  # steps of an execution that come when the run goes on
+        self.is_over = False
+        self.skips_steps = False  # of the epoch that a hook had ended when the run was saved
+        self.keep_parts: Callable[[], None] = lambda: None  # for a run that goes on
         self._functions: list[tuple[StepFunction, int]] = []
 
     def watch(self, function: StepFunction) -> None:
@@ -67,6 +74,42 @@ class Session:
             for hook in self.hooks:
                 self._call_hook(hook, moment)
         self._drop_media()
+
+    def save_point(self, *, is_last: bool = False) -> None:
+        """Tells the hooks that the run can be saved."""
+        self.info.is_last_save_point = is_last
+        self.call("on_save_point")
+
+    def has_epochs_left(self) -> bool:
+        """Returns whether another epoch is trained."""
+        progress = self.state.progress
+        is_over = self.is_over or self.info.stops_now
+        return not is_over and progress.num_epochs_completed < progress.num_epochs
+
+    def count(self, execution: Execution) -> None:
+        """Counts the steps of an execution, and sets the logs that hooks see."""
+        progress = self.state.progress
+        progress.step += execution.num_steps
+        progress.num_steps_completed += execution.num_steps
+        self.history.num_steps += execution.num_steps
+        self.info.execution_steps = execution.num_steps
+        self.num_cut = execution.num_cut
+        if execution.num_cut or execution.is_left_out:
+            return  # Hooks do not see it. What was cut goes on when the run is resumed.
+        if self.needs_exact_logs:
+            self.set_logs(
+                self.fetch(execution.logs), progress.num_steps_completed, execution.num_steps
+            )
+        elif self.pending is not None:
+            # One execution late: these values are computed, and nothing waits for the device.
+            self.set_logs(self.fetch(self.pending[0]), self.pending[1], execution.num_steps)
+        self.pending = (execution.logs, progress.num_steps_completed)
+        self.step_logs = execution.logs
+        self.memory.sample(self.history.num_steps)
+
+    def stops_training(self) -> bool:
+        """Returns whether the epoch ends after this execution."""
+        return self.info.stop_reason is not None or self.info.rollback is not None
 
     def _drop_media(self) -> None:
         lost = [media for media in self.info.media if not media.is_written]
@@ -86,8 +129,9 @@ class Session:
         # Each hook closes what it opened, even if the one before it fails.
         with current(self.timing), contextlib.ExitStack() as stack:
             stack.callback(self._complete_history)
-            for hook in reversed(self.hooks):
+            for hook in reversed(sorted(self.hooks, key=saves)):
                 stack.callback(self._call_hook, hook, "on_train_end")
+            stack.callback(self.keep_parts)
 
     def _call_hook(self, hook: Hook, moment: str) -> None:
         if hook.overrides(moment):
@@ -129,18 +173,6 @@ class Session:
             results = function.results()
             return to_host({name: results.get(name, value) for name, value in step_logs.items()})
 
-    @contextlib.contextmanager
-    def kept_metrics(self) -> Iterator[None]:
-        """Puts the metrics back at the end: an evaluation uses the ones of the training."""
-        with self.timing.part(METRICS):
-            kept = [(v, local_values(v)) for v in self.state.metrics.variables()]
-        try:
-            yield
-        finally:
-            with self.timing.part(METRICS):
-                for variable, values in kept:
-                    assign_local_values(variable, values)
-
     def fetch(self, step_logs: Logs) -> Logs:
         """Returns the logs of a step as they are, on the host."""
         self.timing.wait_for_device(step_logs)
@@ -162,6 +194,13 @@ class Session:
         rate = self.state.learning_rate()
         # Hooks may have added to the logs.
         self.history.add_epoch(progress, self.info.logs, None if rate is None else float(rate))
+        self.pending = None
+        self.is_over = self.info.stop_reason is not None
+
+
+def saves(hook: Hook) -> bool:
+    """Returns whether a hook may save the run."""
+    return hook.overrides("on_save_point")
 
 
 def check_hooks(hooks: Any) -> Sequence[Hook]:

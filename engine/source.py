@@ -8,8 +8,9 @@ itself, and books the time. Where an epoch starts in the data, and how it ends, 
 from __future__ import annotations
 
 import math
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -17,7 +18,8 @@ import tensorflow as tf
 from .agreement import BatchSizeCheck
 from .building import batches_in_words, spec_of_replica
 from .inputs import Inputs
-from .planner import Planner
+from .passes import Passes
+from .planner import Execution, Planner, Stops
 from .protocols import GraphBatches, Logs, Resident, Seekable
 from .step_function import StepFunction
 from .timing import DATA, DISPATCH, Timing
@@ -63,18 +65,23 @@ class Source:
         if inputs.is_endless and steps_per_epoch is None:
             raise ValueError("The dataset has no end: set steps_per_epoch (or validation_steps).")
         self.element_spec = spec_of_replica(dataset.element_spec, strategy.num_replicas_in_sync)
-        self.distributed = dataset
-        if not inputs.is_distributed:
-            with batches_in_words(self.element_spec):
-                self.distributed = strategy.experimental_distribute_dataset(dataset)
+        with batches_in_words(self.element_spec):
+            self._passes = Passes(inputs, strategy)
+        self.distributed = self._passes.distributed
         self._batches_per_step = 1
         self._num_seen = 0
+        self._is_within_epoch = False  # of a run that is resumed: its first epoch has begun
+        self._has_ended = False
         self.iterator: Any = None
 
     @property
     def steps_per_epoch(self) -> int | None:
         """Steps of an epoch; None while they are unknown."""
         return self._asked or self._cardinality
+
+    @property
+    def _seeks(self) -> bool:
+        return self._seekable is not None or self._resident is not None
 
     def group(self, batches_per_step: int) -> None:
         """Counts steps of several batches; those left at the end of the data are dropped."""
@@ -92,16 +99,16 @@ class Source:
         Raises:
           ValueError: If the dataset cannot start at `step`.
         """
-        self._inputs.on_epoch_begin()
+        if self._is_within_epoch:
+            self._is_within_epoch = False
+            return
+        self._has_ended = False
+        self._passes.begin_epoch()
         # With steps_per_epoch, Keras continues the same pass over the data in the next epoch.
         if self.iterator is not None and self._asked is not None:
             return
         if step and self._seekable is None:
-            raise ValueError(
-                f"The run stopped after {step} steps of an epoch, and this dataset has no "
-                "seek(epoch, step) to continue there: pass the pipeline's dataset as it is, or "
-                "resume from a checkpoint of the end of an epoch."
-            )
+            raise self._passes.error_within_epoch(step)
         first_epoch, self._num_seen = self._find_position(epoch, step)
         if self._resident is not None:
             self._resident.seek(first_epoch, self._num_seen * self._batches_per_step)
@@ -109,7 +116,7 @@ class Source:
             return
         if self._seekable is not None and self._num_seen != self._cardinality:
             self._seekable.seek(first_epoch, self._num_seen * self._batches_per_step)
-        self.iterator = iter(self.distributed)
+        self.iterator = self._passes.iterate()
 
     def restart(self) -> None:
         """Lets the next epoch start a new pass over the data."""
@@ -122,67 +129,142 @@ class Source:
           takes_batch: Whether fit takes a batch to build the model, as it does under a strategy.
         """
         if takes_batch and self._seekable is None:
-            self._inputs.on_epoch_begin()
-            next(iter(self.distributed), None)
-        self._inputs.on_epoch_end()
+            self._passes.begin_epoch()
+            self._passes.iterate(1)
+        self._passes.end_epoch()
+
+    def check_resumable(self) -> None:
+        """Warns if a run that is saved cannot be resumed exactly with this dataset."""
+        if not self._seeks:
+            self._passes.check_resumable()
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a resumed run needs to come to the same place in the data."""
+        if self._seeks:
+            return {}
+        num_seen = None if self.iterator is None else self._num_seen
+        return self._passes.state() | {"num_seen": num_seen, "has_ended": self._has_ended}
+
+    def resume(self, state: dict[str, Any], *, step: int) -> bool:
+        """Comes to the place that `state` told of; returns whether that is possible.
+
+        Args:
+          state: {} if nothing is known.
+          step: Steps that are done of the epoch.
+        """
+        if not state or self._seeks or not self._passes.may_resume(state):
+            return False
+        num_seen = state["num_seen"]
+        self.iterator = self._passes.resume(state, is_open=num_seen is not None)
+        self._num_seen = num_seen or 0
+        self._is_within_epoch = step > 0
+        self._has_ended = state["has_ended"]
+        return True
 
     def executions(
         self,
         function: StepFunction,
         planner: Planner,
-        should_stop: Callable[[], bool],
+        stops: Stops,
         timing: Timing,
         *,
         step: int = 0,
         num_steps_completed: int = 0,
-    ) -> Iterator[tuple[int, Logs]]:
-        """Yields the steps and the logs of each execution until the epoch or the data ends.
+        excluded: Collection[int] = (),
+    ) -> Iterator[Execution]:
+        """Yields each execution until the epoch or the data ends.
 
         Args:
           function: Does the steps.
           planner: Says how many at a time, and measures.
-          should_stop: Asked after each execution.
+          stops: Asked after each execution, and within it.
           timing: Takes the time of each execution.
           step: Steps of the epoch that are done already.
           num_steps_completed: Steps of the run that are done already.
+          excluded: Steps of the run, counted from 1, whose batches are not trained on.
         """
+        if self._has_ended:
+            return
         while (num_left := self._num_left(step)) != 0:
+            until_excluded = [n - 1 - num_steps_completed for n in excluded]
             size = planner.next_size(num_left, num_steps_completed)
-            with planner.around_execution(num_steps_completed):
-                logs, num_examples = self._execute(function, size, timing)
-            # Waits for the device, so only where the number of batches is unknown.
-            num_done = int(function.num_steps_done) if self._may_end_early else size
-            self._batch_size.see(
-                num_examples,
-                is_first=self._num_seen == 0,
-                may_be_last=self._may_be_last(num_done),
-            )
-            step += num_done
-            num_steps_completed += num_done
-            self._num_seen += num_done
-            if num_done:
-                yield num_done, logs
-                planner.measure(num_done)
-            if num_done < size:
-                break
-            if should_stop():
+            size = min([size, *(n for n in until_excluded if n > 0)])
+            if 0 in until_excluded:
+                size, done = 1, self._leave_out()
+            else:
+                with planner.around_execution(num_steps_completed):
+                    done = self._execute(function, size, planner, stops, timing)
+            step += done.num_steps
+            num_steps_completed += done.num_steps
+            if done.num_steps:
+                yield done
+                planner.measure(done.num_steps)
+            if done.num_cut or (done.num_steps == size and stops.after_execution()):
                 return
+            if done.num_steps < size:
+                break
         with timing.part(DATA):
             self._end_epoch(step)
 
-    def _execute(self, function: StepFunction, num_steps: int, timing: Timing) -> tuple[Logs, int]:
+    def _leave_out(self) -> Execution:
+        """Takes the batches of a step, and does not train on them."""
+        if self._resident is not None:
+            self._resident.advance(tf.constant(self._batches_per_step))
+        else:
+            for _ in range(self._batches_per_step):
+                next(self.iterator, None)
+        self._num_seen += 1
+        return Execution(1, {}, is_left_out=True)
+
+    def check_can_go_back(self) -> None:
+        """Raises ValueError if the dataset cannot start anew where it has been."""
+        if not self._seeks:
+            raise ValueError(
+                "To go back to a checkpoint, the dataset must have seek(epoch, step), as those of "
+                "the pipeline have: use one of them, or leave the rollback out."
+            )
+
+    def _execute(
+        self, function: StepFunction, size: int, planner: Planner, stops: Stops, timing: Timing
+    ) -> Execution:
+        """Performs an execution, in calls short enough for a stop in between."""
+        num_done = 0
+        logs: Logs = {}
+        while num_done < size:
+            wanted = planner.next_call(size - num_done)
+            num_called, new_logs = self._call(function, wanted, planner, timing)
+            num_done += num_called
+            logs = new_logs if num_called else logs
+            if num_called < wanted:
+                break
+            if num_done < size and stops.at_once():
+                return Execution(num_done, logs, num_cut=size - num_done)
+        return Execution(num_done, logs)
+
+    def _call(
+        self, function: StepFunction, num_steps: int, planner: Planner, timing: Timing
+    ) -> tuple[int, Logs]:
         """Calls the compiled function: the one place where the host hands work to the device.
 
         Returns:
-          The logs, and the examples of the first batch (0 where they are not counted).
+          How many steps it did, and their logs.
         """
-        num_traces = function.num_traces
+        num_traces, started_at = function.num_traces, time.perf_counter()
         with timing.part(DISPATCH):
             logs = function(self.iterator, tf.constant(num_steps))
             graph_secs, waited_secs, num_examples = function.measured.numpy().tolist()
         has_traced = function.num_traces > num_traces
         timing.book_execution(num_steps, graph_secs, waited_secs, has_traced=has_traced)
-        return logs, int(num_examples)
+        if not has_traced:
+            planner.measure_call(num_steps, time.perf_counter() - started_at)
+        # Waits for the device, so only where the number of batches is unknown.
+        num_done = int(function.num_steps_done) if self._may_end_early else num_steps
+        is_first, may_be_last = self._num_seen == 0, self._may_be_last(num_done)
+        self._batch_size.see(int(num_examples), is_first=is_first, may_be_last=may_be_last)
+        self._num_seen += num_done
+        if not self._seeks:
+            self._passes.take(num_done * self._batches_per_step)
+        return num_done, logs
 
     def _may_be_last(self, num_done: int) -> bool:
         """Returns whether the first batch of an execution may have been the last of the data."""
@@ -205,6 +287,7 @@ class Source:
         return min(limits) if limits else None
 
     def _end_epoch(self, step: int) -> None:
+        self._has_ended = True
         if step == self._num_seen == 0:
             raise ValueError(
                 "The dataset has no batch. Look at what filters it, and whether it has fewer "
@@ -221,5 +304,5 @@ class Source:
             self.restart()
             if self._asked is None and self._seekable is None:
                 # Keras creates an iterator here, and another one when the next epoch starts.
-                iter(self.distributed)
-        self._inputs.on_epoch_end()
+                self._passes.iterate()
+        self._passes.end_epoch()

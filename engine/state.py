@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from .arguments import check_model
@@ -18,6 +19,7 @@ from .building import build_model, compile_model
 from .history import Progress
 from .metric_set import MetricSet
 from .protocols import Logs
+from .resumption import Resumption
 from .step_pieces import StepPieces
 from .step_variables import StepVariables
 from .trace_notes import TraceNotes
@@ -27,6 +29,7 @@ from .variables import (
     check_extras,
     digest,
     flatten_extras,
+    local_values,
     name_variables,
 )
 
@@ -82,6 +85,7 @@ class TrainState(StepPieces):
         check_extras(flatten_extras(extras or {}))
         self.model = model
         self.progress = Progress()
+        self.resumption = Resumption()
         self.is_built = False
         self._has_sparse_gradients: bool | None = None  # known once a step is traced
         self.functions: dict[Any, Any] = {}  # the loop's cache of compiled functions
@@ -184,6 +188,13 @@ class TrainState(StepPieces):
         owners = {"model": self.model, "optimizer": self.optimizer or [], **self._flat_extras}
         owners |= self.step_variables.owners()
         return name_variables(owners | {"metrics": self.metrics.own_variables()})
+
+    def values_to_save(self, variable: keras.Variable) -> list[np.ndarray]:
+        """Returns a variable's values as `variables.local_values` does.
+
+        During an evaluation, those of a metric are of the training, which goes on with them.
+        """
+        return self.metrics.kept_values(variable) or local_values(variable)
 
     def weights_sha256(self) -> str:
         """Returns a digest of all model variables in order: path, dtype, shape, bytes."""

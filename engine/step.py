@@ -35,7 +35,8 @@ def train_step(state: TrainState, batch: Batch) -> Logs:
     Example:
       >>> def noisy_step(state, batch):
       ...     x, y = batch
-      ...     return engine.train_step(state, (x + tf.random.normal(tf.shape(x)), y))
+      ...     noise = tf.random.stateless_normal(tf.shape(x), seed=state.seed())
+      ...     return engine.train_step(state, (x + noise, y))
       >>> history = engine.fit(state, train_ds, config, train_step=noisy_step)
     """
     if type(state.model).train_step is not keras.Model.train_step:

@@ -232,7 +232,7 @@ def make_train_function(
       state: Passed to the step. Must be built.
       strategy: Runs the step on each replica.
       config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`,
-        `gradient_accumulation_steps`.
+        `gradient_accumulation_steps`, `on_nonfinite`.
 
     Returns:
       `logs = train_function(iterator, num_steps)`; see `StepFunction`.
@@ -271,7 +271,7 @@ def cached_function(
     # As in Keras, a second call of fit or evaluate on the same state does not trace again.
     key = (
         make, step, config.jit_compile, config.jit_scope, config.numerics, config.run_eagerly,
-        config.gradient_accumulation_steps,
+        config.gradient_accumulation_steps, config.on_nonfinite,
     )  # fmt: skip
     if key not in state.functions:
         state.functions[key] = make(step, state, state.strategy, config)

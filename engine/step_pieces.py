@@ -76,6 +76,7 @@ class StepPieces:
         """
         optimizer = optimizer or self.optimizer
         self.notes.scaled.add(id(optimizer))
+        self.notes.replica.losses.append(loss)
         return loss if optimizer is None else optimizer.scale_loss(loss)
 
     def apply_gradients(
@@ -126,7 +127,8 @@ class StepPieces:
         is_sparse = any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)
         self._has_sparse_gradients = bool(self._has_sparse_gradients) or is_sparse
         when = None if when is None else tf.convert_to_tensor(when)
-        gradients_lib.apply_gradients(optimizer, gradients, variables, when=when)
+        guard = self.step_variables.guard(self.notes)
+        gradients_lib.apply_gradients(optimizer, gradients, variables, when=when, guard=guard)
 
     def minimize(
         self,

@@ -12,21 +12,35 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
 from keras.src.utils.rng_utils import get_random_seed
 
 from .accumulation import Accumulation
+from .gradients import Guard
+from .nonfinite import NonfiniteRecord
 from .trace_notes import TraceNotes
 
-_ACCUMULATED = "accumulated/"
+ACCUMULATED = "accumulated/"
 _SEEDS = "step"
+_RANDOM = "random"
 
 
 class StepVariables:
-    """Seeds, and sums of gradients. Context: cross-replica, but where a method says otherwise.
+    """Seeds, sums of gradients, and the record of steps that are left out.
+
+    Among the seeds is the state of Keras's own generator, which `keras.random` draws from where it
+    is given no seed: Keras makes one for the whole process, once somebody needs it.
+
+    Context: cross-replica, but where a method says otherwise.
 
     Args:
       strategy: In whose scope they are created.
       optimizers: By name, those whose gradients may be accumulated.
+
+    Attributes:
+      record: Of steps that are left out, which no checkpoint has: hooks keep what it says. None
+        while no step needs it.
     """
 
     def __init__(
@@ -38,22 +52,34 @@ class StepVariables:
         self._optimizers = optimizers
         self._accumulations: dict[str, Accumulation] = {}
         self._seeds: Seeds | None = None
+        self.record: NonfiniteRecord | None = None
 
     def name_of(self, optimizer: keras.optimizers.Optimizer) -> str | None:
         """Returns the name of an optimizer in the state; None for one that it does not have."""
         return next((name for name, one in self._optimizers.items() if one is optimizer), None)
 
-    def owners(self) -> dict[str, list[keras.Variable]]:
+    def owners(self) -> dict[str, Any]:
         """Returns the variables that there are, by the first part of their names."""
-        owners = {_ACCUMULATED + key: a.variables for key, a in self._accumulations.items()}
-        return owners if self._seeds is None else owners | {_SEEDS: [self._seeds.variable]}
+        owners: dict[str, Any] = {
+            ACCUMULATED + key: one.variables for key, one in self._accumulations.items()
+        }
+        if self._seeds is not None:
+            owners[_SEEDS] = [self._seeds.variable]
+        if (generator := get_global_attribute(GLOBAL_SEED_GENERATOR)) is not None:
+            owners[_RANDOM] = {
+                "seed_generator_state": generator.state
+            }  # Its path may be a layer's.
+        return owners
 
     def create_named(self, names: Collection[str]) -> None:
         """Creates those that variables of these names belong to."""
         if any(name.startswith(f"{_SEEDS}/") for name in names):
             self._create_seeds()
+        if any(name.startswith(f"{_RANDOM}/") for name in names):
+            with self._strategy.scope():
+                global_seed_generator()
         for key in self._optimizers:
-            if any(name.startswith(f"{_ACCUMULATED}{key}/") for name in names):
+            if any(name.startswith(f"{ACCUMULATED}{key}/") for name in names):
                 self._create_accumulation(key)
 
     def seed(self, notes: TraceNotes) -> tf.Tensor:
@@ -63,6 +89,17 @@ class StepVariables:
         if self._seeds is None:
             notes.want(_SEEDS, self._create_seeds)
         return self._seeds.take(notes.replica.num_seeds) if self._seeds else tf.zeros([2], tf.int64)
+
+    def guard(self, notes: TraceNotes) -> Guard | None:
+        """Returns what lets updates be made only where all is finite; None if nothing is checked.
+
+        Context: replica.
+        """
+        if not notes.checks_finite:
+            return None
+        if self.record is None:
+            notes.want("nonfinite", self._create_record)
+        return None if self.record is None else Guard(self.record, notes.replica.losses)
 
     def advance_seeds(self) -> None:
         """Goes to the seeds of the next step."""
@@ -95,13 +132,15 @@ class StepVariables:
             )
         present, updated = optimizer._filter_empty_gradients(gradients, variables)
         if key not in self._accumulations:
-            notes.want(_ACCUMULATED + key, lambda: self._create_accumulation(key))
+            notes.want(ACCUMULATED + key, lambda: self._create_accumulation(key))
+        guard = self.guard(notes)
         if key in self._accumulations:
-            self._accumulations[key].add(
+            self._accumulations[key].add_batch(
                 present,
                 updated,
                 num_examples=notes.replica.num_examples,
                 num_batches=notes.accumulation_steps,
+                guard=guard,
             )
 
     def finish_windows(self) -> None:
@@ -115,6 +154,8 @@ class StepVariables:
             accumulation.clear()
         if self._seeds is not None:
             self._seeds.variable.assign(self._seeds.variable.value * tf.constant([1, 0], tf.int64))
+        if self.record is not None:
+            self.record.clear()
 
     @property
     def has_open_window(self) -> bool:
@@ -124,6 +165,11 @@ class StepVariables:
     def _create_seeds(self) -> None:
         with self._strategy.scope():
             self._seeds = self._seeds or Seeds()
+
+    def _create_record(self) -> None:
+        trained = [v for o in self._optimizers.values() for v in o._trainable_variables]
+        with self._strategy.scope():
+            self.record = self.record or NonfiniteRecord(list({id(v): v for v in trained}.values()))
 
     def _create_accumulation(self, key: str) -> None:
         if key not in self._accumulations:

@@ -151,6 +151,11 @@ class Timing:
             "step_secs": _percentiles(self.step_secs),
         }
 
+    def now_in(self) -> tuple[str, float]:
+        """Returns the current part, and the clock's time at its last change. From any thread."""
+        name = self._stack[-1]  # before the time: a change in between makes the part look newer
+        return name, self._since
+
     def enter(self, name: str) -> None:
         """Begins a part; `part` calls it."""
         self._switch()
@@ -235,12 +240,17 @@ def current(timing: Timing) -> Iterator[None]:
         _current.reset(token)
 
 
+def current_timing() -> Timing | None:
+    """Returns the timing of the run that calls a hook; None outside hooks."""
+    return _current.get()
+
+
 def part(name: str) -> contextlib.AbstractContextManager[None]:
     """Returns a context in which the time of the run counts for `name`.
 
     For hooks and writers, which have no `Timing` of their own. Outside hooks it does nothing.
     """
-    timing = _current.get()
+    timing = current_timing()
     return contextlib.nullcontext() if timing is None else timing.part(name)
 
 

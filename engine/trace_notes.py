@@ -20,11 +20,13 @@ class ReplicaNotes:
       num_examples: Of this replica's part of the batch, int32 scalar.
       num_seeds: How many seeds it takes.
       logs: What the state logs beside the step.
+      losses: Those that it has scaled, before that.
     """
 
     num_examples: Any = 1
     num_seeds: int = 0
     logs: Logs = dataclasses.field(default_factory=dict)
+    losses: list[Any] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -34,6 +36,7 @@ class TraceNotes:
     Attributes:
       metric_names: Of the metrics, before the step.
       accumulation_steps: Batches whose gradients are one update.
+      checks_finite: Whether an update is left out where a gradient or the loss is not finite.
       has_updated_metrics: Whether it calls `state.update_metrics`.
       has_applied: Whether it calls `state.apply_gradients`.
       takes_seeds: Whether it calls `state.seed`.
@@ -45,6 +48,7 @@ class TraceNotes:
 
     metric_names: set[str] = dataclasses.field(default_factory=set)
     accumulation_steps: int = 1
+    checks_finite: bool = False
     has_updated_metrics: bool = False
     has_applied: bool = False
     takes_seeds: bool = False

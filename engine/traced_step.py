@@ -6,6 +6,7 @@ alone, whether it trains, and whether it changes what no checkpoint has.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,6 +27,11 @@ _CALLS = {
     "Case": (("branches",), 1),
     "StatelessCase": (("branches",), 1),
 }
+# Of the stateful operations, those that draw from a state that TensorFlow keeps to itself.
+_RANDOM = re.compile(
+    r"Random(?!ShuffleQueue|Dataset)\w+|\w*TruncatedNormal|Multinomial|\w+CandidateSampler"
+    r"|SampleDistortedBoundingBox(V2)?"
+)
 _READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape")
 
 
@@ -43,12 +49,16 @@ def check_traced(traced: Any, state: TrainState, name: str, *, trains: bool) -> 
     unknown = [v.name for v in traced.graph.variables if id(v.handle) in written - set(known)]
     optimizers = state.optimizers.values()
     scratch = {v.name for o in optimizers for v in vars(o).get("_fused_scratch", {}).values()}
+    if (record := state.step_variables.record) is not None:
+        scratch |= {copy.name for copy in copies_of(record.variable)}
     unsaved = sorted(set(unknown) - scratch)
     if unsaved:
         _warn(
             f"{name} changes variables that its TrainState does not have, so that no checkpoint "
             f"has them: {', '.join(unsaved[:3])}. Pass what owns them in TrainState(extras=...)."
         )
+    if trains and state.resumption.is_saved:
+        _warn_of_randomness(traced.graph, name)
     used = {id(handle) for handle, _ in traced.graph.captures}
     trainable = {id(h) for v in known.values() if v.trainable for h in handles_of(v)} & used
     if trains and trainable and not trainable & written:
@@ -74,6 +84,22 @@ def check_traced(traced: Any, state: TrainState, name: str, *, trains: bool) -> 
         )
 
 
+def _warn_of_randomness(graph: Any, name: str) -> None:
+    found = [
+        operation
+        for operation in operations_of(graph)
+        if _RANDOM.fullmatch(operation.type) and operation.op_def.is_stateful
+    ]
+    if found:
+        place = found[0].name.rpartition("/")[0] or name
+        _warn(
+            f"{name} draws random numbers with {found[0].type}, at {place}. TensorFlow keeps where "
+            "it stands to itself, so that no checkpoint has it, and a resumed run has other "
+            "numbers. Draw them with tf.random.stateless_... and seed=state.seed(), or with "
+            "keras.random, in a layer with a keras.random.SeedGenerator of its own."
+        )
+
+
 def unwritten_names(traced: Any, metrics: Mapping[str, keras.metrics.Metric]) -> set[str]:
     """Returns the names of the metrics that a traced step does not update."""
     written = {id(handle) for handle in written_handles(traced)}
@@ -86,8 +112,12 @@ def unwritten_names(traced: Any, metrics: Mapping[str, keras.metrics.Metric]) ->
 
 def handles_of(variable: keras.Variable) -> list[tf.Tensor]:
     """Returns the resource handle of a variable, or one a replica of a distributed one."""
-    parts = getattr(variable.value, "values", None)
-    return [part.handle for part in parts or [variable.value]]
+    return [copy.handle for copy in copies_of(variable)]
+
+
+def copies_of(variable: keras.Variable) -> list[tf.Variable]:
+    """Returns TensorFlow's variable, or one a replica of a distributed one."""
+    return list(getattr(variable.value, "values", None) or [variable.value])
 
 
 def _warn(text: str) -> None:
@@ -102,21 +132,30 @@ def written_handles(function: Any) -> list[tf.Tensor]:
     """
     graph = function.graph
     outside = {id(inside): handle for handle, inside in graph.captures}
-    return [outside[id(t)] for t in _written(graph) if id(t) in outside]
+    return [outside[id(t)] for t in resources_written(graph) if id(t) in outside]
 
 
-def _written(graph: Any) -> Iterator[tf.Tensor]:
+def resources_written(graph: Any) -> Iterator[tf.Tensor]:
     """Yields the resources of a graph that an operation in it writes, at any depth."""
     for operation in graph.get_operations():
         if operation.type in _CALLS:
             attributes, offset = _CALLS[operation.type]
             for inner in _functions(operation, attributes):
                 positions = {id(t): index for index, t in enumerate(inner.inputs)}
-                for tensor in _written(inner):
+                for tensor in resources_written(inner):
                     if id(tensor) in positions:
                         yield operation.inputs[positions[id(tensor)] + offset]
         elif operation.type not in _READS:
             yield from (t for t in operation.inputs if t.dtype == tf.resource)
+
+
+def operations_of(graph: Any) -> Iterator[tf.Operation]:
+    """Yields the operations of a graph, at any depth."""
+    for operation in graph.get_operations():
+        yield operation
+        if operation.type in _CALLS:
+            for inner in _functions(operation, _CALLS[operation.type][0]):
+                yield from operations_of(inner)
 
 
 def _functions(operation: tf.Operation, attributes: tuple[str, ...]) -> Iterator[Any]:

@@ -8,13 +8,16 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from .arguments import describe
 
 METRICS_PREFIX = "metrics/"
 LOGS_PREFIX = "logs."  # of the metrics that average what a step logs
 
-_TAKEN = ("model", "optimizer", "metrics", "accumulated", "step")
+_PIECE = 1 << 20  # bytes that are compared at once
+
+_TAKEN = ("model", "optimizer", "metrics", "accumulated", "step", "random")
 
 NamedVariables = list[tuple[str, keras.Variable]]
 
@@ -31,7 +34,8 @@ def name_variables(owners: Mapping[str, Any]) -> NamedVariables:
     """Returns the variables of each owner, each once, as `<owner>/<path>`.
 
     Args:
-      owners: Name to layer, optimizer, metric, variable, seed generator, or list of variables.
+      owners: Name to layer, optimizer, metric, variable, seed generator, or list of variables; or
+        to a dict of variables by names that take the place of their paths.
 
     Returns:
       Unique names and variables, in order; `#2`, `#3`, ... follow where Keras gives a path twice.
@@ -40,11 +44,11 @@ def name_variables(owners: Mapping[str, Any]) -> NamedVariables:
     counts: dict[str, int] = {}
     result = []
     for owner, thing in owners.items():
-        for variable in _variables_of(thing):
+        for path, variable in _named_variables_of(thing):
             if id(variable) in seen:
                 continue
             seen.add(id(variable))
-            name = f"{owner}/{variable.path}"
+            name = f"{owner}/{path}"
             counts[name] = counts.get(name, 0) + 1
             result.append((name if counts[name] == 1 else f"{name}#{counts[name]}", variable))
     return result
@@ -57,15 +61,34 @@ def local_values(variable: keras.Variable) -> list[np.ndarray]:
 
     Returns:
       One array if the variable is not distributed or all replicas hold the same bits; else one a
-      replica, in order.
+      replica, in order. They can only be read, keep their values, and cost no memory on a CPU until
+      the variable changes.
     """
-    copies = getattr(variable.value, "values", None)
-    if copies is None:
-        return [np.asarray(variable.value)]
-    arrays = [np.asarray(copy) for copy in copies]
-    # Bytes, because NaN differs from itself and 0.0 equals -0.0.
-    is_same = all(array.tobytes() == arrays[0].tobytes() for array in arrays[1:])
+    copies = getattr(variable.value, "values", [variable.value])
+    arrays = [_to_array(tf.convert_to_tensor(copy)) for copy in copies]
+    is_same = have_same_bytes([arrays[0]] * len(arrays), arrays)
     return arrays[:1] if is_same else arrays
+
+
+def _to_array(tensor: tf.Tensor) -> np.ndarray:
+    # A tensor never changes: its array needs no copy, which `numpy()` makes. TensorFlow gives none
+    # of a scalar of bfloat16.
+    return np.asarray(tensor if tensor.shape.rank else tensor.numpy())
+
+
+def have_same_bytes(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> bool:
+    """Returns whether two lists of arrays are equal byte by byte; shapes and dtypes are not asked.
+
+    Bytes, because NaN differs from itself and 0.0 equals -0.0; in pieces, to take no memory.
+    """
+    if len(ours) != len(theirs):
+        return False
+    flat = [[array.reshape(-1).view(np.uint8) for array in arrays] for arrays in (ours, theirs)]
+    return all(
+        np.array_equal(a[i : i + _PIECE], b[i : i + _PIECE])
+        for a, b in zip(*flat, strict=True)
+        for i in range(0, max(a.size, b.size), _PIECE)
+    )
 
 
 def assign_local_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
@@ -128,6 +151,12 @@ def check_extras(extras: Mapping[str, Any]) -> None:
                 f"extras[{name!r}] is an optimizer that is not built: call "
                 f"{name}.build(model.trainable_variables) inside strategy.scope() first."
             )
+
+
+def _named_variables_of(thing: Any) -> Iterable[tuple[str, keras.Variable]]:
+    if isinstance(thing, Mapping):
+        return thing.items()
+    return ((variable.path, variable) for variable in _variables_of(thing))
 
 
 def _variables_of(thing: Any) -> list[keras.Variable]:

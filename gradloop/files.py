@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+
+class DirectoryError(ValueError):
+    """A directory cannot be made, or nothing can be written in it."""
 
 
 def make_directory(path: str | os.PathLike[str]) -> Path:
     """Creates a directory and its parents and checks that files can be created in it.
 
     Raises:
-      ValueError: If that is impossible; names the path, the reason and the fix.
+      DirectoryError: If that is impossible; names the path, the reason and the fix.
     """
     directory = Path(path)
     try:
@@ -27,8 +32,8 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
     return directory
 
 
-def _unwritable(path: Path, reason: str) -> ValueError:
-    return ValueError(
+def _unwritable(path: Path, reason: str) -> DirectoryError:
+    return DirectoryError(
         f"cannot write to {path}: {reason}. Name another directory, or make this one writable."
     )
 
@@ -41,19 +46,45 @@ def write_atomically(path: Path, write: Callable[[Any], object], mode: str = "w"
       write: Called with the open temporary file.
       mode: "w" for text, "wb" for bytes.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     text_options: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    try:
-        with temporary.open(mode, **text_options) as file:
+    with _temporary(path) as temporary:
+        with open(temporary, mode.replace("w", "x"), **text_options) as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # Without this a power cut may forget the new name.
-        descriptor = os.open(path.parent, os.O_RDONLY)
+    _sync_directory(path.parent)
+
+
+def link_atomically(source: Path, path: Path) -> None:
+    """Gives a file a second name, in one go too. Both are in one directory.
+
+    Raises:
+      OSError: If the file system has no hard links.
+    """
+    with _temporary(path) as temporary:
+        os.link(source, temporary)
+        os.replace(temporary, path)  # does nothing if both are one file already
+    _sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Gives the name of a file that is gone afterwards."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Of a process that had this number and was killed; it may be a link, never to be followed.
+    temporary.unlink(missing_ok=True)
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):  # the error of the writing says more
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Makes names durable: without this a power cut may forget a new one."""
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -1,4 +1,4 @@
-"""Wrong usage: a hint at the nearest legal value, and the exit code."""
+"""Wrong usage: a hint at the nearest legal value; and exit codes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 # Exit code of every command of the project for wrong usage.
 EXIT_USAGE = 2
+# Of a process that `engine.Watchdog` ended, because a step or a batch did not come in time.
+EXIT_HANG = 70
 
 
 def did_you_mean(value: object, legal: Iterable[object]) -> str:

@@ -26,7 +26,7 @@ THIRD_PARTY = {
     "engine": {"keras", "numpy", "tensorflow", "tqdm"},
     "data": {"keras", "numpy", "tensorflow", "tqdm"},
     "models": {"keras", "numpy", "tensorflow"},
-    "cli": {"numpy", "tensorflow", "tqdm"},
+    "cli": {"keras", "numpy", "tensorflow", "tqdm"},
     "train": set(),
 }
 # Extras may be missing, and what is slow to import should cost only those who use it.
@@ -35,15 +35,39 @@ LAZY = {"matplotlib", "tensorboard", "setuptools"}
 # The rooms of the engine from the ground up. A module imports its own room and those below; where
 # a room is a set of modules, they import those before them. A new module needs a place here.
 FLOORS = (
-    ("values", "config", "protocols", "history", "timing", "memory"),
+    ("values", "config", "protocols", "history", "resumption", "timing", "memory"),
     ("arguments", "runtime", "strategy"),
-    ("step_errors", "gradient_analysis", "gradients", "fused_updates", "variables", "step_logs"),
+    (
+        "step_errors",
+        "gradient_analysis",
+        "nonfinite",
+        "gradients",
+        "fused_updates",
+        "variables",
+        "step_logs",
+    ),
     ("trace_notes",),
     ("accumulation", "step_variables", "step_pieces", "metric_set", "building", "state", "step"),
-    ("hooks.base",),  # the interface that the loop calls; the hooks themselves are at the top
-    ("execution_mode", "grouping", "retracing", "traced_step", "replicated_step"),
+    (
+        "hooks.info",
+        "hooks.base",
+    ),  # the interface that the loop calls; the hooks themselves are at the top
+    ("execution_mode", "grouping", "retracing", "traced_step", "undo", "replicated_step"),
     ("graph_loops", "compiled_loop", "eager_loop", "step_function"),
-    ("inputs", "agreement", "planner", "source", "session", "evaluation", "loop", "prediction"),
+    (
+        "inputs",
+        "passes",
+        "settings",
+        "agreement",
+        "planner",
+        "source",
+        "session",
+        "continuation",
+        "evaluation",
+        "loop",
+        "prediction",
+        "first_nonfinite",
+    ),
     ("storage",),
     ("profiling",),
     ("hooks",),

@@ -21,12 +21,7 @@ from gradloop.engine.planner import TARGET_EXECUTION_SECS
 from gradloop.engine.protocols import Batch, Logs
 from gradloop.engine.storage.extras import MissingExtra
 from gradloop.engine.storage.tensorboard import TensorBoardWriter
-from gradloop.engine.storage.writers import (
-    CSVWriter,
-    JSONLinesWriter,
-    MultiWriter,
-    Writer,
-)
+from gradloop.engine.storage.writers import CSVWriter, JSONLinesWriter, MultiWriter, Writer
 from gradloop.models.recipe import Recipe
 
 # Performs a number of steps and returns their seconds.

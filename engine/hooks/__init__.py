@@ -1,17 +1,22 @@
 """Hooks: what happens around the training loop. They observe, and may ask the loop to stop.
 
-The order in the list is the order of the calls. Put `StopOnNaN` before `SaveCheckpoint`, and
-`EarlyStopping(restore_best_weights=True)` too, so that what they do is done when the end is saved.
+The order in the list is the order of the calls. `SaveCheckpoint` may stand anywhere: it saves when
+all hooks know what has happened.
 """
 
 from ..history import StopKind
 from .base import Hook, HookInfo, LambdaHook
 from .gradient_norm import GradientNorm
+from .interruption import StopAfterTime, StopOnSignal
 from .keras_callbacks import KerasCallbacks
+from .nonfinite import OnNonfinite, StopOnNaN
 from .profiling import Profile
 from .progress_bar import ProgressBar
-from .recording import SaveCheckpoint, WriteMetrics
-from .stopping import EarlyStopping, StopOnNaN, StopOnSignal
+from .recording import WriteMetrics
+from .saving import SaveCheckpoint
+from .state_digest import StateDigest
+from .stopping import EarlyStopping
+from .watchdog import Watchdog
 
 __all__ = [
     "EarlyStopping",
@@ -20,11 +25,15 @@ __all__ = [
     "HookInfo",
     "KerasCallbacks",
     "LambdaHook",
+    "OnNonfinite",
     "Profile",
     "ProgressBar",
     "SaveCheckpoint",
+    "StateDigest",
+    "StopAfterTime",
     "StopKind",
     "StopOnNaN",
     "StopOnSignal",
+    "Watchdog",
     "WriteMetrics",
 ]

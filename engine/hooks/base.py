@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from gradloop.usage import did_you_mean
 
-from ..history import Progress, StopKind
+from .info import HookInfo, Media
 
-if TYPE_CHECKING:
-    from ..state import TrainState
+__all__ = ["HOOK_METHODS", "Hook", "HookInfo", "LambdaHook", "Media", "check_period"]
 
 HOOK_METHODS = (
     "on_train_begin",
     "on_epoch_begin",
     "on_execution_end",
     "on_epoch_end",
+    "on_save_point",
     "on_eval_begin",
     "on_eval_execution_end",
     "on_eval_end",
@@ -31,120 +30,6 @@ HOOK_METHODS = (
 )
 
 
-@dataclasses.dataclass
-class Media:
-    """What a hook shows beside numbers; see `HookInfo.add_image`.
-
-    Attributes:
-      kind: "image", "histogram" or "text".
-      name: Where a writer puts it.
-      value: Array of `[height, width, channels]` or a batch of these, array of numbers, or text.
-      is_written: Whether a writer took it.
-    """
-
-    kind: Literal["image", "histogram", "text"]
-    name: str
-    value: Any
-    is_written: bool = False
-
-
-@dataclasses.dataclass
-class HookInfo:
-    """What every hook method gets. The loop owns it and fills it in; hooks read it.
-
-    Attributes:
-      state: What is trained.
-      progress: `state.progress`.
-      logs: Metric name to number, or to an array for a metric whose result is one. During an epoch
-        they lag one execution behind, so that the host never waits for the device, and may be
-        empty; at the end of an epoch they are exact.
-      logs_step: `num_steps_completed` at the moment that the logs belong to.
-      execution_steps: Steps of the execution that has just ended; 0 elsewhere.
-      eval_step: Steps completed within the current evaluation.
-      predict_step: Index of the batch in `predict`.
-      outputs: Of the model for it, in `on_predict_batch_end`.
-      eval_name: Of the validation data that are being evaluated, such as "val"; "" in `evaluate`.
-      steps_per_execution: Of the config; None: the engine chooses.
-      has_validation: Whether `val_` keys will come; None if that is unknown.
-      stop_reason: Why a hook requested a stop, in words; None while none did.
-      stop_kind: The same for code that acts on it.
-      stops_now: Whether the run ends without the validation and the end of the current epoch.
-      has_failed: Whether an exception ended it, so that the weights may be ahead of the progress.
-      media: What hooks have added at this moment.
-    """
-
-    state: TrainState
-    progress: Progress
-    logs: dict[str, float] = dataclasses.field(default_factory=dict)
-    logs_step: int = 0
-    execution_steps: int = 0
-    eval_step: int = 0
-    eval_name: str = ""
-    predict_step: int = 0
-    outputs: Any = None
-    steps_per_execution: int | None = None
-    has_validation: bool | None = None
-    stop_reason: str | None = None
-    stop_kind: StopKind | None = None
-    stops_now: bool = False
-    has_failed: bool = False
-    media: list[Media] = dataclasses.field(default_factory=list)
-
-    def request_stop(
-        self, reason: str, *, kind: StopKind = StopKind.REQUESTED, immediately: bool = False
-    ) -> None:
-        """Asks the loop to end after this execution.
-
-        The current epoch is validated and ends first, as with fit's `stop_training`.
-
-        Args:
-          reason: For people. The first reason stands, but a divergence outranks the others: a run
-            that diverged has failed, whatever else was noticed at the same time.
-          kind: For code: what the run ends as.
-          immediately: Leave out the validation and the end of the epoch. The epoch is then not in
-            the history, and a run that was interrupted can be resumed within it.
-        """
-        diverges = kind is StopKind.DIVERGED and self.stop_kind is not StopKind.DIVERGED
-        if self.stop_kind is None or diverges:
-            self.stop_reason, self.stop_kind = reason, kind
-        self.stops_now = self.stops_now or immediately
-
-    def add(self, name: str, value: Any) -> None:
-        """Adds a value to the logs of the epoch, and so to the history.
-
-        Context: `on_epoch_end`. Hooks later in the list, such as `WriteMetrics`, see it.
-
-        Raises:
-          ValueError: If there is a value of that name already.
-        """
-        if name in self.logs:
-            raise ValueError(f"the logs have {name!r} already: take another name.")
-        self.logs[name] = value
-
-    def add_image(self, name: str, image: Any) -> None:
-        """Shows an image: `WriteMetrics` hooks later in the list write it, to TensorBoard.
-
-        Args:
-          name: As TensorBoard lists it.
-          image: Array of shape `[height, width, channels]`, or a batch of these; uint8, or float of
-            0 to 1.
-        """
-        self.media.append(Media("image", name, image))
-
-    def add_histogram(self, name: str, values: Any) -> None:
-        """Shows the distribution of an array of any shape, likewise."""
-        self.media.append(Media("histogram", name, values))
-
-    def add_text(self, name: str, text: str) -> None:
-        """Shows a text (Markdown), likewise."""
-        self.media.append(Media("text", name, text))
-
-    @property
-    def has_diverged(self) -> bool:
-        """Whether a hook stopped the run because it diverged."""
-        return self.stop_kind is StopKind.DIVERGED
-
-
 class Hook:
     """Does nothing at any moment; override the methods that you need.
 
@@ -155,6 +40,8 @@ class Hook:
       every_steps: If it is set, executions end at each multiple of it; see `max_steps`.
       needs_exact_logs: Whether `info.logs` in `on_execution_end` are those of the execution that
         has just ended, for which the host then waits.
+      nonfinite_action: What it does about numbers that are not finite, a word of
+        `TrainConfig.on_nonfinite`; None: nothing.
 
     Example:
       >>> class PrintLoss(engine.Hook):
@@ -166,6 +53,7 @@ class Hook:
 
     every_steps: int | None = None
     needs_exact_logs: bool = False
+    nonfinite_action: str | None = None
 
     def on_train_begin(self, info: HookInfo) -> None:
         """Called once, before the first epoch."""
@@ -178,6 +66,28 @@ class Hook:
 
     def on_epoch_end(self, info: HookInfo) -> None:
         """Called after an epoch and its validation, with fit's logs."""
+
+    def on_save_point(self, info: HookInfo) -> None:
+        """Called where the run can be saved and resumed, when all hooks know what has happened.
+
+        That is after each execution, after each epoch, and once more when training ends, with
+        `info.is_last_save_point`: before the average of the weights, or the best weights, replace
+        those that the optimizer belongs to. Not at the end of a run that failed.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a resumed run needs of this hook, as a checkpoint saves it.
+
+        A dict of names to numbers, strings, None, NumPy arrays, and lists and dicts of these.
+        """
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on where a run that is resumed was saved. Called after `on_train_begin`.
+
+        Args:
+          state: What `state` returned.
+        """
 
     def on_eval_begin(self, info: HookInfo) -> None:
         """Called before an evaluation."""
@@ -207,7 +117,11 @@ class Hook:
         """Called after the last batch of `predict`."""
 
     def on_train_end(self, info: HookInfo) -> None:
-        """Called once at the end, also after an exception or Ctrl-C."""
+        """Called once at the end, also after an exception or Ctrl-C.
+
+        Hooks with an `on_save_point` of their own are called after the others, so that they see the
+        final weights.
+        """
 
     def max_steps(self, num_steps_completed: int) -> int | None:
         """Returns the most steps that the next execution of training may do; None: any number.

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.utils import is_default
 
+from gradloop.files import json_text
+
+from ..storage.trees import decode, encode
 from .base import Hook, HookInfo
 
 _TRAIN_BATCH = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
@@ -22,6 +28,10 @@ class KerasCallbacks(Hook):
     for each execution, as in fit; `steps_per_execution=None` (auto) then means one step. The host
     waits for its logs: all this costs what fit's own loop costs.
     `model.stop_training` stops the run; what a callback adds to the logs is in the history.
+
+    A checkpoint holds what training has changed in a callback's attributes, as far as they are
+    numbers, strings, None, arrays, or lists, tuples and dicts of these: the patience and best
+    weights of `EarlyStopping`, the best value of `ModelCheckpoint`. It holds nothing else of it.
 
     Args:
       callbacks: In the order of the calls.
@@ -52,6 +62,7 @@ class KerasCallbacks(Hook):
         self._list: Any = None
         self._epoch_logs = _EpochLogs()
         self._num_before = self._begin = 0
+        self._at_begin: list[dict[str, bytes]] = []  # digests of the attributes
 
     def on_train_begin(self, info: HookInfo) -> None:
         """Tells the callbacks of the model, and begins at the epoch that one asks for."""
@@ -59,10 +70,36 @@ class KerasCallbacks(Hook):
         self._make_list(info)
         model.stop_training = False
         self._list.on_train_begin()
+        self._at_begin = [_digests(callback) for callback in self._all]
         # How BackupAndRestore tells fit where to continue.
         if model._initial_epoch:
             progress.epoch = progress.num_epochs_completed = model._initial_epoch
         self._honour_stop(info)
+
+    @property
+    def _all(self) -> list[keras.callbacks.Callback]:
+        return [*self.callbacks, self._epoch_logs]
+
+    def state(self) -> dict[str, Any]:
+        """Returns the attributes that training has changed, callback by callback."""
+        states = []
+        for callback, before in zip(self._all, self._at_begin, strict=True):
+            changed = {
+                name: decode(tree, [array.copy() for array in arrays])
+                for name, tree, arrays in _attributes(callback)
+                if before.get(name) != _digest(tree, arrays)
+            }
+            states.append([type(callback).__name__, changed])
+        return {"callbacks": states}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Puts the attributes back; a callback that is new begins anew."""
+        saved = list(state["callbacks"])
+        for callback in self._all:
+            name = type(callback).__name__
+            index = next((i for i, (other, _) in enumerate(saved) if other == name), None)
+            if index is not None:
+                _set_attributes(callback, saved.pop(index)[1])
 
     def on_epoch_begin(self, info: HookInfo) -> None:
         """Calls `on_epoch_begin`."""
@@ -155,7 +192,7 @@ class KerasCallbacks(Hook):
         self._steps_per_execution = info.steps_per_execution
         if self._list is None:
             self._list = keras.callbacks.CallbackList(
-                [*self.callbacks, self._epoch_logs],
+                self._all,
                 model=info.state.model,
                 epochs=info.progress.num_epochs,
                 steps=info.progress.steps_per_epoch,
@@ -180,3 +217,37 @@ class _EpochLogs(keras.callbacks.Callback):  # type: ignore[misc]
 
 def _overrides(callback: keras.callbacks.Callback, methods: Sequence[str]) -> bool:
     return any(not is_default(getattr(callback, method)) for method in methods)
+
+
+def _attributes(callback: keras.callbacks.Callback) -> Iterator[tuple[str, Any, list[np.ndarray]]]:
+    """Yields name, tree and arrays of each attribute that a checkpoint can hold."""
+    # Keras sets `min_delta` anew once it knows the direction, and would do it twice: no settings.
+    kinds = [kind for kind in type(callback).__mro__ if kind.__module__.startswith("keras.")]
+    settings = {name for kind in kinds for name in inspect.signature(kind).parameters}
+    for name, value in vars(callback).items():
+        arrays: list[np.ndarray] = []
+        with contextlib.suppress(TypeError):  # No checkpoint can hold it.
+            if name not in settings:
+                yield name, encode(value, arrays), arrays
+
+
+def _digests(callback: keras.callbacks.Callback) -> dict[str, bytes]:
+    return {name: _digest(tree, arrays) for name, tree, arrays in _attributes(callback)}
+
+
+def _digest(tree: Any, arrays: Sequence[np.ndarray]) -> bytes:
+    sha256 = hashlib.sha256(json_text(tree).encode())
+    for array in arrays:
+        sha256.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+    return sha256.digest()
+
+
+def _set_attributes(callback: keras.callbacks.Callback, attributes: dict[str, Any]) -> None:
+    for name, value in attributes.items():
+        present = getattr(callback, name, None)
+        if isinstance(present, dict) and isinstance(value, dict):
+            present.clear()  # It may be of a kind of its own.
+            present.update(value)
+        else:
+            # A checkpoint makes lists of tuples.
+            setattr(callback, name, tuple(value) if isinstance(present, tuple) else value)

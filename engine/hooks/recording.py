@@ -1,92 +1,16 @@
-"""Hooks that put something on disk: SaveCheckpoint and WriteMetrics."""
+"""WriteMetrics: the hook that hands logs to a writer."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from gradloop.files import make_directory
+import numpy as np
 
-from ..storage import checkpoint
-from ..storage.writers import Kind, Writer, timed
-from ..timing import CHECKPOINTS, part
+from ..storage.records import Kind, Writer, timed
+from ..storage.retrying import retrying
 from .base import Hook, HookInfo, check_period
 
-
-class SaveCheckpoint(Hook):
-    """Saves weights, optimizer and progress at the end, and every N epochs or steps.
-
-    A run that diverged or failed is not saved at its end: the newest checkpoint is from before. For
-    that, `StopOnNaN` must come before this hook in the list.
-
-    Args:
-      directory: Where the files `ckpt-<num_steps_completed>.npz` go. It is created at once, so that
-        a bad one fails before training starts.
-      every_epochs: Period in epochs of the run; None: not at the end of epochs.
-      every_steps: Period in steps of the run: the loop ends an execution at each multiple of it;
-        None: not within epochs.
-      max_to_keep: How many of the newest files are kept.
-
-    Raises:
-      ValueError: If a number is not an integer above 0, or the directory cannot be written.
-
-    Example:
-      >>> hook = engine.SaveCheckpoint(tmp_path, every_steps=2, max_to_keep=1)
-      >>> history = engine.fit(state, train_ds, config, hooks=[hook])
-      >>> [path.name for path in tmp_path.iterdir()]
-      ['ckpt-4.npz']
-    """
-
-    def __init__(
-        self,
-        directory: str | os.PathLike[str],
-        *,
-        every_epochs: int | None = 1,
-        every_steps: int | None = None,
-        max_to_keep: int = 3,
-    ) -> None:
-        check_period("every_epochs", every_epochs)
-        check_period("every_steps", every_steps)
-        check_period("max_to_keep", max_to_keep)
-        self.directory = make_directory(directory)
-        self.every_epochs = every_epochs
-        self.every_steps = every_steps
-        self.max_to_keep = max_to_keep
-        self._start_steps = self._last_steps = 0
-
-    def on_train_begin(self, info: HookInfo) -> None:
-        """Starts to count steps where the run stands.
-
-        Raises:
-          ValueError: If the directory holds checkpoints of a run that went further: they would
-            stay, and count as the newest.
-        """
-        self._start_steps = self._last_steps = info.progress.num_steps_completed
-        checkpoint.check_none_beyond(self.directory, self._start_steps)
-
-    def on_execution_end(self, info: HookInfo) -> None:
-        """Saves if a multiple of `every_steps` was reached."""
-        num_steps = info.progress.num_steps_completed
-        if self.every_steps is not None:
-            if num_steps // self.every_steps > self._last_steps // self.every_steps:
-                self._save(info)
-            self._last_steps = num_steps
-
-    def on_epoch_end(self, info: HookInfo) -> None:
-        """Saves after every `every_epochs` epochs."""
-        if self.every_epochs is not None and (info.progress.epoch + 1) % self.every_epochs == 0:
-            self._save(info)
-
-    def on_train_end(self, info: HookInfo) -> None:
-        """Saves the end, also of a run that a hook or a signal stopped; not one that failed."""
-        if not info.has_failed and info.progress.num_steps_completed > self._start_steps:
-            self._save(info)
-
-    def _save(self, info: HookInfo) -> None:
-        if not info.has_diverged:
-            with part(CHECKPOINTS):
-                checkpoint.save(self.directory, info.state)
-                checkpoint.retain(self.directory, self.max_to_keep)
+_ON_ERROR = ("stop", "continue")
 
 
 class WriteMetrics(Hook):
@@ -94,16 +18,21 @@ class WriteMetrics(Hook):
 
     It also writes the learning rate, and what hooks before it in the list add by `info.add_image`
     and its like, where the writer can. The writer is flushed after each epoch, and closed at the
-    end.
+    end. A run that is resumed from a checkpoint goes on in the same files: what was written after
+    the checkpoint is dropped, so that each record comes once.
 
     Args:
       writer: Where the logs go.
       every_steps: Period in steps of the records of training logs: the loop ends an execution at
         each multiple of it; None: one record an execution, about ten a second. A record has the
         step that its logs belong to.
+      on_error: What happens if the writer raises OSError (a full disk, a folder that nobody may
+        write): "stop" raises it; "continue" warns once, and writes the records later, in their
+        order, when that is possible again. At most 10,000 are kept until then, and no media.
 
     Raises:
-      ValueError: If `every_steps` is not an integer above 0, or the writer is not a `Writer`.
+      ValueError: If `every_steps` is not an integer above 0, the writer is not a `Writer`, or
+        `on_error` is another word.
 
     Example:
       >>> from gradloop.engine.storage.writers import CSVWriter
@@ -113,11 +42,15 @@ class WriteMetrics(Hook):
       'step,epoch,kind,loss,learning_rate'
     """
 
-    def __init__(self, writer: Writer, *, every_steps: int | None = None) -> None:
+    def __init__(
+        self, writer: Writer, *, every_steps: int | None = None, on_error: str = "stop"
+    ) -> None:
         check_period("every_steps", every_steps)
+        if on_error not in _ON_ERROR:
+            raise ValueError(f"on_error must be one of {', '.join(_ON_ERROR)}, not {on_error!r}.")
         if not isinstance(writer, Writer):
             raise ValueError(f"writer must be an engine.storage.writers.Writer, not {writer!r}.")
-        self.writer = writer
+        self.writer = writer if on_error == "stop" else retrying(writer)
         self.every_steps = every_steps
         self._last_step = 0
         self._rates: dict[int, Any] = {}  # by step: read with the logs, one execution late
@@ -125,7 +58,23 @@ class WriteMetrics(Hook):
     def on_train_begin(self, info: HookInfo) -> None:
         """Starts to count steps where the run stands."""
         self._last_step = info.progress.num_steps_completed
+        self._rates.clear()
         self._write_media(info)
+
+    def state(self) -> dict[str, Any]:
+        """Returns how much is written, up to which step, and the learning rates of later ones."""
+        rates = {
+            step: None if r is None else float(np.asarray(r)) for step, r in self._rates.items()
+        }
+        with timed(self.writer):
+            writer = self.writer.state()
+        return {"writer": writer, "last_step": self._last_step, "rates": rates}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes the files back to what they were, and goes on from there."""
+        self._last_step, self._rates = state["last_step"], dict(state["rates"])
+        with timed(self.writer):
+            self.writer.restore(state["writer"])
 
     def on_execution_end(self, info: HookInfo) -> None:
         """Writes the logs if they are new and the period is over."""

@@ -1,23 +1,19 @@
-"""Hooks that end a run before its last epoch: EarlyStopping, StopOnNaN and StopOnSignal."""
+"""EarlyStopping: ends a run that no longer improves."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterable
-from types import FrameType
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from ..history import StopKind
 from ..variables import assign_local_values, local_values
 from .base import Hook, HookInfo, check_period
+from .monitored import check_mode, check_validated, find_direction, monitored_value
 
 if TYPE_CHECKING:
     from ..state import TrainState
-
-_MODES = ("auto", "min", "max")
 
 
 class EarlyStopping(Hook):
@@ -32,7 +28,8 @@ class EarlyStopping(Hook):
       patience: Epochs without improvement before the run stops.
       mode: "min", "max", or "auto": the direction of the metric, "min" for names ending in "loss".
       baseline: Value that an improvement must also beat to reset the patience.
-      restore_best_weights: Whether to restore the weights of the best epoch at the end.
+      restore_best_weights: Whether to restore the weights of the best epoch at the end. A run that
+        is cut short keeps its own, with which it can be resumed.
       start_from_epoch: First epoch, from 0, that counts.
 
     Raises:
@@ -56,8 +53,7 @@ class EarlyStopping(Hook):
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ) -> None:
-        if mode not in _MODES:
-            raise ValueError(f"mode must be one of {', '.join(_MODES)}, not {mode!r}.")
+        check_mode(mode)
         check_period("patience", patience, minimum=0)
         check_period("start_from_epoch", start_from_epoch, minimum=0)
         self.monitor = monitor
@@ -84,11 +80,35 @@ class EarlyStopping(Hook):
           ValueError: If a `val_` key is monitored and there will be no validation.
         """
         self._reset()
-        if self.monitor.startswith("val_") and info.has_validation is False:
-            raise ValueError(
-                f"EarlyStopping monitors {self.monitor!r}, but there is no validation data: "
-                f"pass some, or monitor {self.monitor.removeprefix('val_')!r}."
+        check_validated(type(self).__name__, self.monitor, info.has_validation)
+
+    def state(self) -> dict[str, Any]:
+        """Returns what it has seen, with the best weights."""
+        return {
+            "monitor": self.monitor,
+            "wait": self.wait,
+            "stopped_epoch": self.stopped_epoch,
+            "best_epoch": self.best_epoch,
+            "best": self.best,
+            "best_weights": self._best_weights,
+            "direction": self._direction,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on with the patience that is left; anew if it monitors something else by now."""
+        if state["monitor"] != self.monitor:
+            warnings.warn(
+                f"EarlyStopping monitors {self.monitor!r}, and the run that is resumed monitored "
+                f"{state['monitor']!r}: it begins anew.",
+                stacklevel=2,
             )
+            return
+        self.wait = state["wait"]
+        self.stopped_epoch = state["stopped_epoch"]
+        self.best_epoch = state["best_epoch"]
+        self.best = state["best"]
+        self._best_weights = state["best_weights"] if self.restore_best_weights else None
+        self._direction = state["direction"]
 
     def on_epoch_end(self, info: HookInfo) -> None:
         """Compares, remembers, and stops the run when patience is exhausted.
@@ -97,11 +117,12 @@ class EarlyStopping(Hook):
           ValueError: If the logs have no such key, or "auto" cannot tell the better direction.
         """
         epoch = info.progress.epoch
-        current = self._current(info.logs)
+        current = monitored_value(type(self).__name__, self.monitor, info.logs)
         if current is None or epoch < self.start_from_epoch:
             return
         if self._direction is None:
-            self._direction = self._find_direction(info.state)
+            who = type(self).__name__
+            self._direction = find_direction(who, self.monitor, self.mode, info.state)
         if self.restore_best_weights and self._best_weights is None:
             self._remember(info.state, epoch)
         self.wait += 1
@@ -120,36 +141,10 @@ class EarlyStopping(Hook):
             )
 
     def on_train_end(self, info: HookInfo) -> None:
-        """Restores the best weights."""
-        if self._best_weights is not None:
+        """Restores the best weights, unless the run was cut short."""
+        if self._best_weights is not None and not info.stops_now:
             for variable, values in zip(_weights(info.state), self._best_weights, strict=True):
                 assign_local_values(variable, values)
-
-    def _current(self, logs: dict[str, float]) -> float | None:
-        if self.monitor in logs:
-            return logs[self.monitor]
-        has_validated = any(key.startswith("val_") for key in logs)
-        # With a validation_freq above 1, most epochs have no val_ keys at all.
-        if self.monitor.startswith("val_") and not has_validated:
-            return None
-        raise ValueError(
-            f"EarlyStopping monitors {self.monitor!r}, but the logs have {', '.join(logs)}."
-        )
-
-    def _find_direction(self, state: TrainState) -> str:
-        if self.mode != "auto":
-            return self.mode
-        name = self.monitor.removeprefix("val_")
-        for metric in _flatten(getattr(state.model, "metrics", [])):
-            # The attribute in which Keras's own callback reads it; there is no public one.
-            if metric.name == name and name != "loss" and hasattr(metric, "_direction"):
-                return "max" if metric._direction == "up" else "min"
-        if name.endswith("loss"):
-            return "min"
-        raise ValueError(
-            f"EarlyStopping cannot tell whether {self.monitor!r} is better high or low: "
-            "pass mode='max' or mode='min'."
-        )
 
     def _is_improvement(self, value: float, reference: float | None) -> bool:
         if reference is None:
@@ -164,80 +159,7 @@ class EarlyStopping(Hook):
         self._best_weights = [local_values(v) for v in _weights(state)]
 
 
-class StopOnNaN(Hook):
-    """Ends the run when a training loss is NaN or infinite.
-
-    The kind is `StopKind.DIVERGED`, which tells callers that the run failed. Logs lag one
-    execution behind, so the run ends one execution late.
-
-    Example:
-      >>> state.model.set_weights([w + np.nan for w in state.model.get_weights()])
-      >>> engine.fit(state, train_ds, config, hooks=[engine.StopOnNaN()]).stop_kind
-      <StopKind.DIVERGED: 'diverged'>
-    """
-
-    def on_execution_end(self, info: HookInfo) -> None:
-        """Checks the training losses."""
-        self._check(info)
-
-    def on_epoch_end(self, info: HookInfo) -> None:
-        """Checks the training losses."""
-        self._check(info)
-
-    def _check(self, info: HookInfo) -> None:
-        for name, value in info.logs.items():
-            is_loss = name.endswith("loss") and not name.startswith("val_")
-            if is_loss and not np.all(np.isfinite(value)):
-                info.request_stop(
-                    f"divergence: {name} is {value} at step {info.logs_step}",
-                    kind=StopKind.DIVERGED,
-                )
-                return
-
-
-class StopOnSignal(Hook):
-    """Ends the run after the current execution on Ctrl-C (SIGINT) or SIGTERM, so that it is saved.
-
-    The kind is `StopKind.INTERRUPTED`. A second signal is not caught: it ends the process at once.
-    Context: the main thread, the only one that may handle signals, between `on_train_begin` and
-    `on_train_end`.
-
-    Example:
-      >>> hooks = [engine.StopOnSignal(), engine.SaveCheckpoint(tmp_path)]
-      >>> history = engine.fit(state, train_ds, config, hooks=hooks)
-    """
-
-    def __init__(self) -> None:
-        self._previous: dict[int, Any] = {}
-
-    def on_train_begin(self, info: HookInfo) -> None:
-        """Starts to catch the signals."""
-
-        def request(signal_number: int, frame: FrameType | None) -> None:
-            info.request_stop("interrupted", kind=StopKind.INTERRUPTED, immediately=True)
-            self._restore()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, request)
-
-    def on_train_end(self, info: HookInfo) -> None:
-        """Restores the earlier handlers."""
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            # None: the handler was not set from Python and cannot be restored.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._previous.clear()
-
-
 def _weights(state: TrainState) -> list[keras.Variable]:
     # As in Keras, what `get_weights` returns: no states of seed generators, no optimizer.
     models = [state.model, *(e for e in state.extras.values() if isinstance(e, keras.Model))]
     return [weight for model in models for weight in model.weights]
-
-
-def _flatten(metrics: Iterable[Any]) -> Iterable[Any]:
-    for metric in metrics:
-        yield metric
-        yield from _flatten(getattr(metric, "metrics", []))

@@ -1,47 +1,38 @@
-"""Checkpoints: save, verify, restore, retain.
+"""Checkpoints: save, restore, find the newest one, and the one with the final weights.
 
-A checkpoint is one file, `ckpt-<num_steps_completed>.npz`: arrays only, never pickles, so that a
-file from a stranger can do no more than hold wrong numbers. It holds every variable of
-`TrainState.named_variables()`, the states of seed generators included, as `replica<i>/<name>`: one
-array where the replicas agree, one for each where they do not (BatchNorm statistics). The entry
-`metadata` is JSON: format, progress, and each variable's dtype, shape and SHA-256.
-
-A directory has one writer at a time.
+A checkpoint is one file, `ckpt-<num_steps_completed>.npz`; what is in it, `format` says. A
+directory has one writer at a time; `checkpoint_folder` keeps it in order.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradloop.files import json_text, make_directory, write_atomically
-
 from ..arguments import check_built, check_path, check_state
-from ..variables import METRICS_PREFIX, assign_local_values, local_values
-from .format import FORMAT, Checkpoint, CheckpointError, describe, load, storable, write_npz
+from ..variables import METRICS_PREFIX, assign_local_values
+from .checkpoint_folder import FINAL, CheckpointFolder
+from .format import CheckpointError, CheckpointFile, DamagedError
+from .matching import Trait, differences, match
+from .snapshot import capture
 
 if TYPE_CHECKING:
     import keras
 
     from ..state import TrainState
 
-_FILE_NAME = re.compile(r"ckpt-(\d+)\.npz")
-_LEFTOVER_NAME = re.compile(r"ckpt-\d+\.npz\.\d+\.tmp")
-_NUM_NAMED = 3  # Variables that an error message names before it only counts.
-
 
 def save(path: str | os.PathLike[str], state: TrainState) -> Path:
-    """Writes all variables and the progress.
+    """Writes all variables, the progress, and what else a run needs to go on.
 
     Context: cross-replica, outside any compiled function. The file is written under a temporary
-    name, forced to disk and renamed: a kill at any time leaves what was there before.
+    name, forced to disk and renamed: a kill at any time leaves what was there before. Beside the
+    state no memory is taken but for one variable.
 
     Args:
       path: A file, or a directory, in which the file is named after the progress.
@@ -51,7 +42,8 @@ def save(path: str | os.PathLike[str], state: TrainState) -> Path:
       The file.
 
     Raises:
-      ValueError: If the directory cannot be made or written.
+      ValueError: If the directory cannot be made or written, or the progress is impossible.
+      OSError: If the file cannot be written.
 
     Example:
       >>> engine.save_checkpoint(tmp_path, state).name
@@ -61,33 +53,23 @@ def save(path: str | os.PathLike[str], state: TrainState) -> Path:
     check_state(state)
     check_built(state)
     path = Path(path)
-    if path.suffix != ".npz":
-        path = path / f"ckpt-{state.progress.num_steps_completed}.npz"
-    make_directory(path.parent)
-    arrays: dict[str, np.ndarray] = {}
-    variables = {}
-    for name, variable in state.named_variables():
-        values = local_values(variable)
-        variables[name] = describe(values)
-        arrays |= {f"replica{i}/{name}": storable(value) for i, value in enumerate(values)}
-    metadata = {
-        "format": FORMAT,
-        "progress": dataclasses.asdict(state.progress),
-        "variables": variables,
-    }
-    arrays["metadata"] = np.frombuffer(json_text(metadata).encode(), np.uint8)
-    write_atomically(path, lambda file: write_npz(file, arrays), mode="wb")
-    return path
+    if path.suffix == ".npz":
+        return CheckpointFolder(path.parent).write(capture(state), path.name)
+    return CheckpointFolder(path).save(state)
 
 
 def restore(path: str | os.PathLike[str], state: TrainState, *, only: str | None = None) -> Path:
     """Assigns all variables and the progress. Everything is verified before anything is assigned.
 
     Context: cross-replica. The state must have been built as for the run that saved it; another
-    number of replicas is allowed.
+    number of replicas is allowed, and so are other numbers in the names that Keras gives, such as
+    `dense_2` for `dense`.
+
+    A symbolic link to a file is followed. What is not a regular file (a pipe, a device) is refused.
 
     Args:
-      path: A file, or a directory, which stands for its newest intact checkpoint.
+      path: A file, or a directory, which stands for its newest intact checkpoint. Damaged files in
+        it that are newer are moved into its folder `quarantine`, each with a line on stderr.
       state: What to restore into.
       only: "model", or the name of an extra: restores its variables alone, and no progress, for a
         run that begins anew from these weights; None: all.
@@ -108,131 +90,117 @@ def restore(path: str | os.PathLike[str], state: TrainState, *, only: str | None
     check_state(state)
     check_built(state)
     path = Path(path)
-    if path.is_dir():
-        newest = latest(path)
-        if newest is None:
-            raise CheckpointError(f"there is no intact checkpoint in {path}.")
-        path = newest
-    checkpoint = load(path)
-    if only is not None:
-        checkpoint = _restrict(checkpoint, path, state, only)
-    state.create_named(checkpoint.values)
-    # A run may be restored with other metrics: they are not part of what was learned. And what only
-    # a traced step creates is not in a file from before the first step.
-    optional = (METRICS_PREFIX, *(f"{owner}/" for owner in state.step_variables.owners()))
-    variables = {
-        name: variable
-        for name, variable in state.named_variables()
-        if name in checkpoint.values or not name.startswith(optional)
-        if only is None or name.startswith(f"{only}/")
-    }
-    differences = _differences(checkpoint, variables)
-    if differences:
-        raise CheckpointError(
-            f"{path} belongs to another model or optimizer: {'; '.join(differences)}."
-        )
-    if only is None:
-        state.step_variables.clear()
-    for name, variable in variables.items():
-        assign_local_values(variable, checkpoint.values[name])
-    for field in dataclasses.fields(state.progress):
-        if field.name in checkpoint.progress:
-            setattr(state.progress, field.name, checkpoint.progress[field.name])
-    return path
-
-
-def _restrict(checkpoint: Checkpoint, path: Path, state: TrainState, only: str) -> Checkpoint:
-    """Returns the part of a checkpoint whose names begin with `only`, without progress."""
-    values = {n: v for n, v in checkpoint.values.items() if n.startswith(f"{only}/")}
-    has_some = any(name.startswith(f"{only}/") for name, _ in state.named_variables())
-    if not values or not has_some:
-        legal = sorted({name.split("/")[0] for name in checkpoint.values})
-        raise CheckpointError(
-            f"only={only!r}: {path} and the state must both have variables of it. The file has: "
-            f"{', '.join(legal)}."
-        )
-    return Checkpoint({}, values)
+    if not path.is_dir():
+        with CheckpointFile(path) as file:
+            _restore_from(file, state, only)
+        return path
+    found = CheckpointFolder(path).read_newest(lambda file: _restore_from(file, state, only))
+    if found is None:
+        raise CheckpointError(f"there is no intact checkpoint in {path}.")
+    return found[0]
 
 
 def latest(directory: str | os.PathLike[str]) -> Path | None:
     """Returns the newest intact checkpoint, None if there is none.
 
-    Damaged files are skipped, each with a line on stderr.
+    Damaged files that are newer are moved into its folder `quarantine`, each with a line on stderr.
+
+    Raises:
+      CheckpointError: If a newer file cannot be read for another reason than damage.
 
     Example:
       >>> engine.latest_checkpoint(tmp_path) is None
       True
     """
     check_path(directory)
-    for path in _by_age(Path(directory)):
-        try:
-            load(path)
-        except CheckpointError as error:
-            print(f"skipped: {error}", file=sys.stderr)
-        else:
-            return path
-    return None
+    return CheckpointFolder(directory).newest()
 
 
-def retain(directory: str | os.PathLike[str], max_to_keep: int) -> list[Path]:
-    """Removes all but the newest checkpoints, and what killed writers left behind.
+def final_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
+    """Returns what to evaluate or predict with: the file with the final weights of a run.
+
+    At its end, a run may replace the weights that its optimizer belongs to, by their moving average
+    or the best ones. `SaveCheckpoint` then writes `final.npz` beside the newest checkpoint, from
+    which the run can go on.
+
+    Args:
+      directory: Of `SaveCheckpoint`.
 
     Returns:
-      The checkpoints that were removed.
+      `final.npz` if it is intact and not older than the newest intact checkpoint, else that
+      checkpoint; None if there is neither. To go on training, take `latest_checkpoint`.
+
+    Example:
+      >>> hook = engine.SaveCheckpoint(tmp_path)
+      >>> history = engine.fit(state, train_ds, config, hooks=[hook])
+      >>> engine.final_checkpoint(tmp_path).name
+      'ckpt-4.npz'
     """
-    if max_to_keep < 1:
-        raise ValueError(f"max_to_keep must be 1 or more, not {max_to_keep}.")
-    removed = _by_age(Path(directory))[max_to_keep:]
-    leftovers = [p for p in Path(directory).glob("*.tmp") if _LEFTOVER_NAME.fullmatch(p.name)]
-    for path in [*removed, *leftovers]:
-        path.unlink(missing_ok=True)
-    return removed
+    check_path(directory)
+    folder = CheckpointFolder(directory)
+    final = folder.directory / FINAL
+    newest = folder.read_newest(_verified_num_steps)
+    if not final.is_file():
+        return newest and newest[0]
+    try:
+        with CheckpointFile(final) as file:
+            num_steps = _verified_num_steps(file)
+    except DamagedError as error:
+        folder.set_aside(final, error)
+        return newest and newest[0]
+    return newest[0] if newest and newest[1] > num_steps else final
 
 
-def check_none_beyond(directory: str | os.PathLike[str], num_steps: int) -> None:
-    """Raises ValueError if the directory holds a checkpoint of more than `num_steps` steps."""
-    newest = next(iter(_by_age(Path(directory))), None)
-    if newest is not None and _num_steps(newest) > num_steps:
-        raise ValueError(
-            f"{newest} is from a run that went further than this one, at step {num_steps}: "
-            "resume that run, or name another directory."
-        )
+def _verified_num_steps(file: CheckpointFile) -> int:
+    file.verify()
+    return file.progress.num_steps_completed
 
 
-def _by_age(directory: Path) -> list[Path]:
-    """Newest first, by the number in the name: clocks and copies make file times unreliable."""
-    paths = [path for path in directory.glob("ckpt-*.npz") if _FILE_NAME.fullmatch(path.name)]
-    return sorted(paths, key=_num_steps, reverse=True)
-
-
-def _num_steps(path: Path) -> int:
-    match = _FILE_NAME.fullmatch(path.name)
-    assert match is not None
-    return int(match[1])
-
-
-def _differences(checkpoint: Checkpoint, variables: dict[str, keras.Variable]) -> list[str]:
-    saved = {
-        name: values[0]
-        for name, values in checkpoint.values.items()
-        if name in variables or not name.startswith(METRICS_PREFIX)
+def _restore_from(file: CheckpointFile, state: TrainState, only: str | None) -> None:
+    """Compares what the file declares with the state, reads all, and then assigns all."""
+    saved = file.traits
+    if only is not None:
+        saved = _restricted(file, state, only)
+    state.create_named(saved)
+    present = {
+        name: variable
+        for name, variable in state.named_variables()
+        if only is None or name.startswith(f"{only}/")
     }
-    differences = [
-        _named("missing in the file", [name for name in variables if name not in saved]),
-        _named("only in the file", [name for name in saved if name not in variables]),
-    ]
-    both = {name: variable for name, variable in variables.items() if name in saved}
-    for what in ("shape", "dtype"):
-        pairs = [(n, _trait(saved[n], what), _trait(v, what)) for n, v in both.items()]
-        wrong = [f"{n} ({there}, here {here})" for n, there, here in pairs if there != here]
-        differences.append(_named(f"another {what}", wrong))
-    return [difference for difference in differences if difference]
+    _check_model(file.path, saved, present, state)
+    matched = match(saved, present)
+    values = file.read(matched.values())
+    tree = file.read_tree() if only is None else {}
+    if only is None:
+        state.step_variables.clear()
+    for here, there in matched.items():
+        assign_local_values(present[here], values.pop(there))
+    if only is None:
+        for field in dataclasses.fields(file.progress):
+            setattr(state.progress, field.name, getattr(file.progress, field.name))
+        state.resumption.restore(tree)
 
 
-def _trait(thing: Any, what: str) -> str:
-    return str(tuple(thing.shape)) if what == "shape" else str(np.dtype(thing.dtype).name)
+def _restricted(file: CheckpointFile, state: TrainState, only: str) -> dict[str, Trait]:
+    """Returns the traits of variables whose names begin with `only`."""
+    saved = {name: trait for name, trait in file.traits.items() if name.startswith(f"{only}/")}
+    has_some = any(name.startswith(f"{only}/") for name, _ in state.named_variables())
+    if not saved or not has_some:
+        legal = sorted({name.split("/")[0] for name in file.traits})
+        raise CheckpointError(
+            f"only={only!r}: {file.path} and the state must both have variables of it. The file "
+            f"has: {', '.join(legal)}."
+        )
+    return saved
 
 
-def _named(what: str, names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else ""
-    return f"{what}: {', '.join(names[:_NUM_NAMED])}{more}" if names else ""
+def _check_model(
+    path: Path, saved: Mapping[str, Trait], present: Mapping[str, keras.Variable], state: TrainState
+) -> None:
+    # A run may be restored with other metrics: they are not part of what was learned. And what only
+    # a traced step creates is not in a file from before the first step.
+    optional = (METRICS_PREFIX, *(f"{owner}/" for owner in state.step_variables.owners()))
+    here = {n: Trait(np.dtype(v.dtype).name, tuple(v.shape)) for n, v in present.items()}
+    found = differences(saved, here, optional=optional)
+    if found:
+        raise CheckpointError(f"{path} belongs to another model or optimizer: {'; '.join(found)}.")

@@ -1,142 +1,111 @@
-"""Writers: where the numbers of a run go. Files, memory, or several at once.
-
-Every record is flat: `step`, `epoch` and `kind`, then one entry a metric: a float, or a list if the
-metric's result is an array. Steps count from 1 over the whole run, epochs from 0, as in Keras.
-`kind` is "execution" for training logs within epochs and "epoch" for those of a whole epoch, `val_`
-keys included. A run that is resumed from an earlier step appends: where a step occurs twice, the
-later record counts.
-"""
+"""Writers of files: JSON lines and CSV tables, whole after a kill, and as long as their run."""
 
 from __future__ import annotations
 
-import abc
 import contextlib
 import csv
+import io
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TextIO
-
-import numpy as np
+from typing import Any
 
 from gradloop.files import json_text, make_directory, write_atomically
 
-from ..hooks.base import Media
-from ..timing import WRITERS, part
+from .records import (
+    RECORD_KEYS,
+    Kind,
+    MemoryWriter,
+    MultiWriter,
+    Record,
+    Writer,
+    epoch_records,
+    make_record,
+)
 
-Kind = Literal["execution", "epoch"]
-Record = dict[str, Any]
-RECORD_KEYS = ("step", "epoch", "kind")
-
-
-class Writer(abc.ABC):
-    """Interface of all writers. Writing after `close` continues where it stopped."""
-
-    @abc.abstractmethod
-    def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
-        """Writes one record.
-
-        Args:
-          step: Steps completed over the whole run when the logs were taken.
-          logs: Metric name to value.
-          epoch: Index of the epoch, from 0.
-          kind: "execution" or "epoch".
-
-        Raises:
-          ValueError: If a metric has one of the names in `RECORD_KEYS`.
-        """
-
-    def write_media(self, step: int, media: Media) -> bool:
-        """Writes an image, a histogram or a text; returns whether this writer can."""
-        return False
-
-    def flush(self) -> None:  # noqa: B027 (a writer that keeps nothing back has nothing to do)
-        """Hands everything to the operating system."""
-
-    def close(self) -> None:  # noqa: B027
-        """Flushes and releases files; may be called twice."""
-
-
-class MemoryWriter(Writer):
-    """Keeps the records in the list `records`, and `(step, media)` in the list `media`."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-        self.media: list[tuple[int, Media]] = []
-
-    def write_media(self, step: int, media: Media) -> bool:
-        """See `Writer.write_media`."""
-        self.media.append((step, media))
-        return True
-
-    def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
-        """See `Writer.write`."""
-        self.records.append(_make_record(step, logs, epoch, kind))
-
-
-class MultiWriter(Writer):
-    """Hands each record to several writers, in order.
-
-    Args:
-      *writers: Writers of any kind; closing this one closes them.
-    """
-
-    def __init__(self, *writers: Writer) -> None:
-        self.writers = writers
-
-    def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
-        """See `Writer.write`."""
-        for writer in self.writers:
-            with timed(writer):
-                writer.write(step, logs, epoch=epoch, kind=kind)
-
-    def write_media(self, step: int, media: Media) -> bool:
-        """Hands it to all; returns whether one of them can write it."""
-        return any([writer.write_media(step, media) for writer in self.writers])
-
-    def flush(self) -> None:
-        """See `Writer.flush`."""
-        for writer in self.writers:
-            with timed(writer):
-                writer.flush()
-
-    def close(self) -> None:
-        """Closes all, even if one fails; that error is raised at the end."""
-        with contextlib.ExitStack() as stack:
-            for writer in self.writers:
-                stack.callback(_close, writer)
-
-
-def timed(writer: Writer) -> contextlib.AbstractContextManager[None]:
-    """Returns a context in which a run's time counts for this writer."""
-    # A MultiWriter times each of its writers itself.
-    is_one = not isinstance(writer, MultiWriter)
-    return part(WRITERS + type(writer).__name__) if is_one else contextlib.nullcontext()
-
-
-def _close(writer: Writer) -> None:
-    with timed(writer):
-        writer.close()
+__all__ = [
+    "RECORD_KEYS",
+    "CSVWriter",
+    "JSONLinesWriter",
+    "MemoryWriter",
+    "MultiWriter",
+    "Record",
+    "Writer",
+    "epoch_records",
+    "read_csv",
+]
 
 
 class _FileWriter(Writer):
-    """A writer of one file, which comes with the first record."""
+    """A writer of one file, a line a record, which comes with the first record."""
+
+    _num_header_lines = 0
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = make_directory(Path(path).parent) / Path(path).name
-        self._file: TextIO | None = None
+        self._file: io.FileIO | None = None
+        self._num_records = 0
 
-    def flush(self) -> None:
-        """See `Writer.flush`."""
-        if self._file is not None:
-            self._file.flush()
+    @property
+    def location(self) -> str:
+        """See `Writer.location`."""
+        return str(self.path)
 
     def close(self) -> None:
         """See `Writer.close`."""
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Writer.restore`: the file has the bytes again that it had."""
+        if "records" not in state:
+            return
+        self.close()
+        lines = _complete_lines(self.path)
+        num_missing = state["records"] - self._count(lines)
+        if num_missing > 0:
+            warnings.warn(
+                f"{self.path} lacks {num_missing} of the {state['records']} records that it had "
+                "when the run was saved: the run goes on behind what there is. If you have the "
+                "file elsewhere, put it back and resume again.",
+                stacklevel=2,
+            )
+        lines = lines[: self._num_header_lines + state["records"]]
+        kept = self._kept(lines, state)
+        if kept is lines:  # A file can be cut where there is no room to write it anew.
+            _cut(self.path, lines)
+        else:
+            write_atomically(self.path, lambda file: file.writelines(kept), mode="wb")
+
+    def _kept(self, lines: list[bytes], state: dict[str, Any]) -> list[bytes]:
+        """Returns the lines as they were, `lines` itself if they are the same."""
+        return lines
+
+    def _count(self, lines: list[bytes]) -> int:
+        return max(len(lines) - self._num_header_lines, 0)
+
+    def _read(self) -> list[bytes]:
+        """Returns the lines that there are, before the first is appended."""
+        lines = _complete_lines(self.path)
+        _cut(self.path, lines)  # A torn line is of a process that was killed.
+        self._num_records = self._count(lines)
+        return lines
+
+    def _append(self, line: str) -> None:
+        if self._file is None:
+            # Unbuffered: one system call a line, so that a kill loses one line at most.
+            self._file = self.path.open("ab", buffering=0)
+        rest = memoryview(line.encode())
+        try:
+            while rest:  # A disk that is nearly full takes a part.
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self.close()  # The next write opens the file anew, which cuts the torn line.
+            raise
+        self._num_records += 1
 
 
 class JSONLinesWriter(_FileWriter):
@@ -148,11 +117,16 @@ class JSONLinesWriter(_FileWriter):
 
     def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
         """See `Writer.write`."""
-        line = json_text(_make_record(step, logs, epoch, kind))
+        line = json_text(make_record(step, logs, epoch, kind))
         if self._file is None:
-            _drop_torn_line(self.path)
-            self._file = _open_append(self.path)
-        self._file.write(line + "\n")
+            self._read()
+        self._append(line + "\n")
+
+    def state(self) -> dict[str, Any]:
+        """Returns the number of records in the file, also of those from before this run."""
+        sync(self.path)
+        is_open = self._file is not None
+        return {"records": self._num_records if is_open else len(_complete_lines(self.path))}
 
 
 class CSVWriter(_FileWriter):
@@ -166,6 +140,8 @@ class CSVWriter(_FileWriter):
       path: Its directory is created; the file comes with the first record.
     """
 
+    _num_header_lines = 1
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
         self._columns: list[str] = []
@@ -176,23 +152,35 @@ class CSVWriter(_FileWriter):
         Raises:
           ValueError: Also if the file exists and is not a table of this class.
         """
-        record = _make_record(step, logs, epoch, kind)
+        record = make_record(step, logs, epoch, kind)
         if self._file is None:
-            self._columns = self._read_header()
+            self._columns = self._header(self._read())
         missing = [name for name in record if name not in self._columns]
         if missing:
             self._widen(missing)
-        if self._file is None:
-            self._file = _open_append(self.path)
-        csv.writer(self._file, lineterminator="\n").writerow(_cells(record, self._columns))
+        self._append(_row(_cells(record, self._columns)))
 
-    def _read_header(self) -> list[str]:
-        _drop_torn_line(self.path)
-        if not self.path.exists() or self.path.stat().st_size == 0:
+    def state(self) -> dict[str, Any]:
+        """Returns the number of rows in the file, also of those from before this run; columns."""
+        sync(self.path)
+        if self._file is not None:
+            return {"records": self._num_records, "columns": list(self._columns)}
+        lines = _complete_lines(self.path)
+        return {"records": self._count(lines), "columns": self._header(lines)}
+
+    def _kept(self, lines: list[bytes], state: dict[str, Any]) -> list[bytes]:
+        columns, there = state["columns"], self._header(lines)
+        if columns == there:
+            return lines
+        if not columns:  # There was no table.
             return []
-        with self.path.open(encoding="utf-8", newline="") as file:
-            columns = next(csv.reader(file), [])
-        if tuple(columns[:3]) != RECORD_KEYS:
+        rows = csv.DictReader(line.decode() for line in lines)
+        cells = [columns, *([row.get(name) or "" for name in columns] for row in rows)]
+        return [_row(one).encode() for one in cells]
+
+    def _header(self, lines: list[bytes]) -> list[str]:
+        columns = next(csv.reader([line.decode() for line in lines[:1]]), [])
+        if columns and tuple(columns[:3]) != RECORD_KEYS:
             raise ValueError(
                 f"{self.path} exists and is not a table of metrics (its first columns are "
                 f"{columns[:3]}, not {list(RECORD_KEYS)}): name another file or move this one."
@@ -201,15 +189,11 @@ class CSVWriter(_FileWriter):
 
     def _widen(self, missing: list[str]) -> None:
         self.close()
-        rows = read_csv(self.path) if self._columns else []
-        self._columns = [*self._columns, *missing]
-
-        def write_table(file: TextIO) -> None:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(self._columns)
-            table.writerows(_cells(row, self._columns) for row in rows)
-
-        write_atomically(self.path, write_table)
+        records = read_csv(self.path) if self._columns else []
+        columns = [*self._columns, *missing]
+        rows = [columns, *(_cells(record, columns) for record in records)]
+        write_atomically(self.path, lambda file: file.writelines(map(_row, rows)))
+        self._columns = columns
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[Record]:
@@ -218,10 +202,37 @@ def read_csv(path: str | os.PathLike[str]) -> list[Record]:
         return [_typed(row) for row in csv.DictReader(file)]
 
 
-def epoch_records(records: Iterable[Record]) -> list[Record]:
-    """Returns the records of whole epochs in order, the later one where an epoch occurs twice."""
-    by_epoch = {record["epoch"]: record for record in records if record["kind"] == "epoch"}
-    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+def sync(path: Path) -> None:
+    """Forces what was written to a file to disk, if the file exists."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _cells(record: Record, columns: Iterable[str]) -> list[str]:
+    values = (record.get(name, "") for name in columns)
+    return [json_text(value) if isinstance(value, list) else str(value) for value in values]
+
+
+def _row(cells: Iterable[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def _complete_lines(path: Path) -> list[bytes]:
+    """Returns the lines of a file with their newlines, without a torn one; [] if it is missing."""
+    path.parent.stat()  # With its folder gone, it is not known how many there are.
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        return [line for line in file if line.endswith(b"\n")]
+
+
+def _cut(path: Path, lines: list[bytes]) -> None:
+    """Drops what follows the first lines of a file."""
+    num_bytes = sum(map(len, lines))
+    if path.exists() and path.stat().st_size > num_bytes:
+        os.truncate(path, num_bytes)
 
 
 def _typed(row: Mapping[str, str]) -> Record:
@@ -231,31 +242,3 @@ def _typed(row: Mapping[str, str]) -> Record:
 
 def _parse_number(cell: str) -> Any:
     return json.loads(cell) if cell.startswith("[") else float(cell)
-
-
-def _make_record(step: int, logs: Mapping[str, float], epoch: int, kind: Kind) -> Record:
-    reserved = sorted(set(logs) & set(RECORD_KEYS))
-    if reserved:
-        raise ValueError(f"a metric may not be named {reserved[0]!r}: rename it where you make it.")
-    values = {name: np.asarray(value).astype(float).tolist() for name, value in logs.items()}
-    return {"step": int(step), "epoch": int(epoch), "kind": kind} | values
-
-
-def _cells(record: Record, columns: Iterable[str]) -> list[str]:
-    values = (record.get(name, "") for name in columns)
-    return [json_text(value) if isinstance(value, list) else str(value) for value in values]
-
-
-def _open_append(path: Path) -> TextIO:
-    # One system call a line, so that a kill loses one line at most.
-    return path.open("a", encoding="utf-8", newline="", buffering=1)
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cuts a last line without a newline, which a killed process left: its numbers may be cut."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        complete = content[: content.rfind(b"\n") + 1]
-        write_atomically(path, lambda file: file.write(complete), mode="wb")

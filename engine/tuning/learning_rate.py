@@ -100,15 +100,21 @@ def find_learning_rate(
         )
     hook = _Sweep(np.geomspace(lowest, highest, num_steps).tolist())
     config = dataclasses.replace(
-        config, epochs=num_steps, initial_epoch=0, steps_per_execution=1, validate_every_steps=None
+        config,
+        epochs=num_steps,
+        initial_epoch=0,
+        steps_per_execution=1,
+        validate_every_steps=None,
+        on_nonfinite=None,
     )
-    progress = dataclasses.asdict(state.progress)
+    progress, parts = dataclasses.asdict(state.progress), state.resumption.capture()
     try:
         fit(state, x, config, y=y, hooks=[hook], train_step=train_step)
     finally:
         hook.put_back()
         for name, value in progress.items():
             setattr(state.progress, name, value)
+        state.resumption.restore(parts)
     return LearningRateCurve(hook.rates[: len(hook.losses)], hook.losses, hook.suggestion())
 
 

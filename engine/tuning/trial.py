@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from ..config import TrainConfig
-from ..planner import Planner
-from ..protocols import Logs
+from ..planner import NEVER, Execution, Planner
 from ..replicated_step import StepFn
 from ..source import Source
 from ..state import TrainState
@@ -94,20 +93,18 @@ class Trial:
         num_steps, passed = 0, 0.0
         began, processor_began = time.perf_counter(), time.process_time()
         while passed < secs:
-            num_done, logs = next(self._executions)
-            num_steps += num_done
-            self._timing.wait_for_device(logs)
+            execution = next(self._executions)
+            num_steps += execution.num_steps
+            self._timing.wait_for_device(execution.logs)
             passed = time.perf_counter() - began
         self._planner.pause()
         return num_steps / passed, (time.process_time() - processor_began) / passed
 
-    def _run(self) -> Iterator[tuple[int, Logs]]:
+    def _run(self) -> Iterator[Execution]:
         for epoch in itertools.count():
             with self._timing.part(DATA):
                 self._source.begin_epoch(epoch)
-            yield from self._source.executions(
-                self._function, self._planner, lambda: False, self._timing
-            )
+            yield from self._source.executions(self._function, self._planner, NEVER, self._timing)
 
 
 def run_in_turn(trials: Sequence[Trial], num_rounds: int = NUM_ROUNDS) -> None:

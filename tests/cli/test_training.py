@@ -52,9 +52,9 @@ def test_summary_says_where_the_time_went(trained):
 def test_a_surplus_trace_is_wrong_usage_and_loses_nothing(tmp_path, monkeypatch, capsys):
     evaluate = engine.evaluate
 
-    def evaluate_other_batches(state, dataset, config):
+    def evaluate_other_batches(state, dataset, config, hooks):
         weighted = dataset.map(lambda x, y: (x, y, y[:, 0]))
-        return evaluate(state, weighted, config)
+        return evaluate(state, weighted, config, hooks=hooks)
 
     monkeypatch.setattr(engine, "evaluate", evaluate_other_batches)
     folder = tmp_path / "run"

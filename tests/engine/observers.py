@@ -20,7 +20,8 @@ class Recorder(Hook):
     def __init__(self, moments, name=""):
         for moment in (
             "on_train_begin", "on_epoch_begin", "on_execution_end", "on_epoch_end",
-            "on_eval_begin", "on_eval_execution_end", "on_eval_end", "on_validation_end",
+            "on_save_point", "on_eval_begin", "on_eval_execution_end", "on_eval_end",
+            "on_validation_end",
             "on_predict_begin", "on_predict_batch_begin", "on_predict_batch_end", "on_predict_end",
             "on_train_end",
         ):  # fmt: skip

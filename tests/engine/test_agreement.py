@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from gradloop.engine import step_function
 from gradloop.engine.config import ConfigError, TrainConfig
-from gradloop.engine.hooks import LambdaHook
+from gradloop.engine.hooks import LambdaHook, OnNonfinite, StopOnNaN
 from gradloop.engine.loop import fit
 from gradloop.engine.runtime import configure_runtime
 from gradloop.engine.step import train_step
@@ -107,6 +107,24 @@ def gradient_accumulation_steps(name, arrays):
 
     assert num_made() == NUM_BATCHES
     assert num_made(gradient_accumulation_steps=3) == 3
+
+
+@shows("on_nonfinite")
+def on_nonfinite(name, arrays):
+    """test_nonfinite.py shows what each of them does."""
+    x = arrays[0].copy()
+    x[5] = float("inf")  # in the second batch
+
+    def num_made(action, hooks):
+        state, config = make_tiny(), make_config(on_nonfinite=action)
+        fit(state, plain((x, arrays[1])), config, hooks=hooks)
+        return num_updates(state)
+
+    assert num_made(None, []) == num_made("off", []) == NUM_BATCHES
+    assert num_made("skip", [OnNonfinite("skip", line=str)]) == NUM_BATCHES - 1
+    assert num_made("stop", [OnNonfinite("stop")]) == 1
+    refuses("on_nonfinite='skip' needs the hook", train, arrays, on_nonfinite="skip")
+    refuses("hooks has engine.StopOnNaN", num_made, "off", [StopOnNaN()])
 
 
 @shows("run_eagerly")

@@ -13,10 +13,11 @@ def test_order_of_moments(dataset):
     moments = []
     config = make_config(epochs=2, steps_per_execution=4, validation_freq=2)
     fit(make_tiny(), dataset, config, validation_data=dataset, hooks=[Recorder(moments)])
-    epoch = ["epoch_begin", "execution_end", "execution_end"]
+    epoch = ["epoch_begin", *["execution_end", "save_point"] * 2]
     evaluation = ["eval_begin", *["eval_execution_end"] * 2, "eval_end"]
-    end = ["epoch_end"]
-    assert moments == ["train_begin", *epoch, *end, *epoch, *evaluation, *end, "train_end"]
+    end = ["epoch_end", "save_point"]
+    epochs = [*epoch, *end, *epoch, *evaluation, *end]
+    assert moments == ["train_begin", *epochs, "save_point", "train_end"]
 
 
 def test_hooks_are_called_in_the_order_of_the_list(dataset):
@@ -24,7 +25,7 @@ def test_hooks_are_called_in_the_order_of_the_list(dataset):
     hooks = [Recorder(moments, "1"), Recorder(moments, "2")]
     fit(make_tiny(), dataset.take(1), make_config(), hooks=hooks)
     assert moments[::2] == [moment.replace("2", "1") for moment in moments[1::2]]
-    assert [moment[0] for moment in moments] == ["1", "2"] * 5
+    assert [moment[0] for moment in moments] == ["1", "2"] * 8
 
 
 def test_logs_lag_one_execution_and_logs_step_says_which(dataset):

@@ -55,6 +55,9 @@ INSTANCES = {
     "keras.metrics.Metric": keras.metrics.BinaryAccuracy,
     "tensorflow.data.Dataset": lambda: tf.data.Dataset.range(1),
     "tensorflow.Graph": tf.Graph,
+    "tensorflow.python.data.ops.shuffle_op._ShuffleDataset": lambda: tf.data.Dataset.range(
+        1
+    ).shuffle(1),
     "tensorflow.python.eager.polymorphic_function.polymorphic_function.Function": lambda: (
         tf.function(tf.zeros)
     ),

@@ -33,7 +33,8 @@ def test_resumed_run_ends_with_the_same_weights_and_logs(arrays, dataset, stop_a
     assert_same_weights(state.model, whole.model)
     for name, values in expected.items():
         # Of an epoch that was interrupted, the logs are those of the whole epoch.
-        assert stopped.history.get(name, []) + resumed.history[name] == values
+        assert resumed.history[name] == values
+    assert stopped.history.get("loss", []) == resumed.history["loss"][: len(stopped.epoch)]
 
 
 def test_resumed_run_stands_where_it_was_in_a_pass_longer_than_an_epoch(arrays):
@@ -47,11 +48,15 @@ def test_resumed_run_stands_where_it_was_in_a_pass_longer_than_an_epoch(arrays):
     assert_same_weights(state.model, whole.model)
 
 
-def test_resume_within_an_epoch_needs_a_dataset_that_can_seek(dataset):
+def test_resume_within_an_epoch_needs_a_dataset_that_gives_the_same_batches(dataset):
     state = make_tiny()
-    fit(state, dataset, make_config(epochs=2), hooks=[StopAfter(4)])
-    with pytest.raises(ValueError, match=r"stopped after 4 steps .* no seek"):
-        fit(state, dataset, make_config(epochs=2), resume=True)
+    generated = tf.data.Dataset.from_generator(
+        lambda: iter(dataset), output_signature=dataset.element_spec
+    )
+    fit(state, generated, make_config(epochs=2), hooks=[StopAfter(4)])
+    again = generated.map(lambda x, y: (x, y))
+    with pytest.raises(ValueError, match=r"stopped after 4 steps .* no seek.*GeneratorDataset"):
+        fit(state, again, make_config(epochs=2), resume=True)
 
 
 def test_a_failed_run_leaves_the_last_good_checkpoint(tmp_path):
@@ -64,6 +69,7 @@ def test_a_failed_run_leaves_the_last_good_checkpoint(tmp_path):
     specs = (tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int64))
     state = make_tiny()
     failing = tf.data.Dataset.from_generator(batches, output_signature=specs)
+    failing.is_deterministic = True
     with pytest.raises(tf.errors.OpError, match="the disk is gone"):
         fit(state, failing, make_config(epochs=2), hooks=[SaveCheckpoint(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt-5.npz"]
@@ -77,6 +83,6 @@ def test_resume_after_the_last_epoch_does_nothing(dataset):
     fit(state, dataset, make_config(epochs=2))
     before = state.weights_sha256()
     history = fit(state, dataset, make_config(epochs=2), resume=True)
-    assert (history.history, state.weights_sha256()) == ({}, before)
+    assert (history.num_steps, state.weights_sha256()) == (0, before)
     history = fit(state, dataset, make_config(epochs=3), resume=True)
-    assert history.epoch == [2]
+    assert history.epoch == [0, 1, 2]

@@ -28,8 +28,8 @@ def test_stop_request_ends_after_validation_and_epoch_end(dataset):
         hooks=[Recorder(moments), stop_at_step_6()],
     )  # fmt: skip
     assert [moment for moment in moments if moment != "eval_execution_end"] == [
-        "train_begin", "epoch_begin", "execution_end", "execution_end", "eval_begin", "eval_end",
-        "epoch_end", "train_end",
+        "train_begin", "epoch_begin", "execution_end", "save_point", "execution_end", "save_point",
+        "eval_begin", "eval_end", "epoch_end", "save_point", "save_point", "train_end",
     ]  # fmt: skip
     assert (history.stop_reason, history.stop_kind) == ("enough", StopKind.REQUESTED)
     assert history.epoch_steps == [6]

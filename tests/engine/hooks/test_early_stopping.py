@@ -7,6 +7,7 @@ import pytest
 from gradloop.engine import hooks
 from gradloop.engine.hooks import HookInfo
 from gradloop.engine.state import TrainState
+from gradloop.engine.storage.trees import decode, encode
 from tests.engine.hooks.runs import drive, make_info
 
 
@@ -59,12 +60,17 @@ def _run_keras(arguments, values, model):
     return trace, callback.stopped_epoch, float(model.get_weights()[0][0, 0])
 
 
-def _run_ours(arguments, values, model):
+def _run_ours(arguments, values, model, *, resumes=False):
     hook, info = hooks.EarlyStopping(**arguments), make_info()
     info.state.model = model
     hook.on_train_begin(info)
     trace = []
     for epoch, value in enumerate(values):
+        if resumes:
+            saved = encode(hook.state(), arrays := [])
+            hook = hooks.EarlyStopping(**arguments)
+            hook.on_train_begin(info)
+            hook.restore(decode(saved, arrays))
         model.set_weights([np.full((1, 1), epoch), np.zeros(1)])
         info.progress.epoch, info.logs = epoch, {arguments.get("monitor", "val_loss"): value}
         hook.on_epoch_end(info)
@@ -83,6 +89,9 @@ def test_early_stopping_does_what_keras_does_epoch_by_epoch():
             expected = _run_keras(arguments, values, model)
             assert str(_run_ours(arguments, values, model)) == str(expected), (arguments, name)
             stops.add(expected[1])
+            # As is one that is saved and resumed before each epoch.
+            resumed = _run_ours(arguments, values, model, resumes=True)
+            assert str(resumed) == str(expected), (arguments, name)
     assert len(stops) > 3, "the curves must stop at different epochs, or not at all"
 
 

@@ -1,11 +1,14 @@
-"""States to save."""
+"""States to save, and ways to do harm to what was saved."""
 
 import dataclasses
+import json
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from gradloop.engine import variables
+from gradloop.engine.resumption import Resumption
 from gradloop.engine.state import Progress
 from gradloop.engine.step_variables import StepVariables
 
@@ -19,9 +22,16 @@ class FakeState:
     step_variables: StepVariables = dataclasses.field(
         default_factory=lambda: StepVariables(tf.distribute.get_strategy(), {})
     )
+    resumption: Resumption = dataclasses.field(default_factory=Resumption)
+    model = None
+    extras: dict = dataclasses.field(default_factory=dict)
+    optimizers: dict = dataclasses.field(default_factory=dict)
 
     def named_variables(self):
         return list(self.variables.items())
+
+    def values_to_save(self, variable):
+        return variables.local_values(variable)
 
     def create_named(self, names):
         pass
@@ -37,3 +47,16 @@ def all_bytes(state):
         name: [value.tobytes() for value in variables.local_values(variable)]
         for name, variable in state.named_variables()
     }
+
+
+def read_entries(path):
+    """Returns the arrays of a checkpoint by name, and its metadata."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    return arrays, json.loads(arrays.pop("metadata").tobytes())
+
+
+def write_entries(path, arrays, metadata):
+    """Writes them back, whole for a zip."""
+    text = json.dumps(metadata).encode()
+    np.savez(path, **arrays, metadata=np.frombuffer(text, np.uint8))

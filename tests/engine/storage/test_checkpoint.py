@@ -1,5 +1,8 @@
 """A checkpoint holds every variable and the progress, of each replica, bit for bit."""
 
+import dataclasses
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import tensorflow as tf
 from gradloop.engine import variables
 from gradloop.engine.state import TrainState
 from gradloop.engine.storage import checkpoint
+from gradloop.engine.storage.format import load
 from tests.engine.storage.states import FakeState, all_bytes, fake_state
 
 
@@ -46,6 +50,7 @@ def test_every_variable_and_the_progress_come_back_bit_for_bit(tmp_path):
     for _ in range(3):
         _step(state, x, y)
     state.progress.num_steps_completed, state.progress.epoch, state.progress.step = 3, 1, 2
+    state.progress.num_epochs_completed = 1
     path = checkpoint.save(tmp_path, state)
     assert path == tmp_path / "ckpt-3.npz"
     other = _train_state(units_seed=1)
@@ -61,7 +66,7 @@ def test_every_variable_and_the_progress_come_back_bit_for_bit(tmp_path):
 
 def test_the_states_of_seed_generators_are_in_the_file(tmp_path):
     state = _train_state()
-    values = checkpoint.load(checkpoint.save(tmp_path, state)).values
+    values = load(checkpoint.save(tmp_path, state)).values
     assert any("seed_generator_state" in name for name in values)
     assert set(values) == {name for name, _ in state.named_variables()}
 
@@ -144,3 +149,69 @@ def test_replicas_become_one_variable_and_back(tmp_path):
     _drift(again)
     checkpoint.restore(checkpoint.save(tmp_path / "plain", plain), again)
     assert [v.tolist() for v in variables.local_values(again.variables["mean"])] == [[1, 1]]
+
+
+GOLDEN = Path(__file__).parent / "golden" / "ckpt-format1.npz"
+
+
+def test_a_file_of_format_1_is_read():
+    """Written by the last version of that format; every later version must read it."""
+    expected = {
+        "model/dense_3/kernel": np.arange(6, dtype="float32").reshape(2, 3),
+        "model/dense_3/bias": np.array([np.nan, -0.0, np.inf], "float32"),
+        "model/half/scale": np.array([1.5, -2], tf.bfloat16.as_numpy_dtype),
+        "model/empty/table": np.zeros((0, 2), "float32"),
+        "optimizer/sgd/iteration": np.array(7, "int64"),
+        "metrics/mean/total": np.array(2.5, "float32"),
+    }
+    state = fake_state(**{name: np.zeros_like(value) for name, value in expected.items()})
+    checkpoint.restore(GOLDEN, state)
+    assert all_bytes(state) == {name: [value.tobytes()] for name, value in expected.items()}
+    assert dataclasses.asdict(state.progress) == {
+        "epoch": 2, "step": 1, "num_steps_completed": 7, "num_epochs_completed": 2,
+        "num_epochs": 4, "steps_per_epoch": 3,
+    }  # fmt: skip
+    assert state.resumption.capture() == {}
+
+
+def test_the_other_parts_of_a_run_come_along(tmp_path):
+    state, other = fake_state(a=np.zeros(3)), fake_state(a=np.zeros(3))
+    state.resumption.restore({"hooks": {"best": np.arange(3)}, "logs": [{"loss": np.inf}, 3]})
+    checkpoint.restore(checkpoint.save(tmp_path, state), other)
+    tree = other.resumption.capture()
+    assert tree["hooks"]["best"].tolist() == [0, 1, 2]
+    assert tree["logs"] == [{"loss": np.inf}, 3]
+
+
+def test_a_part_of_a_checkpoint_does_not_bring_them(tmp_path):
+    state, other = fake_state(**{"model/a": np.ones(3)}), fake_state(**{"model/a": np.zeros(3)})
+    state.resumption.restore({"stop": "early"})
+    checkpoint.restore(checkpoint.save(tmp_path, state), other, only="model")
+    assert other.resumption.capture() == {}
+    assert all_bytes(other) == all_bytes(state)
+
+
+def test_equal_states_become_equal_files_which_numpy_reads(tmp_path):
+    values = {"model/kernel": np.arange(6.0).reshape(2, 3), "model/empty": np.zeros((0, 4))}
+    paths = [checkpoint.save(tmp_path / name, fake_state(**values)) for name in "ab"]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    with np.load(paths[0]) as file:
+        np.testing.assert_array_equal(file["replica0/model/kernel"], values["model/kernel"])
+        assert file["replica0/model/empty"].shape == (0, 4)
+
+
+def test_a_progress_that_no_run_can_be_at_is_not_saved(tmp_path):
+    state = fake_state(a=np.zeros(3))
+    state.progress.epoch = 4
+    with pytest.raises(ValueError, match="epoch is 4 after 0 completed ones"):
+        checkpoint.save(tmp_path, state)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_read_only_array_of_a_variable_keeps_its_values():
+    variable = keras.Variable(np.zeros(4, "float32"))
+    (before,) = variables.local_values(variable)
+    variable.assign_add(np.ones(4))
+    assert before.tolist() == [0] * 4
+    with pytest.raises(ValueError, match="read-only"):
+        before[0] = 1

@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 
-from gradloop.engine.storage import writers
 from gradloop.engine.storage.extras import MissingExtra
 from gradloop.engine.storage.tensorboard import TensorBoardWriter
 from gradloop.engine.storage.writers import (
@@ -16,6 +15,7 @@ from gradloop.engine.storage.writers import (
     JSONLinesWriter,
     MemoryWriter,
     MultiWriter,
+    read_csv,
 )
 
 
@@ -73,7 +73,7 @@ def test_csv_continues_a_file_of_another_process(tmp_path):
         writer = CSVWriter(path)
         writer.write(step, logs, epoch=0, kind="execution")
         writer.close()
-    assert writers.read_csv(path) == [
+    assert read_csv(path) == [
         {"step": 0, "epoch": 0, "kind": "execution", "a": 1.0, "b": 2.0},
         {"step": 1, "epoch": 0, "kind": "execution", "b": 3.0, "c": 4.0},
     ]
@@ -142,7 +142,7 @@ def test_csv_reads_back_what_it_wrote_also_nan_and_arrays(tmp_path):
     logs = {"loss": math.nan, "big": math.inf, "f1": np.array([0.5, 0.25], "float32")}
     writer.write(1, logs, epoch=0, kind="epoch")
     writer.close()
-    (record,) = writers.read_csv(tmp_path / "metrics.csv")
+    (record,) = read_csv(tmp_path / "metrics.csv")
     assert math.isnan(record["loss"]) and record["big"] == math.inf
     assert record["f1"] == [0.5, 0.25]
 

@@ -46,11 +46,13 @@ def test_everything_is_as_before(data):
     config = engine.TrainConfig(epochs=2)
     state.build(dataset.element_spec)
     before = {name: v.numpy() for name, v in state.named_variables()}
+    state.resumption.restore({"history": {"epoch": [0]}})
     engine.find_learning_rate(state, dataset, config, num_steps=20, train_step=draw_step)
     after = {name: v.numpy() for name, v in state.named_variables()}
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value, err_msg=name)
     assert state.progress.num_steps_completed == 0
+    assert state.resumption.capture() == {"history": {"epoch": [0]}}
     found = engine.fit(state, dataset, config, train_step=draw_step)
     wanted = engine.fit(make_state(), dataset, config, train_step=draw_step)
     assert found.history == wanted.history

@@ -1,0 +1,126 @@
+"""Export: a checkpoint's model as a file or a folder that others load, whole or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from gradloop import engine
+from gradloop.engine.variables import local_values
+from gradloop.files import make_directory
+
+from .job import Job, Status
+from .log import Log
+from .run_folder import RunFolder
+
+SIGNATURE = "serving_default"
+OUTPUT = "probabilities"
+# Written in here, and moved out when it is complete; what a killed process left is removed.
+_UNFINISHED = "unfinished"
+
+
+def export(job: Job, folder: RunFolder, log: Log) -> None:
+    """Writes the model of a checkpoint to `<run folder>/export/`, in the config's `format`.
+
+    Raises:
+      ConfigError: If there is an export of that format already, or the folder cannot be written.
+    """
+    name, write = _FORMATS[job.config.format]
+    target = folder.path / "export" / name
+    if target.exists() or target.is_symlink():
+        raise engine.ConfigError(
+            f"{target} exists already: move it away, or name another --run_dir, with --checkpoint."
+        )
+    try:
+        unfinished = make_directory(target.parent / _UNFINISHED)
+    except ValueError as error:
+        raise engine.ConfigError(str(error)) from error
+    try:
+        write(job, unfinished / name)
+        _force_to_disk(unfinished)
+        os.rename(unfinished / name, target)
+        _force_to_disk(target.parent, recursive=False)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    log.line(f"exported to {target}")
+    job.facts["export"] = str(target)
+    job.end(Status.COMPLETED)
+
+
+def model_on_one_device(job: Job) -> Any:
+    """Returns a new Keras model with the weights of the job's, which may be distributed.
+
+    Statistics that differ from replica to replica (of BatchNorm) are averaged.
+    """
+    model = job.build_model()
+    weights = zip(model.weights, job.state.model.weights, strict=True)
+    for variable, trained in weights:
+        values = local_values(trained)
+        is_one = len(values) == 1
+        variable.assign(values[0] if is_one else np.mean(values, axis=0, dtype=values[0].dtype))
+    return model
+
+
+def _write_saved_model(job: Job, path: Path) -> None:
+    serving = _Serving(model_on_one_device(job), rescale=job.config.rescale)
+    images = tf.TensorSpec([None, *job.arrays.x_train.shape[1:]], tf.uint8, name="images")
+    function = tf.function(serving.predict, input_signature=[images], autograph=False)
+    serving.function = function
+    signatures = {SIGNATURE: function.get_concrete_function()}
+    tf.saved_model.save(serving, str(path), signatures=signatures)
+
+
+class _Serving(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+    """From uint8 images, as the dataset has them, to probabilities.
+
+    Args:
+      model: Takes what the pipeline makes of images.
+      rescale: Whether the pipeline divides by 255.
+    """
+
+    def __init__(self, model: Any, *, rescale: bool) -> None:
+        super().__init__()
+        self.model = model
+        # A variable: TensorFlow would make a multiplication of a division by a constant, which
+        # rounds twice, and the pipeline divides.
+        self.white = tf.Variable(255.0, trainable=False, name="white") if rescale else None
+        self.function: Any = None
+
+    def predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns float32 `[batch, num_classes]` by name. Context: graph."""
+        has_channels = images.shape.rank == len(self.model.input_shape)
+        x = tf.cast(images if has_channels else images[..., tf.newaxis], tf.float32)
+        return {OUTPUT: self.model(x if self.white is None else x / self.white, training=False)}
+
+
+def _write_keras(job: Job, path: Path) -> None:
+    model_on_one_device(job).save(path)
+
+
+def _write_weights(job: Job, path: Path) -> None:
+    model_on_one_device(job).save_weights(path)
+
+
+_FORMATS: dict[str, tuple[str, Callable[[Job, Path], None]]] = {
+    "saved_model": ("saved_model", _write_saved_model),
+    "keras": ("model.keras", _write_keras),
+    "weights": ("model.weights.h5", _write_weights),
+}
+
+
+def _force_to_disk(path: Path, *, recursive: bool = True) -> None:
+    """Returns when the power may fail: files and folders are on the disk with their names."""
+    inner = path.iterdir() if recursive and path.is_dir() else ()
+    for one in inner:
+        _force_to_disk(one)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,92 @@
+"""The hooks of a run from the command line."""
+
+from __future__ import annotations
+
+from gradloop.engine.hooks import (
+    Hook,
+    OnNonfinite,
+    Profile,
+    ProgressBar,
+    SaveCheckpoint,
+    StateDigest,
+    StopAfterTime,
+    StopOnNaN,
+    StopOnSignal,
+    Watchdog,
+    WriteMetrics,
+)
+from gradloop.engine.storage.extras import MissingExtra
+from gradloop.engine.storage.tensorboard import TensorBoardWriter
+from gradloop.engine.storage.writers import CSVWriter, JSONLinesWriter, MultiWriter, Writer
+
+from .config import JobConfig, parse_duration, parse_profile
+from .log import Log
+from .run_folder import RunFolder
+
+
+def make_hooks(
+    folder: RunFolder, log: Log, config: JobConfig, *, started_at: float | None = None
+) -> list[Hook]:
+    """Returns the hooks of every run: they watch, record, save and show.
+
+    Args:
+      folder: Where files go.
+      log: Where lines go.
+      config: Read: `profile`, `on_nonfinite` and the settings of its group "reliability".
+      started_at: The `time.monotonic()` from which `max_time` counts; None: the first step.
+    """
+    writers: list[Writer] = [CSVWriter(folder.metrics_csv), JSONLinesWriter(folder.metrics_jsonl)]
+    try:
+        writers.append(TensorBoardWriter(folder.tensorboard))
+    except MissingExtra as error:
+        log.line(f"no TensorBoard files: {error}")
+    return [
+        *_optional_hooks(folder, log, config, started_at),
+        StopOnSignal(),
+        *_nonfinite_hooks(folder, log, config),
+        WriteMetrics(MultiWriter(*writers), on_error=config.on_save_error),
+        SaveCheckpoint(
+            folder.checkpoints,
+            every_steps=config.checkpoint_every_steps,
+            every_epochs=config.checkpoint_every_epochs,
+            every_secs=config.checkpoint_every_secs,
+            max_to_keep=config.keep,
+            keep_best=config.keep_best,
+            asynchronous=config.checkpoint_async,
+            on_error="stop" if config.on_save_error == "stop" else "continue",
+            grace_secs=config.grace_secs,
+        ),
+        ProgressBar(line=log.line),
+    ]
+
+
+def _optional_hooks(
+    folder: RunFolder, log: Log, config: JobConfig, started_at: float | None
+) -> list[Hook]:
+    hooks: list[Hook] = []
+    if config.profile is not None:
+        # First, so that the last profiled step does not include the work of the other hooks.
+        steps = parse_profile(config.profile)
+        hooks.append(Profile(folder.new_profile(), *steps, line=log.line))
+    if config.max_time is not None:
+        hooks.append(StopAfterTime(parse_duration(config.max_time), started_at=started_at))
+    if config.hang_secs is not None:
+        hooks.append(Watchdog(config.hang_secs))
+    if config.state_digest is not None:
+        hooks.append(StateDigest(folder.digests_csv, every_steps=config.state_digest))
+    return hooks
+
+
+def _nonfinite_hooks(folder: RunFolder, log: Log, config: JobConfig) -> list[Hook]:
+    if config.on_nonfinite == "off":
+        return []
+    if config.on_nonfinite is None:
+        return [StopOnNaN()]
+    return [
+        OnNonfinite(
+            config.on_nonfinite,
+            directory=folder.checkpoints,
+            global_batch_size=config.global_batch_size,
+            line=log.line,
+        )
+    ]

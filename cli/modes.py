@@ -1,0 +1,162 @@
+"""The modes, each of which does one thing with a job."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradloop
+from gradloop import engine, signals
+from gradloop.engine.tuning import input_diagnosis, search
+from gradloop.files import json_text
+
+from . import report
+from .config import JobConfig, choice_key
+from .export import export
+from .hooks import make_hooks
+from .job import Job, Status
+from .log import Log
+from .replay import replay
+from .run_folder import RunFolder
+
+# Time limit of a trial in a process of its own: the number of threads is fixed within a process.
+TRIAL_PROCESS_SECS = 60.0
+_STATUS_OF_STOP = {
+    None: Status.COMPLETED,
+    engine.StopKind.REQUESTED: Status.STOPPED,
+    engine.StopKind.TIME_LIMIT: Status.PAUSED,
+    engine.StopKind.DIVERGED: Status.DIVERGED,
+    engine.StopKind.INTERRUPTED: Status.INTERRUPTED,
+}
+
+
+def train(job: Job, folder: RunFolder, log: Log) -> None:
+    """Trains, and evaluates the final weights on the test set."""
+    dataset, test_ds, config = job.make_dataset(training=True), job.make_dataset(), job.fit_config()
+    hooks = make_hooks(folder, log, config, started_at=job.started_at)
+    # What fit has begun, such as the last save, is not left half done: a hook cuts it short.
+    with signals.listening(signals.note):
+        history = engine.fit(
+            job.state, dataset, config, validation_data=test_ds, hooks=hooks, resume=job.resumes
+        )
+    num_steps = job.state.progress.num_steps_completed
+    job.facts |= report.describe_training(history, num_steps, dataset)
+    job.end(_STATUS_OF_STOP[history.stop_kind])
+    if history.stop_reason is not None:
+        job.facts["exit_reason"] = history.stop_reason
+    if job.status in (Status.COMPLETED, Status.STOPPED):
+        signals.check()
+        _evaluate(job)
+
+
+def evaluate(job: Job, folder: RunFolder, log: Log) -> None:
+    """Evaluates a checkpoint on the test set."""
+    _evaluate(job)
+    job.end(Status.COMPLETED)
+
+
+def _evaluate(job: Job) -> None:
+    config = job.fit_config()
+    hooks: list[engine.Hook] = [engine.StopOnSignal()]
+    if config.hang_secs is not None:
+        hooks.append(engine.Watchdog(config.hang_secs))
+    with signals.listening(signals.note):
+        logs = engine.evaluate(job.state, job.make_dataset(), config, hooks=hooks)
+    signals.check()  # It has ended early: what it has is of a part of the data.
+    job.facts |= {"test_accuracy": logs["accuracy"], "test_logs": logs}
+
+
+def predict(job: Job, folder: RunFolder, log: Log) -> None:
+    """Writes a checkpoint's probabilities for the test set, as tables and pictures."""
+    probabilities = engine.predict(job.state, job.make_dataset(), job.config)
+    images, labels = job.arrays[2:4]
+    accuracy = report.write_predictions(folder, log, images, labels, probabilities)
+    job.facts["test_accuracy"] = accuracy
+    job.end(Status.COMPLETED)
+
+
+def compare(job: Job, folder: RunFolder, log: Log) -> None:
+    """Trains with the engine and with fit, and shows whether all bits are equal."""
+
+    def keep_state(info: engine.HookInfo) -> None:
+        job.state = info.state
+
+    comparison = engine.compare_with_fit(
+        job.make_state,
+        lambda: job.make_dataset(training=True),
+        job.fit_config(),
+        make_validation_data=job.make_dataset,
+        strategy=job.strategy,
+        hooks=(engine.ProgressBar(line=log.line), engine.LambdaHook(on_train_begin=keep_state)),
+    )
+    log.line(comparison.to_table())
+    job.facts |= report.describe_comparison(comparison)
+    if comparison.is_equal and comparison.has_moved:
+        job.end(Status.COMPLETED)
+    else:
+        job.end(Status.FAILED, "equality with fit was not shown")
+
+
+def tune(job: Job, folder: RunFolder, log: Log) -> None:
+    """Measures what is fastest on this machine, and keeps the choice for later runs."""
+    tuning = search.tune(
+        job.make_state,
+        lambda prefetch=JobConfig.prefetch: job.make_dataset(training=True, prefetch=prefetch),
+        job.config,
+        secs_in_process=lambda changes, num_steps: secs_in_process(job.config, changes, num_steps),
+    )
+    path = tuning.save(choice_key(job.config))
+    log.line(tuning.to_table())
+    log.line(f"kept for later runs in {path}")
+    job.facts["tuning"] = dataclasses.asdict(tuning)
+    job.end(Status.COMPLETED)
+
+
+def secs_in_process(config: JobConfig, changes: dict[str, Any], num_steps: int) -> float | None:
+    """Trains in a new process; returns the median seconds per step, or None if that fails."""
+    with tempfile.TemporaryDirectory() as directory:
+        run_dir, file = Path(directory, "run"), Path(directory, "config.json")
+        values = {"prefetch": JobConfig.prefetch} | changes
+        trial = dataclasses.replace(
+            config, mode="train", epochs=2, initial_epoch=0, steps_per_epoch=num_steps,
+            validation_steps=1, run_dir=str(run_dir), **values,
+        )  # fmt: skip
+        file.write_text(json_text(trial), encoding="utf-8")
+        code = (
+            f"import sys; sys.path.insert(0, {str(Path(gradloop.__file__).parents[1])!r}); "
+            "from gradloop.cli.start import start; sys.exit(start())"
+        )
+        try:
+            subprocess.run(
+                [sys.executable, "-c", code, "--config", str(file)],
+                check=True, capture_output=True, timeout=TRIAL_PROCESS_SECS,
+            )  # fmt: skip
+            summary = json.loads((run_dir / "summary.json").read_text("utf-8"))
+            return float(summary["timing"]["step_secs"]["p50"])
+        except (OSError, subprocess.SubprocessError, KeyError, TypeError, ValueError):
+            return None
+
+
+def diagnose_input(job: Job, folder: RunFolder, log: Log) -> None:
+    """Measures whether the input limits the speed of training; the job's state does not change."""
+    diagnosis = input_diagnosis.diagnose_input(
+        job.make_state,
+        lambda: job.make_dataset(training=True),
+        job.fit_config(),
+        strategy=job.strategy if job.state.has_scope else None,
+    )
+    log.line(diagnosis.to_text())
+    job.facts["input"] = diagnosis.to_dict()
+    job.end(Status.COMPLETED)
+
+
+MODES: dict[str, Callable[[Job, RunFolder, Log], None]] = {
+    mode.__name__: mode
+    for mode in (train, evaluate, predict, compare, tune, diagnose_input, export, replay)
+}

@@ -1,0 +1,118 @@
+"""What a run folder holds of earlier starts, and what may change in a run that goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from pathlib import Path
+from typing import Any
+
+from gradloop.engine.config import ConfigError, show
+
+from .config import JobConfig
+from .flags import NOT_RESUMED, read_saved_settings
+
+_DONE = ("completed", "stopped")  # what summary.json says of a run with nothing left to do
+_REASONS = {
+    "model": "its checkpoints are of that model",
+    "learning_rate": "its optimizer follows a schedule, which would begin anew",
+}
+_OTHER_EXAMPLES = "its steps would be of other examples"
+
+
+class Plan(enum.Enum):
+    """What to do in a run folder."""
+
+    START = "start"
+    START_ANEW = "start anew"  # after a run that was killed before its first checkpoint
+    GO_ON = "go on"
+    NOTHING = "nothing"  # all was done before
+
+
+def make_plan(config: JobConfig) -> Plan:
+    """Returns what the config's `resume` means in its folder; touches nothing.
+
+    Raises:
+      ConfigError: If the config differs from the run's in what cannot change.
+    """
+    if not config.resume or config.run_dir is None:
+        return Plan.START
+    run_dir = Path(config.run_dir)
+    if config.resume == "auto" and not has_checkpoints(run_dir):
+        return Plan.START_ANEW
+    if config.mode == "train":
+        refuse_changes(config)
+    if config.resume == "auto" and is_done(run_dir) and not find_changes(config):
+        return Plan.NOTHING
+    return Plan.GO_ON
+
+
+def has_checkpoints(run_dir: Path) -> bool:
+    """Returns whether a run has saved something, be it damaged and in quarantine by now."""
+    files = (run_dir / "checkpoints").rglob("*.npz*")
+    return any(path.suffix != ".tmp" for path in files)  # which a kill in the first save leaves
+
+
+def is_done(run_dir: Path) -> bool:
+    """Returns whether the last training in a folder has ended with nothing left to do."""
+    return read_summary(run_dir).get("status") in _DONE
+
+
+def read_summary(run_dir: Path) -> dict[str, Any]:
+    """Returns what summary.json says; {} without one, or if it is damaged."""
+    try:
+        summary = json.loads((run_dir / "summary.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def describe_result(config: JobConfig) -> str:
+    """Returns what the run in the config's folder has found, and where it is."""
+    accuracy = read_summary(Path(config.run_dir or "")).get("test_accuracy")
+    found = "" if accuracy is None else f"test accuracy {100 * accuracy:.2f}%, "
+    return f"{found}in {config.run_dir}"
+
+
+def find_changes(config: JobConfig) -> dict[str, tuple[Any, Any]]:
+    """Returns each setting that differs from the run's config.json: what it was, and what it is."""
+    saved = read_saved_settings(config.run_dir or "")
+    names = [f.name for f in dataclasses.fields(config) if f.name not in NOT_RESUMED]
+    return {
+        name: (saved[name], getattr(config, name))
+        for name in names
+        if name in saved and saved[name] != getattr(config, name)
+    }
+
+
+def refuse_changes(config: JobConfig) -> None:
+    """Raises ConfigError if a setting differs that cannot change in a run that goes on."""
+    for name, (before, now) in find_changes(config).items():
+        if _decision(name) == "refused":
+            raise refusal(config, name, before, now)
+
+
+def refusal(config: JobConfig, name: str, before: Any, now: Any) -> ConfigError:
+    """Returns the error for a setting that cannot change, with the reason."""
+    return ConfigError(
+        f"{name}={show(now)}, but the run in {config.run_dir} has {show(before)}, and "
+        f"{_REASONS.get(name, _OTHER_EXAMPLES)}: leave it out, or name another folder for a new "
+        "run."
+    )
+
+
+def describe_changes(config: JobConfig) -> list[str]:
+    """Returns a line for each setting that differs from the run's: applied, or warned about."""
+    lines = []
+    for name, (before, now) in find_changes(config).items():
+        line = f"{name}={show(now)} from here on, {show(before)} before"
+        if _decision(name) == "warned":
+            line += ": the numbers are no longer equal to those of a run without the change"
+        lines.append(line)
+    return lines
+
+
+def _decision(name: str) -> str:
+    fields = {field.name: field for field in dataclasses.fields(JobConfig)}
+    return str(fields[name].metadata["on_resume"])

@@ -1,0 +1,33 @@
+"""The first and the last line of a process: signals are caught before TensorFlow is imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from gradloop import signals
+
+PROG = "gradloop" if Path(sys.argv[0]).stem == "gradloop" else "train.py"
+_STDERR = 2
+
+
+def start() -> int:
+    """Runs what the flags ask for, as `main` does, and returns the exit code."""
+    started_at = time.monotonic()
+    with signals.caught(), signals.listening(signals.note):
+        # While TensorFlow is imported, stderr is somewhere else.
+        stderr = os.dup(_STDERR)
+
+        def end(number: int) -> None:
+            # Not by an exception: what is half imported may swallow it. There is nothing to save.
+            os.write(stderr, f"{PROG}: interrupted\n".encode())
+            os._exit(128 + number)
+
+        with signals.listening(end):
+            from .main import main
+        os.close(stderr)
+        code = main(started_at=started_at)
+        signals.ignore()
+    return code

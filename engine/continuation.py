@@ -1,0 +1,135 @@
+"""Continuation: how a run goes on where it was saved.
+
+What it needs beside its variables and its progress are its parts by name: "history", "hooks",
+"data", "logs" (that hooks have not seen yet), "stop" (why a hook ended it), "settings". A
+checkpoint asks for them at a save point; a run that is resumed, or rolled back, puts them back.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from .agreement import check_nonfinite
+from .config import TrainConfig
+from .hooks.base import Hook
+from .session import Session, saves
+from .settings import check_settings, describe_settings
+from .source import Source
+
+
+class Continuation:
+    """The parts of a training.
+
+    Args:
+      session: Of the training.
+      source: Its data.
+      config: All that bits depend on.
+      resume: Whether the run goes on.
+
+    Raises:
+      ConfigError: If it cannot go on with this config.
+    """
+
+    def __init__(
+        self, session: Session, source: Source, config: TrainConfig, *, resume: bool
+    ) -> None:
+        check_nonfinite(config, session.hooks)
+        state = session.state
+        self._session, self._source, self._config = session, source, config
+        self._settings = describe_settings(config, state)
+        self._parts = state.resumption.capture() if resume else {}
+        step = state.progress.step_of_next_epoch
+        check_settings(self._parts.get("settings"), self._settings, is_within_epoch=step > 0)
+        if not source.resume(self._parts.get("data", {}), step=step):
+            source.reset(takes_batch=state.has_scope)
+        state.resumption.is_saved = any(saves(hook) for hook in session.hooks)
+        if state.resumption.is_saved:
+            source.check_resumable()
+        state.resumption.begin(self.capture)
+        session.is_training = True
+        session.keep_parts = self._keep
+
+    def capture(self) -> dict[str, Any]:
+        """Returns all parts. Context: on the host, between executions."""
+        session, pending = self._session, self._session.pending
+        return {
+            "history": session.history.state(),
+            "hooks": {n: s for n, hook in self._hooks().items() if (s := hook.state())},
+            "logs": None if pending is None else [session.fetch(pending[0]), pending[1]],
+            "num_cut": session.num_cut,
+            "owes_validation": session.owes_validation,
+            "stop": self._stop(),
+            "excluded": sorted(session.excluded),
+            "data": self._source.state(),
+            "settings": self._settings,
+        }
+
+    def restore(self) -> None:
+        """Puts back all but the data. Context: after `on_train_begin`, where hooks forget."""
+        parts, self._parts = self._parts, {}
+        session = self._session
+        session.history.restore(parts.get("history", {}))
+        logs = parts.get("logs")
+        session.pending = None if logs is None else (logs[0], logs[1])
+        session.step_logs = None if logs is None else logs[0]
+        session.num_cut = parts.get("num_cut", 0)
+        session.owes_validation = parts.get("owes_validation", False)
+        session.excluded |= set(parts.get("excluded", ()))
+        self._restore_hooks(dict(parts.get("hooks", {})))
+        self._restore_stop(parts.get("stop"))
+
+    def _restore_stop(self, stop: dict[str, Any] | None) -> None:
+        # A run that a hook had ended is over, unless the person asks for other epochs.
+        session = self._session
+        if stop is not None and stop["num_epochs"] == session.state.progress.num_epochs:
+            session.info.request_stop(stop["reason"])
+            session.is_over = stop["is_over"]
+            session.skips_steps = not stop["is_over"]
+
+    def roll_back(self) -> None:
+        """Goes back to the checkpoint that a hook asks for."""
+        session = self._session
+        rollback, session.info.rollback = session.info.rollback, None
+        assert rollback is not None, "ask session.info first"
+        self._source.check_can_go_back()
+        rollback.restore()
+        self._parts = session.state.resumption.begin(self.capture)
+        session.excluded |= set(rollback.excluded_steps)
+        session.state.progress.begin(self._config.initial_epoch, self._config.epochs, resume=True)
+        self._source.restart()
+        self.restore()
+
+    def _keep(self) -> None:
+        parts: dict[str, Any] = {}
+        try:
+            parts = {} if self._session.info.has_failed else self.capture()
+        finally:
+            self._session.state.resumption.end(parts)
+
+    def _stop(self) -> dict[str, Any] | None:
+        info = self._session.info
+        if info.ends_after_epoch is None:
+            return None
+        num_epochs, is_over = info.progress.num_epochs, self._session.is_over
+        return {"reason": info.ends_after_epoch, "num_epochs": num_epochs, "is_over": is_over}
+
+    def _hooks(self) -> dict[str, Hook]:
+        """Returns the hooks by class; `#2`, `#3`, ... follow for more of one class."""
+        named: dict[str, Hook] = {}
+        for hook in self._session.hooks:
+            name = type(hook).__name__
+            number = sum(other.split("#")[0] == name for other in named)
+            named[f"{name}#{number + 1}" if number else name] = hook
+        return named
+
+    def _restore_hooks(self, states: dict[str, Any]) -> None:
+        for name, hook in self._hooks().items():
+            if name in states:
+                hook.restore(states.pop(name))
+        if states:
+            warnings.warn(
+                f"The checkpoint has the state of {', '.join(states)}, which this run does not "
+                "have: pass the hooks that the run began with, in their order, or go on without.",
+                stacklevel=4,
+            )

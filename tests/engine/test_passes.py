@@ -1,0 +1,172 @@
+"""Data that cannot seek: resumed exactly where it is deterministic, else said at the start."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradloop.engine.hooks import Hook
+from gradloop.engine.loop import fit
+from gradloop.engine.storage import checkpoint
+from tests.engine.against_fit import assert_same_weights
+from tests.engine.nets import build_dense, compile_arguments, make_config, make_state
+from tests.engine.observers import StopAfter
+
+
+class Saves(Hook):
+    """A hook that may save."""
+
+    def on_save_point(self, info):
+        pass
+
+
+class Batches(keras.utils.PyDataset):
+    """Shuffles itself at the end of epochs, from a seed."""
+
+    is_deterministic = True
+
+    def __init__(self, arrays):
+        super().__init__()
+        self._x, self._y = arrays[:2]
+        self._rng = np.random.default_rng(0)
+        self._order = np.arange(len(self._x))
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        chosen = self._order[index * 4 : index * 4 + 4]
+        return self._x[chosen], self._y[chosen]
+
+    def on_epoch_end(self):
+        self._rng.shuffle(self._order)
+
+
+def shuffled(arrays, seed=3):
+    examples = tf.data.Dataset.from_tensor_slices(arrays[:2])
+    return examples.shuffle(26, seed=seed).batch(4)
+
+
+def generated(arrays):
+    def batches():
+        for start in range(0, 24, 4):
+            yield arrays[0][start : start + 4], arrays[1][start : start + 4]
+
+    specs = (tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int64))
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=specs)
+    dataset.is_deterministic = True
+    return dataset
+
+
+class Position:
+    """Counts the batches that it has given."""
+
+    def __init__(self, arrays):
+        self.number = 0
+        self.arrays = arrays
+
+    def batches(self):
+        while self.number < 6:
+            start = self.number * 4
+            self.number += 1
+            yield self.arrays[0][start : start + 4], self.arrays[1][start : start + 4]
+        self.number = 0
+
+
+def counted(arrays):
+    """A dataset with a state of its own."""
+    position = Position(arrays)
+    specs = (tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int64))
+    dataset = tf.data.Dataset.from_generator(position.batches, output_signature=specs)
+    dataset.state = lambda: {"number": position.number}
+    dataset.restore = lambda state: setattr(position, "number", state["number"])
+    return dataset
+
+
+def fresh_state():
+    keras.utils.clear_session(free_memory=False)
+    return make_state(build_dense, compile_arguments)
+
+
+MAKERS = {
+    "shuffled": shuffled,
+    "repeated": lambda arrays: shuffled(arrays).repeat(),
+    "generated": generated,
+    "counted": counted,
+    "PyDataset": Batches,
+}
+
+
+@pytest.mark.parametrize("stop_at", [2, 5, 12])
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_dataset_that_cannot_seek_is_resumed_exactly(name, stop_at, arrays, tmp_path):
+    steps = 5 if name == "repeated" else None
+    config, make = make_config(epochs=3, steps_per_epoch=steps), MAKERS[name]
+    whole = fresh_state()
+    expected = fit(whole, make(arrays), config)
+
+    stopped = fresh_state()
+    fit(stopped, make(arrays), config, hooks=[StopAfter(stop_at)])
+    checkpoint.save(tmp_path, stopped)
+    state, dataset = fresh_state(), make(arrays)
+    state.build(shuffled(arrays).element_spec)
+    checkpoint.restore(tmp_path, state)
+    reads_again = pytest.warns(UserWarning, match="batches are read again")
+    with reads_again if name != "counted" else contextlib.nullcontext():
+        resumed = fit(state, dataset, config, resume=True)
+    assert_same_weights(state.model, whole.model)
+    assert resumed.history == expected.history
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda d: d.unbatch().shuffle(9).batch(4), "shuffles without a seed"),
+        (lambda d: d.map(lambda x, y: (x + tf.random.normal([]), y)), "RandomStandardNormal"),
+        (lambda d: d.with_options(_unordered()), "deterministic=False"),
+    ],
+)
+def test_what_cannot_be_resumed_exactly_is_said_at_the_start(change, reason, dataset):
+    tf.random.set_seed(None)
+    dataset = change(dataset)
+    with pytest.warns(UserWarning, match=rf"cannot be resumed exactly.*{reason}"):
+        fit(fresh_state(), dataset, make_config(), hooks=[Saves()])
+    fit(fresh_state(), dataset, make_config())  # It is not saved: nothing is said.
+
+
+def _unordered():
+    options = tf.data.Options()
+    options.deterministic = False
+    return options
+
+
+def test_what_a_person_states_counts(dataset, arrays):
+    dataset.is_deterministic = False
+    with pytest.warns(UserWarning, match="is_deterministic is False"):
+        fit(fresh_state(), dataset, make_config(), hooks=[Saves()])
+    fit(fresh_state(), generated(arrays), make_config(), hooks=[Saves()])
+
+
+def test_a_shuffled_dataset_cannot_go_on_within_a_pass_in_the_same_process(arrays):
+    state, dataset = fresh_state(), shuffled(arrays)
+    fit(state, dataset, make_config(epochs=2), hooks=[StopAfter(4)])
+    with pytest.raises(ValueError, match="its order has gone on in this process"):
+        fit(state, dataset, make_config(epochs=2), resume=True)
+
+
+def test_arrays_are_resumed_in_their_order(arrays, tmp_path):
+    config = make_config(epochs=2, global_batch_size=4)
+    keras.utils.set_random_seed(5)
+    whole = fresh_state()
+    fit(whole, arrays[0], config, y=arrays[1])
+    stopped = fresh_state()
+    fit(stopped, arrays[0], config, y=arrays[1], hooks=[StopAfter(4)])
+    checkpoint.save(tmp_path, stopped)
+    state = fresh_state()
+    state.build(shuffled(arrays).element_spec)
+    checkpoint.restore(tmp_path, state)
+    with pytest.warns(UserWarning, match="4 batches are read again"):
+        fit(state, arrays[0], config, y=arrays[1], resume=True)
+    assert_same_weights(state.model, whole.model)
