@@ -88,11 +88,19 @@ class Continuation:
             session.skips_steps = not stop["is_over"]
 
     def roll_back(self) -> None:
-        """Goes back to the checkpoint that a hook asks for."""
+        """Goes back to the checkpoint that a hook asks for.
+
+        Raises:
+          ValueError: If the dataset cannot start where it has been.
+        """
         session = self._session
         rollback, session.info.rollback = session.info.rollback, None
         assert rollback is not None, "ask session.info first"
-        self._source.check_can_go_back()
+        if not self._source.seeks:
+            raise ValueError(
+                "To go back to a checkpoint, the dataset must have seek(epoch, step), as those of "
+                "the pipeline have: use one of them, or leave the rollback out."
+            )
         rollback.restore()
         self._parts = session.state.resumption.begin(self.capture)
         session.excluded |= set(rollback.excluded_steps)

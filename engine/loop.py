@@ -117,10 +117,7 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
         continuation.restore()
         while session.has_epochs_left():
             _train_epoch(session, state.progress.num_epochs_completed, parts, validation)
-            if session.info.rollback is not None:
-                continuation.roll_back()
-            else:
-                _end_epoch(session, parts.function, validation)
+            _end_epoch(session, parts.function, validation, continuation)
         session.save_point(is_last=True)
         if not session.info.stops_now:
             _finalize(state)
@@ -196,8 +193,13 @@ def _train_epoch(session: Session, epoch: int, parts: _Parts, validation: Valida
     session.history.train_secs += time.perf_counter() - started_at
 
 
-def _end_epoch(session: Session, function: StepFunction, validation: Validation) -> None:
-    """Validates if that is due, and ends the epoch; neither if the run stops immediately."""
+def _end_epoch(
+    session: Session, function: StepFunction, validation: Validation, continuation: Continuation
+) -> None:
+    """Validates if that is due, and ends the epoch, unless the run stops at once or goes back."""
+    if session.info.rollback is not None:
+        continuation.roll_back()
+        return
     logs = session.results(session.step_logs, function)
     if not session.info.stops_now:
         logs |= validation.run_at_epoch_end()

@@ -57,6 +57,7 @@ class Passes:
         if not inputs.is_distributed:
             self.distributed = strategy.experimental_distribute_dataset(dataset)
         self._events: list[str | int] = []
+        self._last = 0  # index of the last iterator's event
 
     def begin_epoch(self) -> None:
         """Starts the workers of a PyDataset."""
@@ -71,6 +72,7 @@ class Passes:
     def iterate(self, num_taken: int = 0) -> Iterator[Any]:
         """Returns a new iterator, from which batches are taken already."""
         iterator: Iterator[Any] = iter(self.distributed)
+        self._last = len(self._events)
         self._events.append(num_taken)
         for _ in range(num_taken):
             next(iterator, None)
@@ -78,8 +80,7 @@ class Passes:
 
     def take(self, num_batches: int) -> None:
         """Counts batches that were taken from the last iterator."""
-        last = next(i for i in reversed(range(len(self._events))) if _is_pass(self._events[i]))
-        self._events[last] = int(self._events[last]) + num_batches
+        self._events[self._last] = int(self._events[self._last]) + num_batches
 
     def state(self) -> dict[str, Any]:
         """Returns what has happened, and where."""
@@ -150,7 +151,7 @@ class Passes:
             else:
                 is_whole = (is_open and index == passes[-1]) or self._inputs.gives_once
                 iterator = self.iterate(int(event) if is_whole else min(int(event), 1))
-                self._events[-1] = event
+                self._events[self._last] = event
         return iterator if is_open else None
 
     def check_resumable(self) -> None:

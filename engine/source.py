@@ -80,7 +80,8 @@ class Source:
         return self._asked or self._cardinality
 
     @property
-    def _seeks(self) -> bool:
+    def seeks(self) -> bool:
+        """Whether it can start at any step, also where it has been."""
         return self._seekable is not None or self._resident is not None
 
     def group(self, batches_per_step: int) -> None:
@@ -135,12 +136,12 @@ class Source:
 
     def check_resumable(self) -> None:
         """Warns if a run that is saved cannot be resumed exactly with this dataset."""
-        if not self._seeks:
+        if not self.seeks:
             self._passes.check_resumable()
 
     def state(self) -> dict[str, Any]:
         """Returns what a resumed run needs to come to the same place in the data."""
-        if self._seeks:
+        if self.seeks:
             return {}
         num_seen = None if self.iterator is None else self._num_seen
         return self._passes.state() | {"num_seen": num_seen, "has_ended": self._has_ended}
@@ -152,11 +153,10 @@ class Source:
           state: {} if nothing is known.
           step: Steps that are done of the epoch.
         """
-        if not state or self._seeks or not self._passes.may_resume(state):
+        if not state or self.seeks or not self._passes.may_resume(state):
             return False
-        num_seen = state["num_seen"]
-        self.iterator = self._passes.resume(state, is_open=num_seen is not None)
-        self._num_seen = num_seen or 0
+        self.iterator = self._passes.resume(state, is_open=state["num_seen"] is not None)
+        self._num_seen = state["num_seen"] or 0
         self._is_within_epoch = step > 0
         self._has_ended = state["has_ended"]
         return True
@@ -216,14 +216,6 @@ class Source:
         self._num_seen += 1
         return Execution(1, {}, is_left_out=True)
 
-    def check_can_go_back(self) -> None:
-        """Raises ValueError if the dataset cannot start anew where it has been."""
-        if not self._seeks:
-            raise ValueError(
-                "To go back to a checkpoint, the dataset must have seek(epoch, step), as those of "
-                "the pipeline have: use one of them, or leave the rollback out."
-            )
-
     def _execute(
         self, function: StepFunction, size: int, planner: Planner, stops: Stops, timing: Timing
     ) -> Execution:
@@ -262,7 +254,7 @@ class Source:
         is_first, may_be_last = self._num_seen == 0, self._may_be_last(num_done)
         self._batch_size.see(int(num_examples), is_first=is_first, may_be_last=may_be_last)
         self._num_seen += num_done
-        if not self._seeks:
+        if not self.seeks:
             self._passes.take(num_done * self._batches_per_step)
         return num_done, logs
 
