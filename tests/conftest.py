@@ -1,5 +1,6 @@
 """Logical CPU devices for every test, so that strategies of several replicas need no GPU."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -24,3 +25,14 @@ def fresh_keras():
     keras.config.set_dtype_policy("float32")
     yield
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def collected():
+    """Leaves what is alive after a module, mostly TensorFlow's, out of later garbage collections.
+
+    A full one would walk through all graphs of the process each time: up to a minute within a test.
+    """
+    gc.freeze()
+    yield
+    gc.collect()

@@ -1,6 +1,7 @@
 """Tuning: what is measured, and what it is measured against."""
 
 import dataclasses
+import functools
 import json
 import time
 
@@ -15,6 +16,8 @@ from gradloop.engine.tuning import search
 from gradloop.engine.tuning import trial as trial_lib
 
 CONFIG = engine.TrainConfig()
+# No trial is left out because other tests take the time.
+tune = functools.partial(search.tune, max_secs=600.0)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +52,7 @@ def make_dataset_that_is_slow_if_streamed(**changes):
 
 
 def test_every_trial_is_in_the_table_with_what_it_does_to_the_bits():
-    result = search.tune(make_state, make_dataset, CONFIG)
+    result = tune(make_state, make_dataset, CONFIG)
     changes = [one.changes for one in result.measurements]
     assert changes[0] == {}
     assert {"steps_per_execution": 1} in changes
@@ -63,7 +66,7 @@ def test_every_trial_is_in_the_table_with_what_it_does_to_the_bits():
 
 
 def test_a_planted_slow_choice_is_not_taken_and_a_hopeless_one_given_up():
-    result = search.tune(make_state, make_dataset_that_is_slow_if_streamed, CONFIG)
+    result = tune(make_state, make_dataset_that_is_slow_if_streamed, CONFIG)
     assert "input" not in result.exact
     (one, _) = (m for m in result.measurements if m.changes.get("input") == "streamed")
     assert "given up" in one.note
@@ -76,7 +79,7 @@ def test_a_trial_may_change_the_prefetch_of_its_dataset():
         asked.append(changes)
         return make_dataset(**changes)
 
-    search.tune(make_state, make, CONFIG)
+    tune(make_state, make, CONFIG)
     assert {} in asked and {"prefetch": 16} in asked
 
 
@@ -88,7 +91,7 @@ def test_threads_are_tried_in_new_processes_and_the_faster_number_is_taken():
         assert num_steps >= 2
         return 0.5 if changes.get("inter_op_threads") == 1 else 1.0
 
-    result = search.tune(make_state, make_dataset, CONFIG, secs_in_process=secs_in_process)
+    result = tune(make_state, make_dataset, CONFIG, secs_in_process=secs_in_process)
     assert result.exact["inter_op_threads"] == result.fast["inter_op_threads"] == 1
     assert "intra_op_threads" not in result.exact | result.fast
     (inter,) = (m for m in result.measurements if m.changes == {"inter_op_threads": 1})
@@ -101,16 +104,14 @@ def test_threads_are_tried_in_new_processes_and_the_faster_number_is_taken():
 def test_what_a_process_trains_with_does_not_depend_on_what_a_person_set():
     calls = []
     config = engine.TrainConfig(numerics="fast", steps_per_execution=3, jit_compile=True)
-    search.tune(
-        make_state, make_dataset, config, secs_in_process=lambda changes, _: calls.append(changes)
-    )
+    tune(make_state, make_dataset, config, secs_in_process=lambda changes, _: calls.append(changes))
     best_is_default = {"numerics": "exact", "jit_compile": None, "jit_scope": "step"}
     assert best_is_default.items() <= calls[0].items()
     assert calls[0]["steps_per_execution"] != 3
 
 
 def test_a_process_that_fails_is_noted():
-    result = search.tune(make_state, make_dataset, CONFIG, secs_in_process=lambda *_: None)
+    result = tune(make_state, make_dataset, CONFIG, secs_in_process=lambda *_: None)
     notes = [m.note for m in result.measurements if "inter_op_threads" in m.changes]
     assert notes == ["its process failed"]
 
@@ -127,11 +128,11 @@ def test_no_trial_begins_when_no_time_is_left():
 def test_replicas_are_refused():
     config = engine.TrainConfig(strategy="mirrored", num_replicas=2)
     with pytest.raises(engine.ConfigError, match="one device"):
-        search.tune(make_state, make_dataset, config)
+        tune(make_state, make_dataset, config)
 
 
 def test_nothing_global_is_left_behind():
     before = keras.config.dtype_policy().name
-    search.tune(make_state, make_dataset, CONFIG)
+    tune(make_state, make_dataset, CONFIG)
     assert keras.config.dtype_policy().name == before
     assert tf.distribute.has_strategy() is False
