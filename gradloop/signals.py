@@ -22,7 +22,7 @@ from typing import Any
 # Within this time it is one signal: `timeout`, terminals and launchers send it to the process and
 # to its group.
 SAME_SECS = 0.25
-_FLUSH_SECS = 0.5
+_FLUSH_SECS = 1.0  # at most, where a stream does not take what is written
 _STDERR = 2
 _END = 0  # no signal has this number
 Listener = Callable[[int], object]

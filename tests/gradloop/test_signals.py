@@ -30,6 +30,7 @@ def start(*lines):
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n", process.stderr.read()
     return process
@@ -121,8 +122,8 @@ def test_another_thread_cannot_catch_but_listens_where_they_are_caught():
 def test_a_second_one_ends_the_process_at_once_within_a_long_call(number):
     process = start(
         "with signals.listening(signals.note):",
-        "    print('ready', flush=True)",
         "    print('not flushed', end='')",
+        "    os.write(1, b'ready\\n')",  # past the stream, which keeps what it has
         f"    {LONG_CALL}",
     )
     process.send_signal(number)
@@ -133,7 +134,7 @@ def test_a_second_one_ends_the_process_at_once_within_a_long_call(number):
     process.send_signal(number)
     sent_at = time.monotonic()
     code, out, err = end(process)
-    assert time.monotonic() - sent_at < 1
+    assert time.monotonic() - sent_at < 5
     assert (code, out) == (128 + number, "not flushed")
     assert err == f"\ngradloop: ended at once by a second signal, {number.name}\n"
 
