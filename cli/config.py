@@ -6,7 +6,8 @@ import dataclasses
 import re
 from typing import Any
 
-from gradloop.engine.config import ConfigError, TrainConfig, option
+from gradloop.engine.config import TrainConfig
+from gradloop.engine.options import ConfigError, option
 
 MODES = (
     "train", "evaluate", "predict", "compare", "tune", "diagnose_input", "replay", "export",

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gradloop.engine.config import ConfigError, check_field, field_types, show
+from gradloop.engine.options import ConfigError, check_field, field_types, show
 from gradloop.usage import EXIT_USAGE, did_you_mean
 
 from .config import FAST_DEV_RUN_STEPS, JobConfig
 
-_GROUPS = ("what", "training", "execution", "data", "output", "reliability")
+_GROUPS = ("what", "training", "execution", "replicas", "data", "output", "reliability")
 # Settings of one call, which a resumed run does not take from its folder. It does take the epochs
 # and steps that fast_dev_run has set.
 NOT_RESUMED = (

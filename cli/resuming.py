@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gradloop.engine.config import ConfigError, show
+from gradloop.engine.options import ConfigError, show
 
 from .config import JobConfig
 from .flags import NOT_RESUMED, read_saved_settings

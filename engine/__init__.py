@@ -1,6 +1,6 @@
 """gradloop's engine: a training loop for Keras models that gives the numbers of `fit`."""
 
-from .config import ConfigError, TrainConfig
+from .config import TrainConfig
 from .evaluation import evaluate
 from .history import History, Progress, StopKind
 from .hooks import (
@@ -22,6 +22,7 @@ from .hooks import (
     WriteMetrics,
 )
 from .loop import fit
+from .options import ConfigError
 from .parity.compare import compare_with_fit
 from .parity.comparison import Comparison
 from .prediction import make_predict_function, predict

@@ -15,8 +15,9 @@ import tensorflow as tf
 
 from .arguments import check_config, check_state
 from .building import may_be_batched
-from .config import ConfigError, TrainConfig
+from .config import TrainConfig
 from .hooks.base import Hook
+from .options import ConfigError
 from .protocols import HasBatchSize
 from .runtime import check_runtime
 from .state import TrainState

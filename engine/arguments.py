@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from gradloop.usage import did_you_mean
 
-from .config import ConfigError, TrainConfig
+from .config import TrainConfig
+from .options import ConfigError
 
 _DATA = (
     "arrays of examples, a tf.data.Dataset of batches, a keras.utils.PyDataset, a generator or a "

@@ -11,9 +11,10 @@ import tensorflow as tf
 from . import step as step_lib
 from .agreement import within_limits
 from .arguments import check_step, refuse_unknown
-from .config import ConfigError, TrainConfig
+from .config import TrainConfig
 from .hooks.base import Hook
 from .inputs import unpack_validation
+from .options import ConfigError
 from .planner import Planner, Stops
 from .protocols import Logs
 from .replicated_step import StepFn

@@ -11,6 +11,7 @@ from keras.src.trainers.trainer import model_supports_jit
 from .arguments import check_config, check_state, check_strategy_kind
 from .config import TrainConfig, check_one_replica
 from .fused_updates import Update
+from .replica_rules import ReplicaRules, find_rules
 from .state import TrainState
 
 
@@ -25,6 +26,7 @@ class Mode(NamedTuple):
       accumulation_steps: Steps whose gradients are one update.
       on_nonfinite: What happens to a step whose gradients or loss are not finite: "stop", "skip" or
         "rollback"; None: nothing is checked.
+      rules: What several replicas do.
     """
 
     compiles_step: bool = False
@@ -33,6 +35,7 @@ class Mode(NamedTuple):
     runs_eagerly: bool = False
     accumulation_steps: int = 1
     on_nonfinite: str | None = None
+    rules: ReplicaRules = ReplicaRules()
 
 
 def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: TrainConfig) -> Mode:
@@ -42,7 +45,7 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
       state: Its model says whether XLA can compile it.
       strategy: Of the replicas.
       config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`,
-        `gradient_accumulation_steps`, `on_nonfinite`.
+        `gradient_accumulation_steps`, `on_nonfinite`, and the group "replicas".
 
     Raises:
       ConfigError: If several replicas cannot do what `jit_compile` or `numerics` asks for.
@@ -61,6 +64,7 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
         runs_eagerly=config.run_eagerly,
         accumulation_steps=config.gradient_accumulation_steps,
         on_nonfinite=None if config.on_nonfinite == "off" else config.on_nonfinite,
+        rules=find_rules(config, strategy.num_replicas_in_sync),
     )
 
 

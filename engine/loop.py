@@ -15,12 +15,13 @@ import tensorflow as tf
 from . import step as step_lib
 from .agreement import within_limits
 from .arguments import check_resume, check_step, refuse_unknown
-from .config import ConfigError, TrainConfig
+from .config import TrainConfig
 from .continuation import Continuation
 from .evaluation import Validation
 from .history import History
 from .hooks.base import Hook
 from .inputs import Inputs, split_validation
+from .options import ConfigError
 from .planner import Planner, Stops
 from .protocols import Resident
 from .replicated_step import StepFn

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .config import ConfigError
+from .options import ConfigError
 from .protocols import GraphBatches
 
 FIRST_CALL = "first call"

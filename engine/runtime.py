@@ -25,7 +25,8 @@ from tensorflow.python.framework.config import is_op_determinism_enabled
 from gradloop.machine import num_cores, processor_name
 
 from .arguments import check_config
-from .config import DEFAULT_NUM_CPU_REPLICAS, ConfigError, TrainConfig, show
+from .config import DEFAULT_NUM_CPU_REPLICAS, TrainConfig
+from .options import ConfigError, show
 
 _SEED_MODULUS = 2**31 - 1  # of TensorFlow's truncated seeds
 _policy_set_here: str | None = None  # what configure_runtime changed the dtype policy to

@@ -9,7 +9,8 @@ from typing import Any
 
 import keras
 
-from .config import ConfigError, TrainConfig, show
+from .config import TrainConfig
+from .options import ConfigError, show
 from .runtime import describe_runtime
 from .state import TrainState
 

@@ -24,6 +24,7 @@ from .fused_updates import updates_by
 from .graph_loops import loop_over_iterator, loop_over_resident, stamp
 from .grouping import GroupedBatches, group
 from .protocols import GraphBatches, Logs
+from .replica_rules import find_rules
 from .replicated_step import ReplicatedStep, StepFn, VariablesMissing
 from .retracing import Trace, note_trace, signature_of
 from .state import TrainState
@@ -232,7 +233,7 @@ def make_train_function(
       state: Passed to the step. Must be built.
       strategy: Runs the step on each replica.
       config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`,
-        `gradient_accumulation_steps`, `on_nonfinite`.
+        `gradient_accumulation_steps`, `on_nonfinite`, and the group "replicas".
 
     Returns:
       `logs = train_function(iterator, num_steps)`; see `StepFunction`.
@@ -272,6 +273,7 @@ def cached_function(
     key = (
         make, step, config.jit_compile, config.jit_scope, config.numerics, config.run_eagerly,
         config.gradient_accumulation_steps, config.on_nonfinite,
+        find_rules(config, state.strategy.num_replicas_in_sync),
     )  # fmt: skip
     if key not in state.functions:
         state.functions[key] = make(step, state, state.strategy, config)

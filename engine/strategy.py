@@ -7,7 +7,8 @@ import functools
 import tensorflow as tf
 
 from .arguments import check_config
-from .config import DEFAULT_NUM_CPU_REPLICAS, ConfigError, TrainConfig
+from .config import DEFAULT_NUM_CPU_REPLICAS, TrainConfig
+from .options import ConfigError
 
 
 def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:

@@ -35,7 +35,17 @@ LAZY = {"matplotlib", "tensorboard", "setuptools"}
 # The rooms of the engine from the ground up. A module imports its own room and those below; where
 # a room is a set of modules, they import those before them. A new module needs a place here.
 FLOORS = (
-    ("values", "config", "protocols", "history", "resumption", "timing", "memory"),
+    (
+        "values",
+        "options",
+        "config",
+        "replica_rules",
+        "protocols",
+        "history",
+        "resumption",
+        "timing",
+        "memory",
+    ),
     ("arguments", "runtime", "strategy"),
     (
         "step_errors",

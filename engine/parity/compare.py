@@ -61,6 +61,7 @@ def compare_with_fit(
     check_function(make_state, "make_state", "a new TrainState")
     check_function(make_dataset, "make_dataset", "a new dataset")
     check_config(config)
+    config = dataclasses.replace(config, parity="fit")
     sides = _Sides(
         make_state, make_dataset, config, make_validation_data,
         strategy or tf.distribute.get_strategy(), class_weight,

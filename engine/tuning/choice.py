@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from gradloop.files import write_atomically
 from gradloop.machine import cache_dir, num_cores, processor_name
 
-from ..config import ConfigError, TrainConfig, show
+from ..config import TrainConfig
+from ..options import ConfigError, show
 
 # A smaller gain is noise, and not worth a setting.
 MIN_GAIN = 1.03

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from .. import runtime
 from .. import step as step_lib
-from ..config import ConfigError, TrainConfig
+from ..config import TrainConfig
+from ..options import ConfigError
 from ..state import TrainState
 from .choice import Measurement, Tuning, best_of
 from .trial import Trial, run_in_turn, speed_ratios

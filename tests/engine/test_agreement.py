@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 from gradloop.engine import step_function
-from gradloop.engine.config import ConfigError, TrainConfig
+from gradloop.engine.config import TrainConfig
 from gradloop.engine.hooks import LambdaHook, OnNonfinite, StopOnNaN
 from gradloop.engine.loop import fit
+from gradloop.engine.options import ConfigError
 from gradloop.engine.runtime import configure_runtime
 from gradloop.engine.step import train_step
 from gradloop.engine.strategy import make_strategy

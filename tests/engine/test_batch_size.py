@@ -4,9 +4,10 @@ import keras
 import pytest
 import tensorflow as tf
 
-from gradloop.engine.config import ConfigError, TrainConfig
+from gradloop.engine.config import TrainConfig
 from gradloop.engine.evaluation import evaluate
 from gradloop.engine.loop import fit
+from gradloop.engine.options import ConfigError
 from gradloop.engine.prediction import predict
 from gradloop.engine.state import TrainState
 from tests.engine.nets import (

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gradloop.cli.config import JobConfig
-from gradloop.engine.config import ConfigError, TrainConfig
+from gradloop.engine.config import TrainConfig
+from gradloop.engine.options import ConfigError
 from gradloop.files import json_text
 
 
@@ -103,7 +104,10 @@ def test_hint_is_written_as_a_person_would_write_it():
         (lambda: JobConfig(epoch=3), ["JobConfig has no field 'epoch'", "mean 'epochs'?"]),
         (lambda: TrainConfig(batch_size=8), ["'batch_size'", "mean 'global_batch_size'?"]),
         (lambda: JobConfig(learning_rat=0.1), ["'learning_rat'", "mean 'learning_rate'?"]),
-        (lambda: TrainConfig(callbacks=[]), ["'callbacks'", "Legal are deterministic, epochs,"]),
+        (
+            lambda: TrainConfig(callbacks=[]),
+            ["'callbacks'", "Legal are clip, deterministic,"],
+        ),
         (lambda: TrainConfig(3), ["by name", "TrainConfig(epochs=3), not TrainConfig(3)"]),
     ],
 )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.engine.config import ConfigError, TrainConfig
+from gradloop.engine.config import TrainConfig
+from gradloop.engine.options import ConfigError
 from gradloop.engine.prediction import make_predict_function, predict
 from tests.engine.nets import (
     BATCH_SIZE,

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from gradloop.data import pipeline
-from gradloop.engine.config import ConfigError, TrainConfig
+from gradloop.engine.config import TrainConfig
 from gradloop.engine.loop import fit
+from gradloop.engine.options import ConfigError
 from gradloop.engine.retracing import FIRST_CALL, RetraceError, explain
 from gradloop.engine.state import TrainState
 from gradloop.engine.step import train_step

@@ -12,7 +12,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-from gradloop.engine.config import ConfigError, TrainConfig
+from gradloop.engine.config import TrainConfig
+from gradloop.engine.options import ConfigError
 from gradloop.engine.runtime import configure_runtime
 
 ROOT = Path(__file__).parents[2]

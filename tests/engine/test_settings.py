@@ -3,8 +3,8 @@
 import keras
 import pytest
 
-from gradloop.engine.config import ConfigError
 from gradloop.engine.loop import fit
+from gradloop.engine.options import ConfigError
 from gradloop.engine.settings import check_settings
 from gradloop.engine.storage import checkpoint
 from tests.engine.nets import (

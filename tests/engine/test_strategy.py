@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from gradloop.engine.config import ConfigError, TrainConfig
+from gradloop.engine.config import TrainConfig
+from gradloop.engine.options import ConfigError
 from gradloop.engine.strategy import describe_strategy, make_strategy
 
 pytestmark = pytest.mark.skipif(

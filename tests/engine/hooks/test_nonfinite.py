@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from gradloop.data import pipeline
-from gradloop.engine.config import ConfigError
 from gradloop.engine.history import StopKind
 from gradloop.engine.hooks import Hook, LambdaHook, OnNonfinite, SaveCheckpoint, StopOnNaN
 from gradloop.engine.loop import fit
+from gradloop.engine.options import ConfigError
 from gradloop.engine.planner import Planner
 from gradloop.engine.storage.checkpoint import latest, restore
 from gradloop.engine.variables import local_values
