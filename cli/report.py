@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradloop.data.epoch_dataset import EpochDataset
+from gradloop.engine import devices
 from gradloop.engine.history import History
 from gradloop.engine.memory import format_growth
 from gradloop.engine.parity.comparison import Comparison
@@ -159,10 +160,9 @@ def format_best(epochs: Sequence[Record]) -> str:
 
 def device_peak_memory_bytes() -> dict[str, int]:
     """Returns the largest memory in use on each GPU so far; empty without one."""
-    gpus = tf.config.list_logical_devices("GPU")
     return {
         gpu.name: tf.config.experimental.get_memory_info(gpu.name.removeprefix("/device:"))["peak"]
-        for gpu in gpus
+        for gpu in devices.logical("GPU")
     }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
+from . import devices
 from .protocols import Batch, GraphBatches, Logs
 
 # Name scope of what fetches or makes the next batch, by which a profile tells it from the step.
@@ -41,7 +42,7 @@ def loop_over_iterator(
     """
     # With a GPU, the loop runs ahead of the device and does not see the end of a step, and a
     # float that it carries would be copied back and forth. Then `waits` is empty.
-    is_timed = not tf.config.list_logical_devices("GPU")
+    is_timed = not devices.has_gpu()
 
     def fetch() -> tuple[Any, list[tf.Tensor]]:
         batch = iterator.get_next_as_optional()

@@ -10,8 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
+from . import devices
 from . import step as step_lib
 from .agreement import within_limits
 from .arguments import check_resume, check_step, refuse_unknown
@@ -215,7 +214,7 @@ def _make_source(state: TrainState, inputs: Inputs, config: TrainConfig) -> Sour
         isinstance(inputs.dataset, Resident)
         and not state.has_scope
         and not config.run_eagerly
-        and not tf.config.list_logical_devices("GPU")
+        and not devices.has_gpu()
     )
     if config.input == "resident" and not may_be_resident:
         raise ConfigError(

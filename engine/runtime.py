@@ -24,6 +24,7 @@ from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from gradloop.machine import num_cores, processor_name
 
+from . import devices
 from .arguments import check_config
 from .config import DEFAULT_NUM_CPU_REPLICAS, TrainConfig
 from .options import ConfigError, show
@@ -145,7 +146,7 @@ def describe_environment() -> dict[str, Any]:
     """
     commit, is_dirty = _git_state(Path(__file__).resolve().parent)
     return describe_runtime() | {
-        "physical_devices": [_describe_device(d) for d in tf.config.list_physical_devices()],
+        "physical_devices": [_describe_device(d) for d in devices.physical()],
         "git_commit": commit,
         "git_has_changes": is_dirty,
     }
@@ -161,7 +162,7 @@ def describe_runtime() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": processor_name(),
         "num_cores": num_cores(),
-        "logical_devices": [device.name for device in tf.config.list_logical_devices()],
+        "logical_devices": [device.name for device in devices.logical()],
         # 0: TensorFlow chooses, one per core.
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
@@ -200,7 +201,7 @@ def _configure_devices(config: TrainConfig) -> None:
         threading.set_intra_op_parallelism_threads(config.intra_op_threads)
     if config.inter_op_threads not in (None, threading.get_inter_op_parallelism_threads()):
         threading.set_inter_op_parallelism_threads(config.inter_op_threads)
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = devices.physical("GPU")
     for gpu in gpus:
         if not tf.config.experimental.get_memory_growth(gpu):
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -209,7 +210,7 @@ def _configure_devices(config: TrainConfig) -> None:
 
 
 def _make_logical_cpus(num_devices: int) -> None:
-    cpu = tf.config.list_physical_devices("CPU")[0]
+    cpu = devices.physical("CPU")[0]
     made = tf.config.get_logical_device_configuration(cpu)
     if made is None or len(made) < num_devices:
         tf.config.set_logical_device_configuration(

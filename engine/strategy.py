@@ -6,6 +6,7 @@ import functools
 
 import tensorflow as tf
 
+from . import devices
 from .arguments import check_config
 from .config import DEFAULT_NUM_CPU_REPLICAS, TrainConfig
 from .options import ConfigError
@@ -35,16 +36,16 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     check_config(config)
     if config.strategy in ("default", None):
         return tf.distribute.get_strategy()
-    gpus = tf.config.list_logical_devices("GPU")
-    devices = [d.name for d in gpus or tf.config.list_logical_devices("CPU")]
+    gpus = devices.logical("GPU")
+    names = [d.name for d in gpus or devices.logical("CPU")]
     if config.strategy == "one_device":
-        return tf.distribute.OneDeviceStrategy(devices[0])
+        return tf.distribute.OneDeviceStrategy(names[0])
     num_replicas = config.num_replicas or (len(gpus) or DEFAULT_NUM_CPU_REPLICAS)
-    if num_replicas > len(devices):
+    if num_replicas > len(names):
         kind = "GPU" if gpus else "logical CPU"
         raise ConfigError(
-            f"num_replicas={num_replicas} but there are {len(devices)} {kind} devices: ask for "
-            f"{len(devices)} or fewer"
+            f"num_replicas={num_replicas} but there are {len(names)} {kind} devices: ask for "
+            f"{len(names)} or fewer"
             + ("." if gpus else ", or call configure_runtime(config) before TensorFlow starts.")
         )
     if (config.global_batch_size or num_replicas) < num_replicas:
@@ -52,7 +53,7 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
             f"global_batch_size={config.global_batch_size} is less than the {num_replicas} "
             "replicas: give each replica one example or more."
         )
-    return _mirrored(tuple(devices[:num_replicas]))
+    return _mirrored(tuple(names[:num_replicas]))
 
 
 @functools.cache
@@ -95,7 +96,7 @@ def check_strategy(
 def describe_strategy(strategy: tf.distribute.Strategy) -> str:
     """Returns the replicas and their devices in one line."""
     num_replicas = strategy.num_replicas_in_sync
-    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    kind = "GPU" if devices.has_gpu() else "CPU"
     line = f"{num_replicas} x {kind}"
     if num_replicas > 1 and kind == "CPU":
         line += ", logical devices: there is no GPU here; to try things out, not for speed"

@@ -1,6 +1,7 @@
 """The direction of imports, room by room, read from the source with `ast`."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,7 @@ FLOORS = (
         "timing",
         "memory",
     ),
-    ("arguments", "runtime", "strategy"),
+    ("arguments", "devices", "runtime", "strategy"),
     (
         "step_errors",
         "gradient_analysis",
@@ -264,3 +265,9 @@ def test_violations_are_found(module, source):
 )
 def test_legal_imports_pass(module, source):
     assert violations(module, source) == []
+
+
+def test_the_engine_lists_devices_in_one_place():
+    listing = re.compile(r"\blist_(physical|logical)_devices\b")
+    found = [path for path in (ROOT / "engine").rglob("*.py") if listing.search(path.read_text())]
+    assert found == [ROOT / "engine" / "devices.py"]

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from gradloop.files import json_text, make_directory, write_atomically
 
+from .. import devices
 from ..profiling import text
 from ..profiling.plot import plot_profile
 from ..profiling.summary import summarize
@@ -120,5 +121,5 @@ class Profile(Hook):
 
 def _wait_for_devices() -> None:
     # A GPU still works when the call has returned: its work would leak into or out of the trace.
-    if tf.config.list_logical_devices("GPU"):
+    if devices.has_gpu():
         tf.test.experimental.sync_devices()

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from gradloop.machine import memory_bytes, num_cores
 
+from .. import devices
 from .. import step as step_lib
 from ..config import TrainConfig
 from ..protocols import Batch, Logs, Resident
@@ -182,8 +183,7 @@ def diagnose_input(
         state = make_state()
     dataset = make_dataset()
     state.build(dataset.element_spec)
-    has_gpu = bool(tf.config.list_logical_devices("GPU"))
-    in_graph = config.input != "streamed" and not state.has_scope and not has_gpu
+    in_graph = config.input != "streamed" and not (state.has_scope or devices.has_gpu())
 
     def trial(dataset: tf.data.Dataset, step: StepFn, *, resident: bool) -> Trial:
         return Trial(dataset, state, config, step, resident=resident)
@@ -266,7 +266,7 @@ def _repeated(batch: Batch, element_spec: Any) -> tf.data.Dataset:
     """Returns a dataset that repeats one batch, in long epochs."""
     dataset = tf.data.Dataset.from_tensors(batch).repeat(_NUM_REPEATS)
     if all(isinstance(spec, tf.TensorSpec) for spec in tf.nest.flatten(element_spec)):
-        gpus = tf.config.list_logical_devices("GPU")
+        gpus = devices.logical("GPU")
         with tf.device(gpus[0].name if gpus else "CPU:0"):
             dataset.resident = _OneBatch(tf.nest.map_structure(tf.identity, batch), element_spec)
     return dataset

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .. import runtime
+from .. import devices, runtime
 from .. import step as step_lib
 from ..config import TrainConfig
 from ..options import ConfigError
@@ -168,7 +168,7 @@ class _Bench:
             with runtime.dtype_policy(config.precision):
                 state, dataset = self._make_state(), self._make_dataset(**of_dataset)
                 state.build(dataset.element_spec)
-            resident = config.input != "streamed" and not tf.config.list_logical_devices("GPU")
+            resident = config.input != "streamed" and not devices.has_gpu()
             trial = Trial(dataset, state, config, step_lib.train_step, resident=resident)
             with runtime.dtype_policy(config.precision):
                 trial.warm_up(WARM_UP_SECS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
+from gradloop.engine import devices
 from gradloop.engine.config import TrainConfig
 from gradloop.engine.options import ConfigError
 from gradloop.engine.strategy import describe_strategy, make_strategy
@@ -41,7 +42,7 @@ def test_more_replicas_than_devices_is_an_error():
 
 def test_more_replicas_than_gpus_is_an_error(monkeypatch):
     monkeypatch.setattr(
-        tf.config, "list_logical_devices",
+        devices, "logical",
         lambda kind: [tf.config.LogicalDevice("/device:GPU:0", "GPU")] if kind == "GPU" else [],
     )  # fmt: skip
     with pytest.raises(ConfigError, match=r"num_replicas=2 .* 1 GPU devices: ask for 1 or fewer"):
