@@ -5,6 +5,7 @@ In the way of a batch: `step_function` traces what is made here, inside one of `
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from .execution_mode import Mode
 from .fused_updates import updates_by
 from .grouping import Pulls, takes_iterator
 from .protocols import Batch, Logs
+from .replica_rng import distinct_seeds
 from .state import TrainState
 from .step_errors import update_in_words
 from .step_logs import StepLogs, flatten_logs, num_examples
@@ -72,7 +74,9 @@ class ReplicatedStep:
             checks_finite=self._trains and self._mode.on_nonfinite is not None,
         )
         undo = Undo(state) if state.notes.checks_finite else None
-        logs = state.strategy.run(self._run_on_replica, args=(batch,))
+        is_distinct = self._mode.rules.has_distinct_rng
+        with distinct_seeds() if is_distinct else contextlib.nullcontext():
+            logs = state.strategy.run(self._run_on_replica, args=(batch,))
         if state.notes.takes_seeds:
             state.step_variables.advance_seeds()
         if undo is not None:

@@ -41,6 +41,7 @@ FLOORS = (
         "options",
         "config",
         "replica_rules",
+        "replica_rng",
         "protocols",
         "history",
         "resumption",

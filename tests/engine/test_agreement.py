@@ -301,6 +301,17 @@ def strategy(name, arrays):
     train(arrays, strategy="default")
 
 
+@shows("replica_rng")
+def replica_rng(name, arrays):
+    """distribution/test_replica_rng.py shows the masks."""
+
+    def weights(value):
+        train(arrays, state=(state := make_state(strategy=mirrored())), replica_rng=value)
+        return state.model.layers[0].kernel.numpy().tolist()
+
+    assert weights("same") != weights("distinct")
+
+
 @shows("num_replicas")
 def num_replicas(name, arrays):
     state = make_state(build_dense, strategy=mirrored(2))
