@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from .building import none_for_optionals
@@ -73,22 +74,32 @@ class ReplicatedStep:
             accumulation_steps=self._mode.accumulation_steps if self._trains else 1,
             checks_finite=self._trains and self._mode.on_nonfinite is not None,
         )
-        undo = Undo(state) if state.notes.checks_finite else None
+        undo = Undo(state) if self._may_take_back() else None
         is_distinct = self._mode.rules.has_distinct_rng
         with distinct_seeds() if is_distinct else contextlib.nullcontext():
-            logs = state.strategy.run(self._run_on_replica, args=(batch,))
+            logs, voids = state.strategy.run(self._run_on_replica, args=(batch,))
         if state.notes.takes_seeds:
             state.step_variables.advance_seeds()
         if undo is not None:
-            self._end_checked(undo)
+            undo.look()
+            for void in voids:
+                undo.where_void(state.strategy.experimental_local_results(void))
+            if state.notes.checks_finite:
+                self._end_checked(undo)
         return {name: _mean_over_replicas(value, state.strategy) for name, value in logs.items()}
+
+    def _may_take_back(self) -> bool:
+        """Returns whether what the step writes may be put back, on some replica or on all."""
+        state = self._state
+        kind = keras.optimizers.LossScaleOptimizer
+        is_scaled = any(isinstance(one, kind) for one in state.optimizers.values())
+        return state.notes.checks_finite or self._mode.rules.weighs_examples or is_scaled
 
     def _end_checked(self, undo: Undo) -> None:
         """Takes back what a step has changed that is left out, and goes on unless the run ends."""
         record = self._state.step_variables.record
         if record is None:  # not before the next trace
             return
-        undo.look()
 
         def take_back() -> tf.Tensor:
             undo()
@@ -152,15 +163,17 @@ class ReplicatedStep:
             unwritten = unwritten_names(traced, self._state.metrics.named())
         return self._step_logs.needed_means(set(self._state.metrics_result()), unwritten)
 
-    def _run_on_replica(self, batch: Batch) -> Logs:
+    def _run_on_replica(self, batch: Batch) -> tuple[Logs, list[tf.Tensor]]:
+        """Returns what one replica logs, and whether what it has written is void, if it may be."""
         state = self._state
         notes, metric_names = state.notes.replica, set(state.metrics_result())
         batch = none_for_optionals(batch)
         notes.num_examples = _count(batch) if self._is_grouped else num_examples(batch)
         with updates_by(state.optimizers.values(), self._mode.update):
             returned = _call(self._step, state, iter(batch) if self._is_grouped else batch)
-        logs = flatten_logs(returned)
-        return self._step_logs.take(logs | notes.logs, metric_names, notes.num_examples)
+        logs = flatten_logs(returned) | notes.logs
+        scalars = self._step_logs.take(logs, metric_names, notes.num_examples)
+        return scalars, [tf.reduce_any(tf.stack(notes.voids))] if notes.voids else []
 
 
 def _call(step: StepFn, state: TrainState, batch: Batch) -> Logs | None:

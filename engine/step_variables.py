@@ -22,6 +22,7 @@ from .nonfinite import NonfiniteRecord
 from .trace_notes import TraceNotes
 
 ACCUMULATED = "accumulated/"
+SEEDS = ("seeds", "seed_generator_state")  # names of variables that say what is drawn next
 _SEEDS = "step"
 _RANDOM = "random"
 

@@ -21,12 +21,15 @@ class ReplicaNotes:
       num_seeds: How many seeds it takes.
       logs: What the state logs beside the step.
       losses: Those that it has scaled, before that.
+      voids: Boolean scalars. Where one holds, all that the step has written into metrics and
+        statistics on this replica is put back at its end.
     """
 
     num_examples: Any = 1
     num_seeds: int = 0
     logs: Logs = dataclasses.field(default_factory=dict)
     losses: list[Any] = dataclasses.field(default_factory=list)
+    voids: list[tf.Tensor] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass

@@ -1,12 +1,31 @@
-"""Undo: takes back what a step that is left out has changed beside what optimizers update."""
+"""Undo: takes back what a step has changed beside what optimizers update.
+
+All of it, where a step is left out; on one replica alone, where what the step wrote there is void:
+the replica has got no example, say. What is void, the step says while it is traced, in
+`notes.replica.voids`.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
 import tensorflow as tf
 
 from .state import TrainState
-from .step_variables import ACCUMULATED
+from .step_variables import ACCUMULATED, SEEDS
 from .traced_step import copies_of, resources_written
+
+
+class _Saved(NamedTuple):
+    """A variable on one replica, and its value before the step."""
+
+    replica: int
+    copy: tf.Variable
+    value: tf.Tensor
+    is_own: bool  # what this replica alone has found
 
 
 class Undo:
@@ -21,11 +40,12 @@ class Undo:
     def __init__(self, state: TrainState) -> None:
         optimizers = state.optimizers.values()
         updated = {id(v) for o in optimizers for v in [*o.variables, *o._trainable_variables]}
+        shared = _ids_of_shared(state.model)
         self._before = [
-            (copy, copy.read_value())
+            _Saved(replica, copy, copy.read_value(), not _is_shared(variable, shared))
             for name, variable in state.named_variables()
             if id(variable) not in updated and not name.startswith(ACCUMULATED)
-            for copy in copies_of(variable)
+            for replica, copy in enumerate(copies_of(variable))
         ]
 
     def look(self) -> None:
@@ -38,12 +58,38 @@ class Undo:
         graph = tf.compat.v1.get_default_graph()
         written = {id(tensor) for tensor in resources_written(graph)}
         self._before = [
-            (copy, value)
-            for copy, value in self._before
-            if id(graph.capture(copy.handle)) in written
+            saved for saved in self._before if id(graph.capture(saved.copy.handle)) in written
         ]
 
     def __call__(self) -> None:
         """Puts the values back."""
-        for copy, value in self._before:
-            copy.assign(value)
+        _put_back(self._before)
+
+    def where_void(self, voids: Sequence[tf.Tensor]) -> None:
+        """Puts back what each replica alone has written, where it is void; call `look` before.
+
+        Args:
+          voids: Boolean scalars, one for each replica of this process.
+        """
+        for replica, void in enumerate(voids):
+            own = [saved for saved in self._before if saved.replica == replica and saved.is_own]
+            if own:
+                tf.cond(void, functools.partial(_put_back, own), lambda: tf.constant(False))
+
+
+def _put_back(before: Sequence[_Saved]) -> tf.Tensor:
+    for saved in before:
+        saved.copy.assign(saved.value)
+    return tf.constant(True)
+
+
+def _ids_of_shared(model: keras.Model) -> set[int]:
+    """Returns the `id` of the statistics that synchronized layers find over all replicas."""
+    layers: Any = [one for one in model._flatten_layers() if getattr(one, "synchronized", False)]
+    return {id(variable) for layer in layers for variable in layer.non_trainable_variables}
+
+
+def _is_shared(variable: keras.Variable, ids: set[int]) -> bool:
+    """Returns whether replicas keep a variable alike: seeds, and what they agree on to write it."""
+    agrees = variable.aggregation != "none" and variable.synchronization != "on_read"
+    return agrees or id(variable) in ids or variable.name in SEEDS
