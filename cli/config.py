@@ -58,7 +58,7 @@ class JobConfig(TrainConfig):
 
     strategy: str = option(
         "default", "execution", "tf.distribute strategy",
-        choices=("default", "one_device", "mirrored"),
+        choices=("default", "one_device", "mirrored", "multi_worker"),
     )  # fmt: skip
     precision: str = option(
         "float32", "execution", "dtype policy of Keras",

@@ -8,7 +8,7 @@ from typing import Any, Self
 from .options import ConfigError, check_field, check_names, field_types, option, show
 from .values import as_python
 
-STRATEGIES = ("default", "one_device", "mirrored")
+STRATEGIES = ("default", "one_device", "mirrored", "multi_worker")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 NUMERICS = ("exact", "fast")
 INPUTS = ("auto", "resident", "streamed")
@@ -78,7 +78,9 @@ class TrainConfig:
         None, "execution", "tf.distribute strategy; none: the current one", choices=STRATEGIES
     )
     num_replicas: int | None = option(
-        None, "execution", "replicas of mirrored; none: all GPUs, or 2 logical CPU devices",
+        None, "execution",
+        "replicas of mirrored, none: all GPUs, or 2 logical CPU devices; of multi_worker, over all "
+        "workers together",
         minimum=1,
     )  # fmt: skip
     precision: str | None = option(
@@ -183,10 +185,10 @@ def _check_epochs(config: TrainConfig) -> None:
 
 
 def _check_replicas(config: TrainConfig) -> None:
-    if (config.num_replicas or 1) > 1 and config.strategy not in ("mirrored", None):
+    if (config.num_replicas or 1) > 1 and config.strategy not in ("mirrored", "multi_worker", None):
         raise ConfigError(
             f"num_replicas={config.num_replicas} with strategy={config.strategy!r}: "
-            "use strategy='mirrored' for several replicas."
+            "use strategy='mirrored' or 'multi_worker' for several replicas."
         )
     num_replicas = config.num_replicas or 1
     if config.strategy == "mirrored" and (config.global_batch_size or num_replicas) < num_replicas:

@@ -26,6 +26,7 @@ from gradloop.machine import num_cores, processor_name
 
 from . import devices
 from .arguments import check_config
+from .cluster import find_cluster
 from .config import DEFAULT_NUM_CPU_REPLICAS, TrainConfig
 from .options import ConfigError, show
 
@@ -56,12 +57,15 @@ def configure_runtime(config: TrainConfig) -> None:
         `num_replicas`, `precision`. Fields that are None change nothing.
 
     Raises:
-      ConfigError: If TensorFlow has started with other threads or devices.
+      ConfigError: If TensorFlow has started with other threads or devices, or the environment
+        does not name the workers of `multi_worker`.
 
     Example:
       >>> engine.configure_runtime(engine.TrainConfig(seed=7, precision="float32"))
     """
     check_config(config)
+    if config.strategy == "multi_worker":
+        find_cluster()  # which may set TF_CONFIG
     try:
         _configure_devices(config)
     except RuntimeError as error:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from . import devices
 from .arguments import check_config
+from .cluster import VARIABLE, Cluster, cluster_of, find_cluster
 from .config import DEFAULT_NUM_CPU_REPLICAS, TrainConfig
 from .options import ConfigError
 
@@ -24,10 +25,13 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     Returns:
       `default` or None: the current strategy; outside a scope, TensorFlow's for one device.
       `one_device`: one on the first GPU, or on the CPU. `mirrored`: one on the first `num_replicas`
-      GPUs (None: on all), or on logical CPU devices if there is no GPU.
+      GPUs (None: on all), or on logical CPU devices if there is no GPU. `multi_worker`: one on all
+      GPUs of each worker, or on its CPU; `TF_CONFIG` or SLURM names the workers. It must be made
+      before the first TensorFlow operation, and waits for all workers.
 
     Raises:
-      ConfigError: If there are fewer devices than replicas, or fewer examples in a batch.
+      ConfigError: If there are fewer devices than replicas, or fewer examples in a batch; if the
+        environment does not name the workers, or TensorFlow has started before.
 
     Example:
       >>> engine.make_strategy(engine.TrainConfig()).num_replicas_in_sync
@@ -36,6 +40,8 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     check_config(config)
     if config.strategy in ("default", None):
         return tf.distribute.get_strategy()
+    if config.strategy == "multi_worker":
+        return _checked_size(config, _multi_worker(find_cluster()))
     gpus = devices.logical("GPU")
     names = [d.name for d in gpus or devices.logical("CPU")]
     if config.strategy == "one_device":
@@ -49,10 +55,7 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
             + ("." if gpus else ", or call configure_runtime(config) before TensorFlow starts.")
         )
     if (config.global_batch_size or num_replicas) < num_replicas:
-        raise ConfigError(
-            f"global_batch_size={config.global_batch_size} is less than the {num_replicas} "
-            "replicas: give each replica one example or more."
-        )
+        raise ConfigError(_too_small(config, num_replicas))
     return _mirrored(tuple(names[:num_replicas]))
 
 
@@ -61,6 +64,39 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
     # One object per set of devices: the collectives of two would have the same keys, and TensorFlow
     # would mix them up ("Shape mismatch in the collective instance").
     return tf.distribute.MirroredStrategy(list(devices))
+
+
+@functools.cache
+def _multi_worker(cluster: Cluster) -> tf.distribute.MultiWorkerMirroredStrategy:
+    # One a process: the second would start the collectives again, while the first has used them.
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        if "must be configured at program startup" not in str(error):
+            raise
+        raise ConfigError(
+            "TensorFlow has started: strategy='multi_worker' must be made before the first "
+            "TensorFlow operation. Call make_strategy(config) right after configure_runtime."
+        ) from error
+
+
+def _checked_size(config: TrainConfig, strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
+    num_replicas = strategy.num_replicas_in_sync
+    if config.num_replicas not in (None, num_replicas):
+        raise ConfigError(
+            f"num_replicas={config.num_replicas}, but the workers of {VARIABLE} have "
+            f"{num_replicas} together, one a GPU, or one a worker without GPUs: leave it out."
+        )
+    if (config.global_batch_size or num_replicas) < num_replicas:
+        raise ConfigError(_too_small(config, num_replicas))
+    return strategy
+
+
+def _too_small(config: TrainConfig, num_replicas: int) -> str:
+    return (
+        f"global_batch_size={config.global_batch_size} is less than the {num_replicas} "
+        "replicas: give each replica one example or more."
+    )
 
 
 def check_strategy(
@@ -76,6 +112,7 @@ def check_strategy(
     kinds = {
         "one_device": tf.distribute.OneDeviceStrategy,
         "mirrored": tf.distribute.MirroredStrategy,
+        "multi_worker": tf.distribute.MultiWorkerMirroredStrategy,
     }
     kind = kinds.get(config.strategy or "")
     is_default = config.strategy == "default"
@@ -98,6 +135,9 @@ def describe_strategy(strategy: tf.distribute.Strategy) -> str:
     num_replicas = strategy.num_replicas_in_sync
     kind = "GPU" if devices.has_gpu() else "CPU"
     line = f"{num_replicas} x {kind}"
-    if num_replicas > 1 and kind == "CPU":
+    num_workers = cluster_of(strategy).num_workers
+    if num_workers > 1:
+        line += f", on {num_workers} workers"
+    elif num_replicas > 1 and kind == "CPU":
         line += ", logical devices: there is no GPU here; to try things out, not for speed"
     return line

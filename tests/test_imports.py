@@ -48,7 +48,7 @@ FLOORS = (
         "timing",
         "memory",
     ),
-    ("arguments", "devices", "runtime", "strategy"),
+    ("arguments", "cluster", "devices", "runtime", "strategy"),
     (
         "step_errors",
         "gradient_analysis",
