@@ -9,10 +9,16 @@ from typing import Any
 from gradloop.engine.config import TrainConfig
 from gradloop.engine.options import ConfigError, option
 
+from .workers.launch import DEFAULT_MAX_RESTARTS
+
 MODES = (
     "train", "evaluate", "predict", "compare", "tune", "diagnose_input", "replay", "export",
 )  # fmt: skip
+MULTI_WORKER_MODES = ("train", "evaluate", "predict")
 FAST_DEV_RUN_STEPS = 8
+# Of multi_worker.
+DEFAULT_START_SECS = 300.0
+DEFAULT_HANG_SECS = 600.0
 _RECIPE = "the model's recipe"
 _UNIT_SECS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
@@ -125,9 +131,22 @@ class JobConfig(TrainConfig):
         "seconds from a signal to the kill: what cannot be saved in them is not begun", above=0,
         modes=("train",),
     )  # fmt: skip
+    num_workers: int | None = option(
+        None, "execution", "start this many workers of multi_worker on this machine; none: "
+        "TF_CONFIG says where they are", minimum=1, on_resume="applied",
+    )  # fmt: skip
+    max_restarts: int | None = option(
+        None, "reliability", "how often all workers of num_workers start again when one has died",
+        minimum=0, modes=("train",), default_text=str(DEFAULT_MAX_RESTARTS),
+    )  # fmt: skip
+    start_secs: float | None = option(
+        None, "reliability", "seconds for all workers of multi_worker to come together", above=0,
+        default_text=f"{DEFAULT_START_SECS:g}",
+    )  # fmt: skip
     hang_secs: float | None = option(
-        None, "reliability", "end the run if an execution takes longer than that; none: wait",
+        None, "reliability", "end the run if an execution takes longer than that",
         above=0, modes=("train", "evaluate"),
+        default_text=f"none: wait; {DEFAULT_HANG_SECS:g} with multi_worker",
     )  # fmt: skip
     state_digest: int | None = option(
         None, "reliability", "steps between digests of the state in digests.csv; none: no digests",
@@ -149,6 +168,7 @@ class JobConfig(TrainConfig):
         super().__post_init__()
         _check_start(self)
         _check_profile(self)
+        _check_workers(self)
         if self.max_time is not None:
             parse_duration(self.max_time)
 
@@ -180,6 +200,26 @@ def _check_start(config: JobConfig) -> None:
         raise ConfigError(
             "mode='replay' runs one step of a run again: pass --step N, and --run_dir DIR for the "
             "folder of the run."
+        )
+
+
+def _check_workers(config: JobConfig) -> None:
+    if config.strategy == "multi_worker":
+        if config.mode not in MULTI_WORKER_MODES:
+            raise ConfigError(
+                f"mode={config.mode!r} with strategy='multi_worker': it is for one process. Use "
+                "another strategy, such as strategy='default'."
+            )
+    elif config.num_workers is not None or config.start_secs is not None:
+        name = "num_workers" if config.num_workers is not None else "start_secs"
+        raise ConfigError(
+            f"{name}={getattr(config, name):g} with strategy={config.strategy!r}: it is for "
+            "several processes. Use strategy='multi_worker', or leave it out."
+        )
+    if config.max_restarts is not None and config.num_workers is None:
+        raise ConfigError(
+            f"max_restarts={config.max_restarts} without num_workers: it says how often the "
+            "workers that this command starts are started again. Leave it out."
         )
 
 

@@ -22,6 +22,7 @@ _GROUPS = ("what", "training", "execution", "replicas", "data", "output", "relia
 # and steps that fast_dev_run has set.
 NOT_RESUMED = (
     "mode", "run_dir", "resume", "checkpoint", "fast_dev_run", "profile", "step", "format",
+    "num_workers", "max_restarts", "start_secs",
 )  # fmt: skip
 
 

@@ -103,6 +103,11 @@ def read_config(argv: Sequence[str]) -> tuple[JobConfig, Path | None]:
     if prints:
         print(json_text(config, indent=2))
         sys.exit(0)
+    if config.num_workers is not None:
+        raise engine.ConfigError(
+            f"num_workers={config.num_workers} starts the processes of the workers, which the "
+            "command does, and not this function: call python train.py."
+        )
     return config, choice
 
 

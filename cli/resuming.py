@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from gradloop.engine.options import ConfigError, show
 
 from .config import JobConfig
 from .flags import NOT_RESUMED, read_saved_settings
+from .run_directory import has_checkpoints, read_summary
 
 _DONE = ("completed", "stopped")  # what summary.json says of a run with nothing left to do
 _REASONS = {
@@ -48,24 +48,9 @@ def make_plan(config: JobConfig) -> Plan:
     return Plan.GO_ON
 
 
-def has_checkpoints(run_dir: Path) -> bool:
-    """Returns whether a run has saved something, be it damaged and in quarantine by now."""
-    files = (run_dir / "checkpoints").rglob("*.npz*")
-    return any(path.suffix != ".tmp" for path in files)  # which a kill in the first save leaves
-
-
 def is_done(run_dir: Path) -> bool:
     """Returns whether the last training in a folder has ended with nothing left to do."""
     return read_summary(run_dir).get("status") in _DONE
-
-
-def read_summary(run_dir: Path) -> dict[str, Any]:
-    """Returns what summary.json says; {} without one, or if it is damaged."""
-    try:
-        summary = json.loads((run_dir / "summary.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return summary if isinstance(summary, dict) else {}
 
 
 def describe_result(config: JobConfig) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -15,11 +13,8 @@ from typing import Any, TextIO
 from gradloop.engine.runtime import describe_environment
 from gradloop.files import json_text, make_directory, write_atomically
 
+from . import run_directory
 from .log import Log
-
-# The first file of a run: the process that creates it owns the folder.
-_CLAIM = "command.txt"
-_RUN_FILES = (_CLAIM, "config.json", "environment.json", "history.json", "summary.json")
 
 _SET_ASIDE = (
     "metrics.csv", "metrics.jsonl", "digests.csv", "tensorboard", "history.json", "summary.json",
@@ -53,18 +48,9 @@ class RunFolder:
         Raises:
           ValueError: If it cannot be created.
         """
-        parent = make_directory(Path(root) / f"{_file_name(model)}-{_file_name(dataset)}")
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        for number in itertools.count(1):
-            path = parent / f"{now}-{number}"
-            try:
-                path.mkdir()  # Succeeds in one process only.
-            except FileExistsError:
-                continue
-            folder = cls(path)
-            folder._append_command()
-            return folder
-        raise AssertionError("count() does not end")
+        folder = cls(run_directory.make_new(root, model=model, dataset=dataset))
+        folder._append_command()
+        return folder
 
     @classmethod
     def at(
@@ -83,19 +69,15 @@ class RunFolder:
         """
         directory = make_directory(path)
         folder = cls(directory, suffix)
-        holds_run = any((directory / name).exists() for name in _RUN_FILES)
         try:
-            if resume or not holds_run:
+            if resume or not run_directory.holds_run(directory):
                 folder._append_command(must_be_new=not resume)
                 return folder
         except FileExistsError:  # Another process came first.
             pass
         except OSError as error:
             raise ValueError(f"cannot write to {directory}: {error}.") from error
-        raise ValueError(
-            f"{directory} already holds a run: pass --resume to continue it, or name another "
-            "folder."
-        )
+        raise ValueError(run_directory.refusal(directory))
 
     @property
     def checkpoints(self) -> Path:
@@ -179,7 +161,9 @@ class RunFolder:
 
     def _append_command(self, *, must_be_new: bool = False) -> None:
         command = shlex.join(sys.orig_argv or sys.argv)
-        with (self.path / _CLAIM).open("x" if must_be_new else "a", encoding="utf-8") as file:
+        with (self.path / run_directory.CLAIM).open(
+            "x" if must_be_new else "a", encoding="utf-8"
+        ) as file:
             file.write(command + "\n")
 
 
@@ -187,7 +171,3 @@ def _numbered(path: Path) -> Path:
     """Returns the first free name of `name.1.json`, `name.2.json`, ..."""
     numbered = (path.with_suffix(f".{number}{path.suffix}") for number in itertools.count(1))
     return next(name for name in numbered if not name.exists())
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".") or "_"

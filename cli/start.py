@@ -9,6 +9,8 @@ from pathlib import Path
 
 from gradloop import signals
 
+from .workers import launch
+
 PROG = "gradloop" if Path(sys.argv[0]).stem == "gradloop" else "train.py"
 _STDERR = 2
 
@@ -17,6 +19,9 @@ def start() -> int:
     """Runs what the flags ask for, as `main` does, and returns the exit code."""
     started_at = time.monotonic()
     with signals.caught(), signals.listening(signals.note):
+        code = _launch_workers()
+        if code is not None:
+            return code
         # While TensorFlow is imported, stderr is somewhere else.
         stderr = os.dup(_STDERR)
 
@@ -31,3 +36,13 @@ def start() -> int:
         code = main(started_at=started_at)
         signals.ignore()
     return code
+
+
+def _launch_workers() -> int | None:
+    """Runs the command with several workers if it asks for them: see `launch`."""
+    argv = sys.argv[1:]
+    if not launch.is_asked_for(argv):
+        return None
+    # As it was started: `python train.py`, an installed `gradloop`, `python -c ...`.
+    program = sys.orig_argv[1 : len(sys.orig_argv) - len(argv)]
+    return launch.launch([sys.executable, *program, *argv], prog=PROG)

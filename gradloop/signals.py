@@ -94,6 +94,20 @@ def listening(listener: Listener) -> Iterator[None]:
             del catcher.listeners[entry]
 
 
+@contextlib.contextmanager
+def ending_with(call: Callable[[], object]) -> Iterator[None]:
+    """Has a second signal call this first, while the block runs: the process ends after it.
+
+    Args:
+      call: Called in a thread of its own. What it raises does not keep the process alive.
+    """
+    _last_calls.append(call)
+    try:
+        yield
+    finally:
+        _last_calls.remove(call)
+
+
 def interrupt(number: int) -> None:
     """Listens by raising `Interruption`, as somebody does where nobody else listens."""
     raise Interruption(number)
@@ -209,6 +223,9 @@ class _Catcher:
 
 
 def _end_process(number: int) -> None:
+    for call in _last_calls:
+        with contextlib.suppress(Exception):
+            call()
     # A thread of its own: the main one may hold the lock of a stream.
     flush = threading.Thread(target=_flush, daemon=True)
     flush.start()
@@ -232,5 +249,6 @@ def _forget_in_child() -> None:
         _catcher = None
 
 
+_last_calls: list[Callable[[], object]] = []
 _catcher: _Catcher | None = None
 os.register_at_fork(after_in_child=_forget_in_child)

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 EXIT_USAGE = 2
 # Of a process that `engine.Watchdog` ended, because a step or a batch did not come in time.
 EXIT_HANG = 70
+# Of one of several workers whose peers are gone, or did not come in time: all must start again.
+EXIT_PEERS_LOST = 75
 
 
 def did_you_mean(value: object, legal: Iterable[object]) -> str:

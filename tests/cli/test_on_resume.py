@@ -24,7 +24,8 @@ REFUSED = {
 }
 WARNED = {
     "strategy", "num_replicas", "precision", "numerics", "jit_compile", "jit_scope", "run_eagerly",
-    "deterministic", "intra_op_threads", "inter_op_threads",
+    "deterministic", "intra_op_threads", "inter_op_threads", "uneven", "clip", "replica_rng",
+    "sync_statistics", "parity",
 }  # fmt: skip
 APPLIED = {
     "epochs", "validation_freq", "validate_every_steps", "validation_steps", "learning_rate",

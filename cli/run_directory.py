@@ -1,0 +1,64 @@
+"""The directory of a run: its name, and whether it holds a run already. Without TensorFlow."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from gradloop.files import make_directory
+
+# The first file of a run: the process that creates it owns the folder.
+CLAIM = "command.txt"
+_RUN_FILES = (CLAIM, "config.json", "environment.json", "history.json", "summary.json")
+
+
+def make_new(root: str | os.PathLike[str], *, model: str, dataset: str) -> Path:
+    """Creates `<root>/<model>-<dataset>/<YYYYmmdd-HHMMSS>-<n>/`, which no other process owns.
+
+    Raises:
+      ValueError: If it cannot be created.
+    """
+    parent = make_directory(Path(root) / f"{_file_name(model)}-{_file_name(dataset)}")
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        path = parent / f"{now}-{number}"
+        try:
+            path.mkdir()  # Succeeds in one process only.
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("count() does not end")
+
+
+def holds_run(directory: Path) -> bool:
+    """Returns whether a run has begun there."""
+    return any((directory / name).exists() for name in _RUN_FILES)
+
+
+def has_checkpoints(directory: Path) -> bool:
+    """Returns whether a run has saved something, be it damaged and in quarantine by now."""
+    files = (directory / "checkpoints").rglob("*.npz*")
+    return any(path.suffix != ".tmp" for path in files)  # which a kill in the first save leaves
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """Returns what summary.json says; {} without one, or if it is damaged."""
+    try:
+        summary = json.loads((directory / "summary.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def refusal(directory: Path) -> str:
+    """Returns what is to be said where a new run is to begin in such a directory."""
+    return f"{directory} already holds a run: pass --resume to continue it, or name another folder."
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".") or "_"

@@ -1,0 +1,181 @@
+"""`--num_workers N`: the same command, run by N workers on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gradloop import lock, signals
+from gradloop.files import make_directory
+from gradloop.machine import num_cores
+from gradloop.usage import EXIT_USAGE
+
+from .. import run_directory
+from .processes import Workers, visible_gpus
+from .supervisor import supervise
+
+DEFAULT_MAX_RESTARTS = 3
+MAX_WORKERS_PER_CORE = 4
+LOGS = "workers"  # in the run folder
+_FLAG = "--num_workers"
+
+
+def is_asked_for(argv: Sequence[str]) -> bool:
+    """Returns whether a command line, or its config file, may ask for several workers."""
+    words = ["--" + word[2:].replace("-", "_") if word.startswith("--") else word for word in argv]
+    if {"-h", "--help", "--print_config"} & set(words):
+        return False
+    files = [after for word, after in zip(words, argv[1:], strict=False) if word == "--config"]
+    files += [word.partition("=")[2] for word in argv if word.startswith("--config=")]
+    return any(word.partition("=")[0] == _FLAG for word in words) or any(map(_mentions, files))
+
+
+def _mentions(file: str) -> bool:
+    try:
+        return "num_workers" in Path(file).read_text("utf-8").replace("-", "_")
+    except (OSError, ValueError):
+        return False  # what is wrong with it is said where it is parsed
+
+
+def launch(command: Sequence[str], *, prog: str) -> int | None:
+    """Runs a command of `train.py` with several workers, if its settings say so.
+
+    Args:
+      command: Program and arguments, as a new process takes them.
+      prog: Name of the program in messages.
+
+    Returns:
+      The exit code, as `supervise` describes it; None if the settings are for one process.
+    """
+    settings = read_settings(command)
+    if signals.number() is not None:
+        return 128 + (signals.number() or signal.SIGINT)
+    if isinstance(settings, int):
+        return settings
+    if settings["num_workers"] is None:
+        return None
+    try:
+        check(settings, os.environ)
+        run_dir, made = _claim(settings)
+    except ValueError as error:
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    code = _run([*command, *_flags(settings, run_dir)], settings, run_dir, prog)
+    if code == EXIT_USAGE:
+        _remove(made)
+    return code
+
+
+def read_settings(command: Sequence[str]) -> dict[str, Any] | int:
+    """Returns the settings of a command, or its exit code if it is refused.
+
+    The command itself prints them, in a process of its own: this one stays small and without
+    TensorFlow.
+    """
+    asked = subprocess.run(
+        [*command, "--print_config"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False
+    )
+    return dict(json.loads(asked.stdout)) if asked.returncode == 0 else asked.returncode
+
+
+def check(settings: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    """Raises ValueError if the workers cannot run on this machine."""
+    num_workers, most = settings["num_workers"], MAX_WORKERS_PER_CORE * num_cores()
+    if "TF_CONFIG" in environment:
+        raise ValueError(
+            f"num_workers={num_workers} starts workers on this machine, and TF_CONFIG says that "
+            "this process is one of a cluster: leave num_workers out, or unset TF_CONFIG."
+        )
+    if num_workers > most:
+        raise ValueError(
+            f"num_workers={num_workers} on {num_cores()} cores: ask for {most} or fewer, "
+            f"{MAX_WORKERS_PER_CORE} a core."
+        )
+    gpus = visible_gpus()
+    if gpus and num_workers > len(gpus):
+        raise ValueError(
+            f"num_workers={num_workers}, and there are {len(gpus)} GPUs to share out: ask for "
+            f"{len(gpus)} or fewer, or set CUDA_VISIBLE_DEVICES= to train without them."
+        )
+
+
+def _claim(settings: Mapping[str, Any]) -> tuple[Path, list[Path]]:
+    """Returns the run folder, with a directory for logs, and what of both was made here.
+
+    Raises:
+      ValueError: If the folder cannot be used.
+    """
+    named = settings["run_dir"]
+    if named is None:
+        model, dataset = settings["model"], settings["dataset"]
+        run_dir = run_directory.make_new("runs", model=model, dataset=dataset)
+        made = [run_dir]
+    else:
+        run_dir = Path(named)
+        made = [] if run_dir.exists() else [run_dir]
+        _check_free(make_directory(run_dir), resumes=bool(settings["resume"]))
+    if not (run_dir / LOGS).exists():
+        made.append(make_directory(run_dir / LOGS))
+    return run_dir, made
+
+
+def _remove(made: Sequence[Path]) -> None:
+    """Removes what was made for workers that were refused: they have left nothing else there."""
+    for path in reversed(made):
+        with contextlib.suppress(OSError):  # the folder is not empty
+            shutil.rmtree(path) if path.name == LOGS else path.rmdir()
+
+
+def _check_free(run_dir: Path, *, resumes: bool) -> None:
+    """Raises ValueError if the chief could not use the folder: nothing is written there then."""
+    if not resumes and run_directory.holds_run(run_dir):
+        raise ValueError(run_directory.refusal(run_dir))
+    with contextlib.suppress(lock.NoLock), lock.locked(run_dir):
+        pass
+
+
+def _flags(settings: Mapping[str, Any], run_dir: Path) -> list[str]:
+    """Returns what each worker gets beside the flags of the command: the last one wins."""
+    flags = [_FLAG, "none", "--max_restarts", "none", "--run_dir", str(run_dir)]
+    num_threads = max(1, num_cores() // settings["num_workers"])
+    for name in ("intra_op_threads", "inter_op_threads"):
+        if settings[name] is None:
+            flags += [f"--{name}", str(num_threads)]
+    return flags
+
+
+def _run(command: Sequence[str], settings: Mapping[str, Any], run_dir: Path, prog: str) -> int:
+    is_training = settings["mode"] == "train"
+    max_restarts = settings["max_restarts"]
+
+    def start(num_restarts: int) -> Workers:
+        flags = _restart_flags(settings) if num_restarts else []
+        gpus = visible_gpus()
+        return Workers([*command, *flags], settings["num_workers"], run_dir / LOGS, gpus)
+
+    def may_restart() -> bool:
+        needs_checkpoint = settings["checkpoint"] is not None
+        has_diverged = run_directory.read_summary(run_dir).get("status") == "diverged"
+        can_go_on = run_directory.has_checkpoints(run_dir) or not needs_checkpoint
+        return can_go_on and not has_diverged
+
+    def say(line: str) -> None:
+        print(f"{prog}: {line}", file=sys.stderr, flush=True)
+
+    if max_restarts is None:
+        max_restarts = DEFAULT_MAX_RESTARTS if is_training else 0
+    return supervise(start, max_restarts=max_restarts, may_restart=may_restart, say=say)
+
+
+def _restart_flags(settings: Mapping[str, Any]) -> list[str]:
+    """Returns what has a run go on from its newest checkpoint, wherever it had come from."""
+    flags = ["--resume", "auto"]
+    return flags if settings["checkpoint"] is None else [*flags, "--checkpoint", "none"]
