@@ -17,6 +17,8 @@ from .inputs import unpack_validation
 from .options import ConfigError
 from .planner import Planner, Stops
 from .protocols import Logs
+from .replica_rules import find_rules
+from .replica_statistics import statistics_of
 from .replicated_step import StepFn
 from .session import Session
 from .source import Source
@@ -152,11 +154,17 @@ class Validation:
         model, epoch = self._session.state.model, self._session.state.progress.epoch
         if not model._should_eval(epoch, self._config.validation_freq):
             return {}
-        # What waits for an update at the end of an epoch has changed the weights since.
-        last = self._last if self._config.gradient_accumulation_steps == 1 else None
-        if last is not None and last[0] == self._session.state.progress.num_steps_completed:
-            return last[1]
-        return self._run()
+        last, num_steps = self._last, self._session.state.progress.num_steps_completed
+        if last is None or last[0] != num_steps or self._is_changed_since():
+            return self._run()
+        return last[1]
+
+    def _is_changed_since(self) -> bool:
+        """Returns whether the end of an epoch changes what is evaluated, after its last step."""
+        state, config = self._session.state, self._config
+        rules = find_rules(config, state.strategy.num_replicas_in_sync)
+        averages = rules.syncs_statistics and bool(statistics_of(state))
+        return averages or config.gradient_accumulation_steps > 1
 
     def run_within_epoch(self) -> None:
         """Validates if `validate_every_steps` says so, and tells the hooks."""

@@ -25,6 +25,7 @@ from .graph_loops import loop_over_iterator, loop_over_resident, stamp
 from .grouping import GroupedBatches, group
 from .protocols import GraphBatches, Logs
 from .replica_rules import find_rules
+from .replica_statistics import average_statistics
 from .replicated_step import ReplicatedStep, StepFn, VariablesMissing
 from .retracing import Trace, note_trace, signature_of
 from .state import TrainState
@@ -136,8 +137,8 @@ class StepFunction:
             self._batches_per_step = self._step.count_batches(spec_of_replica(element_spec))
         return self._batches_per_step or 1
 
-    def finish_window(self, element_spec: Any) -> None:
-        """Updates with the gradients that are left at the end of an epoch, if they accumulate.
+    def end_epoch(self, element_spec: Any) -> None:
+        """Does what is due at the end of an epoch: accumulated gradients, replicas' statistics.
 
         Context: cross-replica.
 
@@ -149,6 +150,8 @@ class StepFunction:
                 spec = (element_spec,) * (self._batches_per_step or 0) or element_spec
                 self._with_variables(self._step.trace, spec)
             self._finish(self._state.trace_key())
+        if self._mode.rules.syncs_statistics:
+            average_statistics(self._state)
 
     def _finish_windows(self, trainable: str) -> None:
         def one_replica() -> None:

@@ -64,7 +64,15 @@ FLOORS = (
         "hooks.info",
         "hooks.base",
     ),  # the interface that the loop calls; the hooks themselves are at the top
-    ("execution_mode", "grouping", "retracing", "traced_step", "undo", "replicated_step"),
+    (
+        "execution_mode",
+        "grouping",
+        "retracing",
+        "traced_step",
+        "replica_statistics",
+        "undo",
+        "replicated_step",
+    ),
     ("graph_loops", "compiled_loop", "eager_loop", "step_function"),
     (
         "inputs",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..arguments import check_built, check_path, check_state
+from ..replica_statistics import for_other_replicas, statistics_of
 from ..variables import METRICS_PREFIX, assign_local_values
 from .checkpoint_folder import FINAL, CheckpointFolder
 from .format import CheckpointError, CheckpointFile, DamagedError
@@ -173,8 +174,13 @@ def _restore_from(file: CheckpointFile, state: TrainState, only: str | None) -> 
     tree = file.read_tree() if only is None else {}
     if only is None:
         state.step_variables.clear()
+    statistics = {id(variable) for variable in statistics_of(state)}
     for here, there in matched.items():
-        assign_local_values(present[here], values.pop(there))
+        variable, saved_values = present[here], values.pop(there)
+        if id(variable) in statistics:
+            num_replicas = state.strategy.num_replicas_in_sync
+            saved_values = for_other_replicas(saved_values, num_replicas)
+        assign_local_values(variable, saved_values)
     if only is None:
         for field in dataclasses.fields(file.progress):
             setattr(state.progress, field.name, getattr(file.progress, field.name))

@@ -312,6 +312,21 @@ def replica_rng(name, arrays):
     assert weights("same") != weights("distinct")
 
 
+@shows("sync_statistics")
+def sync_statistics(name, arrays):
+    """distribution/test_replica_statistics.py shows what they are."""
+
+    def num_values(**fields):
+        state = make_state(
+            lambda: keras.Sequential([keras.layers.BatchNormalization(), *build_dense().layers]),
+            strategy=mirrored(),
+        )
+        train(arrays, state=state, steps_per_epoch=6, **fields)
+        return len(state.values_to_save(state.model.layers[0].moving_mean))
+
+    assert (num_values(sync_statistics=True), num_values(sync_statistics=False)) == (1, 2)
+
+
 @shows("num_replicas")
 def num_replicas(name, arrays):
     state = make_state(build_dense, strategy=mirrored(2))
