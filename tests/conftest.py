@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -10,6 +11,10 @@ import pytest
 import tensorflow as tf
 
 NUM_LOGICAL_CPUS = 4
+
+# Shells start what they put into the background with Ctrl-C ignored, which the processes that tests
+# start would inherit, and ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
