@@ -13,6 +13,7 @@ from .workers.launch import DEFAULT_MAX_RESTARTS
 
 MODES = (
     "train", "evaluate", "predict", "compare", "tune", "diagnose_input", "replay", "export",
+    "check",
 )  # fmt: skip
 MULTI_WORKER_MODES = ("train", "evaluate", "predict")
 FAST_DEV_RUN_STEPS = 8
@@ -39,6 +40,7 @@ class JobConfig(TrainConfig):
         shortcuts={
             "tune": "measure what is fastest on this machine, for later runs",
             "diagnose_input": "measure whether the input limits the speed of training",
+            "check": "print what does not go together in these settings, and what to do; no run",
         },
     )  # fmt: skip
     model: str = option("cnn", "what", "name of the model", on_resume="refused")
@@ -182,7 +184,7 @@ def _check_start(config: JobConfig) -> None:
             f"resume continues from the newest checkpoint in run_dir, and checkpoint="
             f"{config.checkpoint!r} names another start: choose one."
         )
-    if config.resume == "auto" and config.mode != "train":
+    if config.resume == "auto" and config.mode not in ("train", "check"):
         raise ConfigError(
             f"resume='auto' starts or continues a training, and mode={config.mode!r} is none: use "
             "resume=true, or leave it out."

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from gradloop import engine, signals
 from gradloop.data import DatasetArrays, pipeline
+from gradloop.engine.findings import Finding, refuse_unsupported
 from gradloop.engine.storage.checkpoint import final_checkpoint
 from gradloop.models.recipe import Recipe
 from gradloop.usage import EXIT_USAGE, did_you_mean
@@ -79,11 +80,14 @@ class Job:
 
         Raises:
           CheckpointError: If the state cannot be restored.
-          ConfigError: If nothing is left to train, or the steps to profile do not exist.
+          ConfigError: If nothing is left to train, the steps to profile do not exist, or
+            something is unsupported.
         """
         config = self.config
         with self.strategy.scope():
             state = self.state = self.make_state()
+        if config.mode == "train":
+            refuse_unsupported(self.check_setup())
         state.build(self.make_dataset().element_spec)
         if config.keep_best is not None:
             self._check_metric(config.keep_best)
@@ -164,6 +168,11 @@ class Job:
             loss=self.recipe.make_loss(),
             metrics=self.recipe.make_metrics(),
         )
+
+    def check_setup(self) -> list[Finding]:
+        """Returns what `engine.check_setup` finds. Context: the state was created."""
+        model, optimizer = self.state.model, self.state.optimizer
+        return engine.check_setup(self.config, model, optimizer=optimizer, strategy=self.strategy)
 
     def build_model(self) -> Any:
         """Returns a new model for images as the pipeline gives them. Context: as the caller's."""

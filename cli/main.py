@@ -16,6 +16,7 @@ from .quiet import import_quietly
 import_quietly()
 
 from gradloop import data, engine, lock, signals
+from gradloop.engine import findings
 from gradloop.engine.tuning.choice import apply_choice
 from gradloop.files import DirectoryError, json_text
 from gradloop.models import registry
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None, *, started_at: float | None = None) 
             with signals.listening(signals.interrupt):
                 config, choice = read_config(sys.argv[1:] if argv is None else argv)
                 resume = config.resume
+                if config.mode == "check":
+                    return check(config)
                 job = set_up(config, choice, stack)
             if job is None:
                 return Status.COMPLETED.exit_code
@@ -132,16 +135,32 @@ def set_up(config: JobConfig, choice: Path | None, stack: contextlib.ExitStack) 
         return None
     if plan is Plan.GO_ON and config.resume == "auto":
         config = dataclasses.replace(config, profile=None)  # its steps are of the first start
+    job = make_job(config)
+    job.choice, job.plan = choice, plan
+    job.start()
+    signals.check()  # something may have swallowed what was raised
+    return job
+
+
+def make_job(config: JobConfig) -> Job:
+    """Sets the process up for a config, and returns its parts, without a state."""
     engine.configure_runtime(config)
     try:
         strategy = engine.make_strategy(config)
         arrays = data.load(config.dataset, config.data_dir)
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
-    job = Job(config, registry.get(config.model), arrays, strategy, choice=choice, plan=plan)
-    job.start()
-    signals.check()  # something may have swallowed what was raised
-    return job
+    return Job(config, registry.get(config.model), arrays, strategy)
+
+
+def check(config: JobConfig) -> int:
+    """Shows what `engine.check_setup` finds, and returns 2 if something is unsupported, or 0."""
+    job = make_job(config)
+    with job.strategy.scope():
+        job.state = job.make_state()
+    found = job.check_setup()
+    print(findings.to_table(found))
+    return 0 if findings.is_supported(found) else EXIT_USAGE
 
 
 def open_folder(job: Job, stack: contextlib.ExitStack) -> RunFolder:
@@ -211,6 +230,8 @@ def begin(job: Job, folder: RunFolder, log: Log) -> None:
         lines["tuned"] = str(job.choice)
     log.line(report.format_banner(job.config, job.state, **lines))
     if job.config.mode == "train":
+        for line in findings.warning_lines(job.check_setup()):
+            log.line(f"warning: {line}", stream=sys.stderr)
         _describe_start(job, folder, log)
     log.attempt(folder.write_config, job.config)
     log.attempt(folder.write_environment)

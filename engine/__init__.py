@@ -27,6 +27,7 @@ from .parity.compare import compare_with_fit
 from .parity.comparison import Comparison
 from .prediction import make_predict_function, predict
 from .runtime import configure_runtime
+from .setup_check import check_setup
 from .state import TrainState
 from .step import eval_step, predict_step, train_step
 from .step_function import make_eval_function, make_train_function
@@ -64,6 +65,7 @@ __all__ = [
     "TrainState",
     "Watchdog",
     "WriteMetrics",
+    "check_setup",
     "compare_with_fit",
     "configure_runtime",
     "eval_step",

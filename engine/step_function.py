@@ -20,6 +20,7 @@ from .compiled_loop import loop_compiled
 from .config import TrainConfig
 from .eager_loop import loop_eagerly
 from .execution_mode import Mode, find_mode
+from .findings import refuse_unsupported
 from .fused_updates import updates_by
 from .graph_loops import loop_over_iterator, loop_over_resident, stamp
 from .grouping import GroupedBatches, group
@@ -28,6 +29,7 @@ from .replica_rules import find_rules
 from .replica_statistics import average_statistics
 from .replicated_step import ReplicatedStep, StepFn, VariablesMissing
 from .retracing import Trace, note_trace, signature_of
+from .setup_check import check_setup
 from .state import TrainState
 from .step_logs import StepLogs, count_examples
 
@@ -242,7 +244,7 @@ def make_train_function(
       `logs = train_function(iterator, num_steps)`; see `StepFunction`.
 
     Raises:
-      ConfigError: If several replicas cannot do what `jit_compile` or `numerics` asks for.
+      ConfigError: If `check_setup` finds something unsupported.
 
     Example:
       >>> state.build(train_ds.element_spec)
@@ -251,7 +253,10 @@ def make_train_function(
       ['loss']
     """
     check_step(train_step, "train_step")
-    return StepFunction(train_step, state, strategy, mode=find_mode(state, strategy, config))
+    mode = find_mode(state, strategy, config)
+    found = check_setup(config, state.model, optimizer=state.optimizer, strategy=strategy)
+    refuse_unsupported(found)
+    return StepFunction(train_step, state, strategy, mode=mode)
 
 
 def make_eval_function(

@@ -139,5 +139,5 @@ def describe_strategy(strategy: tf.distribute.Strategy) -> str:
     if num_workers > 1:
         line += f", on {num_workers} workers"
     elif num_replicas > 1 and kind == "CPU":
-        line += ", logical devices: there is no GPU here; to try things out, not for speed"
+        line += ", logical devices"
     return line

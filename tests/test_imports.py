@@ -64,6 +64,7 @@ FLOORS = (
         "hooks.info",
         "hooks.base",
     ),  # the interface that the loop calls; the hooks themselves are at the top
+    ("findings", "setup_rows", "setup_check"),
     (
         "execution_mode",
         "grouping",

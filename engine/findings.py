@@ -1,0 +1,68 @@
+"""What `check_setup` finds: rows of a table, lines of warnings, errors."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from .options import ConfigError
+
+
+class Verdict(enum.StrEnum):
+    """What a finding says of a setup."""
+
+    OK = "ok"
+    SLOW = "slow"
+    RISKY = "risky"  # it runs, and its numbers may not be what is wanted
+    UNSUPPORTED = "unsupported"
+
+
+class Finding(NamedTuple):
+    """One row of `check_setup`.
+
+    Attributes:
+      what: The settings that are looked at, with their values.
+      verdict: See `Verdict`.
+      why: One sentence without its full stop.
+      fix: What to do instead, one sentence; "" if nothing is wrong.
+    """
+
+    what: str
+    verdict: Verdict
+    why: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        """The finding as a line of a warning or an error."""
+        return f"{self.what}: {self.why}. {self.fix}".rstrip()
+
+
+def is_supported(findings: Iterable[Finding]) -> bool:
+    """Returns whether nothing that was found is unsupported."""
+    return all(finding.verdict is not Verdict.UNSUPPORTED for finding in findings)
+
+
+def refuse_unsupported(findings: Iterable[Finding]) -> None:
+    """Raises ConfigError for the first finding that is unsupported."""
+    for finding in findings:
+        if finding.verdict is Verdict.UNSUPPORTED:
+            raise ConfigError(str(finding))
+
+
+def warning_lines(findings: Iterable[Finding]) -> list[str]:
+    """Returns one line for each finding that is slow or risky."""
+    verdicts = (Verdict.SLOW, Verdict.RISKY)
+    return [f"{f.verdict}: {f}" for f in findings if f.verdict in verdicts]
+
+
+def to_table(findings: Sequence[Finding]) -> str:
+    """Returns the findings as a table of text: verdict, settings, reason; the fix below it."""
+    width = max((len(finding.what) for finding in findings), default=0)
+    width_of_verdict = max(map(len, Verdict))
+    lines = []
+    for what, verdict, why, fix in findings:
+        lines.append(f"{verdict:<{width_of_verdict}}  {what:<{width}}  {why}")
+        if fix:
+            lines.append(" " * (width_of_verdict + width + 4) + fix)
+    return "\n".join(lines)
