@@ -44,6 +44,10 @@ class Cluster(NamedTuple):
         """Whether this process is the first of them, which writes the files of the run."""
         return self.worker == 0
 
+    def describe(self) -> str:
+        """Returns who this process is, and who the others are."""
+        return f"worker {self.worker} of {self.num_workers} ({', '.join(self.addresses)})"
+
 
 def find_cluster() -> Cluster:
     """Returns the workers that `TF_CONFIG` names; sets it from the variables of SLURM without one.
