@@ -77,9 +77,11 @@ def find_cluster() -> Cluster:
 
 def cluster_of(strategy: tf.distribute.Strategy) -> Cluster:
     """Returns the workers of a strategy; one, if it is of one process."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return Cluster(("",), 0)
     resolver = strategy.cluster_resolver
-    jobs = {} if resolver is None else resolver.cluster_spec().as_dict()
-    if not jobs or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    jobs = resolver.cluster_spec().as_dict()
+    if not jobs:
         return Cluster(("",), 0)
     return _order(jobs, resolver.task_type, resolver.task_id)
 

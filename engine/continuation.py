@@ -13,6 +13,7 @@ from typing import Any
 from .agreement import check_nonfinite
 from .config import TrainConfig
 from .hooks.base import Hook
+from .hooks.info import StopRequest
 from .session import Session, saves
 from .settings import check_settings, describe_settings
 from .source import Source
@@ -83,7 +84,7 @@ class Continuation:
         # A run that a hook had ended is over, unless the person asks for other epochs.
         session = self._session
         if stop is not None and stop["num_epochs"] == session.state.progress.num_epochs:
-            session.info.request_stop(stop["reason"])
+            session.info.apply(StopRequest(stop["reason"]))
             session.is_over = stop["is_over"]
             session.skips_steps = not stop["is_over"]
 

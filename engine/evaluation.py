@@ -90,20 +90,20 @@ class Evaluation:
         """Returns the logs; the metrics of a training are as they were."""
         with session.timing.part(EVALUATION):
             session.call("on_eval_begin")
-            with session.state.metrics.kept():
+            planner = Planner(self._config, session.hooks, evaluates=True)
+            with session.state.metrics.kept(), session.consensus.on_sizes(planner):
                 session.reset_metrics()
-                logs = session.results(self._run_steps(session), self.function)
+                logs = session.results(self._run_steps(session, planner), self.function)
             session.set_logs(logs, session.state.progress.num_steps_completed)
             session.call("on_eval_end")
         return logs
 
-    def _run_steps(self, session: Session) -> Logs:
+    def _run_steps(self, session: Session, planner: Planner) -> Logs:
         """Returns what the last execution logged."""
         self._source.restart()
         self._source.begin_epoch(0)
         logs: Logs = {}
-        planner = Planner(self._config, session.hooks, evaluates=True)
-        stops = Stops(session.stops_evaluation, lambda: session.info.stops_now)
+        stops = Stops(session.stops_evaluation, session.stops_at_once)
         executions = self._source.executions(self.function, planner, stops, session.timing)
         session.info.eval_step = 0
         for execution in explained(executions, session.state, self._source):

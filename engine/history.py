@@ -65,6 +65,7 @@ class History:
       traces: `function` and `cause` of each of these graphs; see `engine.retracing.explain`.
       stop_reason: Why the run ended early, in words; None if it went to its end.
       stop_kind: The same for callers that act on it.
+      stop_signal: Number of the signal that ended it, on whichever worker it came; None: none did.
       timing: Where the wall time went; see `engine.timing.Timing`.
       memory: How the memory of the host grew; see `engine.memory.MemoryWatch`.
     """
@@ -79,6 +80,7 @@ class History:
     traces: list[dict[str, str]] = dataclasses.field(default_factory=list)
     stop_reason: str | None = None
     stop_kind: StopKind | None = None
+    stop_signal: int | None = None
     timing: dict[str, Any] = dataclasses.field(default_factory=dict)
     memory: dict[str, Any] = dataclasses.field(default_factory=dict)
 

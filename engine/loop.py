@@ -115,9 +115,10 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     try:
         session.call("on_train_begin")
         continuation.restore()
-        while session.has_epochs_left():
-            _train_epoch(session, state.progress.num_epochs_completed, parts, validation)
-            _end_epoch(session, parts.function, validation, continuation)
+        with session.consensus.on_sizes(parts.planner):
+            while session.has_epochs_left():
+                _train_epoch(session, state.progress.num_epochs_completed, parts, validation)
+                _end_epoch(session, parts.function, validation, continuation)
         session.save_point(is_last=True)
         if not session.info.stops_now:
             _finalize(state)
@@ -169,7 +170,7 @@ def _train_epoch(session: Session, epoch: int, parts: _Parts, validation: Valida
     executions = source.executions(
         function,
         planner,
-        Stops(session.stops_training, lambda: session.info.stops_now),
+        Stops(session.stops_training, session.stops_at_once),
         session.timing,
         step=step,
         num_steps_completed=progress.num_steps_completed,

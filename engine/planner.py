@@ -48,6 +48,13 @@ class Stops(NamedTuple):
 NEVER = Stops(lambda: False, lambda: False)
 
 
+class Sizes(NamedTuple):
+    """The most steps that an execution, and one of its calls, may have as far as time tells."""
+
+    execution: int = 1
+    call: int = FIRST_CALL_STEPS
+
+
 class Planner:
     """Decides how many steps the next execution does.
 
@@ -56,6 +63,9 @@ class Planner:
       hooks: Limit the next execution by `Hook.max_steps`, and surround it.
       evaluates: Whether the executions are of an evaluation, which other methods of hooks limit.
       state: Tells whether its step may run in a loop at all; None: it may.
+
+    Attributes:
+      follows: Whether what is measured counts only once it is taken; see `take`.
     """
 
     def __init__(
@@ -78,9 +88,10 @@ class Planner:
             period = config.validate_every_steps
             self._limits.append(lambda num_steps_completed: period - num_steps_completed % period)
         self._around = [getattr(h, around) for h in hooks if h.overrides(around)]
-        self._size = 1
         self._num_cut = 0
-        self._max_call = FIRST_CALL_STEPS
+        # What this process has measured, and what holds: with several workers, the chief's.
+        self._measured = self._sizes = Sizes()
+        self.follows = False
         self._started_at: float | None = None
 
     def finish_execution(self, num_cut: int) -> None:
@@ -91,7 +102,7 @@ class Planner:
         """Returns the steps of the next execution, at most `num_left` if that is known."""
         limits = [n for limit in self._limits if (n := limit(num_steps_completed))]
         limits += [] if num_left is None else [num_left]
-        size = self._size if self._fixed is None else self._num_cut or self._fixed
+        size = self._sizes.execution if self._fixed is None else self._num_cut or self._fixed
         self._num_cut = 0
         return min([size, *limits])
 
@@ -99,12 +110,13 @@ class Planner:
         """Returns how many of the `num_left` steps of an execution the next call does."""
         # Only the call: executions end where they would, also in a run that is resumed.
         is_single = self._state is not None and not self._state.may_loop
-        return min(num_left, 1 if is_single else self._max_call)
+        return min(num_left, 1 if is_single else self._sizes.call)
 
     def measure_call(self, num_steps: int, secs: float) -> None:
         """Takes the time of one call that did not trace."""
         size = int(MAX_CALL_SECS * num_steps / max(secs, 1e-9))
-        self._max_call = max(1, min(size, max(num_steps, self._max_call) * MAX_GROWTH))
+        size = max(1, min(size, max(num_steps, self._sizes.call) * MAX_GROWTH))
+        self._keep(self._measured._replace(call=size))
 
     def around_execution(self, num_steps_completed: int) -> contextlib.ExitStack:
         """Returns the context in which hooks want the next execution to run."""
@@ -119,8 +131,23 @@ class Planner:
         if self._started_at is not None:
             secs_per_step = max(now - self._started_at, 1e-9) / num_steps
             size = int(TARGET_EXECUTION_SECS / secs_per_step)
-            self._size = max(1, min(size, max(num_steps, self._size) * MAX_GROWTH))
+            size = max(1, min(size, max(num_steps, self._sizes.execution) * MAX_GROWTH))
+            self._keep(self._measured._replace(execution=size))
         self._started_at = now  # the first execution, which traces, is not measured
+
+    def _keep(self, measured: Sizes) -> None:
+        self._measured = measured
+        if not self.follows:
+            self._sizes = measured
+
+    @property
+    def measured(self) -> Sizes:
+        """What this process would do next; see `take`."""
+        return self._measured
+
+    def take(self, sizes: Sequence[int]) -> None:
+        """Does what one of several workers has measured, so that all do the same."""
+        self._sizes = Sizes(*sizes)
 
     def pause(self) -> None:
         """Leaves out of the measure what happens until the next call of `measure`."""

@@ -17,6 +17,7 @@ import numpy as np
 from .agreement import check_agreement
 from .arguments import describe
 from .config import TrainConfig
+from .consensus import Consensus
 from .history import History
 from .hooks.base import Hook, HookInfo
 from .memory import MemoryWatch
@@ -26,6 +27,8 @@ from .state import TrainState
 from .step_function import StepFunction
 from .timing import HOOKS, METRICS, Timing, current
 
+# Moments that come right after others, where all workers know of the stops that were requested.
+_WITHOUT_EXCHANGE = ("on_save_point", "on_predict_batch_begin")
 _FIX_OF_HOOKS = (
     "functions go into engine.LambdaHook(on_epoch_end=function), Keras's callbacks into "
     "engine.KerasCallbacks([...])"
@@ -48,6 +51,7 @@ class Session:
         self.state = state
         self.info = HookInfo(state, state.progress, steps_per_execution=config.steps_per_execution)
         self.history = History()
+        self.consensus = Consensus(state.peers, self.info)
         self.timing = Timing()
         self.memory = MemoryWatch()
         self.step_logs: Logs | None = None
@@ -74,6 +78,13 @@ class Session:
             for hook in self.hooks:
                 self._call_hook(hook, moment)
         self._drop_media()
+        if moment not in _WITHOUT_EXCHANGE:
+            self.consensus.reach(self.timing)
+
+    def stops_at_once(self) -> bool:
+        """Returns whether an execution is cut short here, on all workers."""
+        self.consensus.reach(self.timing)
+        return self.info.stops_now
 
     def save_point(self, *, is_last: bool = False) -> None:
         """Tells the hooks that the run can be saved."""
@@ -126,6 +137,7 @@ class Session:
         """Calls `on_train_end` of each hook, and completes the history."""
         self.history.stop_reason = self.info.stop_reason
         self.history.stop_kind = self.info.stop_kind
+        self.history.stop_signal = self.info.stop_signal
         # Each hook closes what it opened, even if the one before it fails.
         with current(self.timing), contextlib.ExitStack() as stack:
             stack.callback(self._complete_history)

@@ -18,6 +18,7 @@ from .arguments import check_model
 from .building import build_model, compile_model
 from .history import Progress
 from .metric_set import MetricSet
+from .peers import Peers
 from .protocols import Logs
 from .resumption import Resumption
 from .step_pieces import StepPieces
@@ -80,6 +81,7 @@ class TrainState(StepPieces):
     ) -> None:
         self.strategy = tf.distribute.get_strategy()
         self.has_scope = tf.distribute.has_strategy()
+        self.peers = Peers(self.strategy)
         check_model(model)
         _check_scope(model, self.strategy if self.has_scope else None)
         check_extras(flatten_extras(extras or {}))

@@ -15,6 +15,7 @@ import numpy as np
 
 COMPUTE, DATA, DISPATCH, METRICS = "compute", "data", "dispatch", "metrics"
 CHECKPOINTS, EVALUATION, TRACING, SETUP = "checkpoints", "evaluation", "tracing", "setup"
+WORKERS = "workers"
 OTHER = "other"
 HOOKS, WRITERS = "hooks/", "writers/"
 # Within an evaluation, these count as evaluation.
@@ -42,6 +43,7 @@ class Timing:
     - evaluation: all of it except hooks and tracing.
     - tracing: what Python, the graph optimizer and the compiler do for a new graph, and how much
       longer its first run takes than others.
+    - workers: with several, the wait for the others where all must agree on what comes next.
     - setup: what comes before the first epoch. other: the loop itself.
 
     Args:

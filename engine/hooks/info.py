@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..history import Progress, StopKind
 
@@ -17,6 +18,32 @@ def _rank(kind: StopKind, immediately: bool) -> int:
     if kind is StopKind.DIVERGED:
         return 2
     return 1 if immediately and kind is not StopKind.REQUESTED else 0
+
+
+class StopRequest(NamedTuple):
+    """What `HookInfo.request_stop` was asked, on this worker or another one.
+
+    Attributes:
+      reason: For people.
+      kind: For code.
+      immediately: Whether the rest of the epoch is left out.
+      signal: Number of the signal that asked for it; None: none did.
+    """
+
+    reason: str
+    kind: StopKind = StopKind.REQUESTED
+    immediately: bool = False
+    signal: int | None = None
+
+    def to_message(self, max_reason: int) -> list[Any]:
+        """Returns it as JSON can hold it, with the beginning of a long reason."""
+        return [self.reason[:max_reason], self.kind.value, self.immediately, self.signal]
+
+    @classmethod
+    def of_message(cls, message: Sequence[Any]) -> StopRequest:
+        """Returns what `to_message` was called on."""
+        reason, kind, immediately, signal = message
+        return cls(reason, StopKind(kind), immediately, signal)
 
 
 @dataclasses.dataclass
@@ -71,6 +98,9 @@ class HookInfo:
       stop_kind: The same for code that acts on it.
       ends_after_epoch: Why a hook ends the run after this epoch, also if it is resumed first.
       stops_now: Whether the run ends without the validation and the end of the current epoch.
+      stop_signal: Number of the signal that ends the run, on whichever worker it came; None: none.
+      defers_stops: Whether requests of stops wait for `apply`: with several workers, until all know
+        of them.
       rollback: What a hook has asked to go back to.
       is_last_save_point: Whether no step follows this `on_save_point`.
       has_failed: Whether an exception ended it, so that the weights may be ahead of the progress.
@@ -92,17 +122,26 @@ class HookInfo:
     stop_kind: StopKind | None = None
     ends_after_epoch: str | None = None
     stops_now: bool = False
+    stop_signal: int | None = None
+    defers_stops: bool = False
     rollback: Rollback | None = None
     is_last_save_point: bool = False
     has_failed: bool = False
     media: list[Media] = dataclasses.field(default_factory=list)
+    _requests: collections.deque[StopRequest] = dataclasses.field(default_factory=collections.deque)
 
     def request_stop(
-        self, reason: str, *, kind: StopKind = StopKind.REQUESTED, immediately: bool = False
+        self,
+        reason: str,
+        *,
+        kind: StopKind = StopKind.REQUESTED,
+        immediately: bool = False,
+        signal: int | None = None,
     ) -> None:
         """Asks the loop to end after this execution.
 
-        The current epoch is validated and ends first, as with fit's `stop_training`.
+        The current epoch is validated and ends first, as with fit's `stop_training`. With several
+        workers, one that asks ends all of them; they know of it at the end of this moment.
 
         Args:
           reason: For people. The first reason stands, but an end from outside, which leaves work to
@@ -110,12 +149,28 @@ class HookInfo:
           kind: For code: what the run ends as.
           immediately: Leave out the validation and the end of the epoch. The epoch is then not in
             the history, and a run that was interrupted can be resumed within it.
+          signal: Number of the signal that asks for it.
         """
+        request = StopRequest(reason, kind, immediately, signal)
+        if self.defers_stops:
+            self._requests.append(request)
+        else:
+            self.apply(request)
+
+    def take_requests(self) -> Iterator[StopRequest]:
+        """Yields the requests that wait, each once."""
+        while self._requests:  # to which signals and threads may add at any time
+            yield self._requests.popleft()
+
+    def apply(self, request: StopRequest) -> None:
+        """Makes a request effective."""
+        reason, kind, immediately, signal = request
         if self.stop_kind is None or _rank(kind, immediately) > _rank(self.stop_kind, False):
             self.stop_reason, self.stop_kind = reason, kind
         if kind is StopKind.REQUESTED and not immediately:
             self.ends_after_epoch = self.ends_after_epoch or reason
         self.stops_now = self.stops_now or immediately
+        self.stop_signal = self.stop_signal or signal
 
     def request_rollback(
         self, restore: Callable[[], object], *, excluded_steps: Sequence[int]

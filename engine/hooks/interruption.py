@@ -56,7 +56,7 @@ class StopOnSignal(Hook):
 
 
 def _stop(info: HookInfo, number: int) -> None:
-    info.request_stop("interrupted", kind=StopKind.INTERRUPTED, immediately=True)
+    info.request_stop("interrupted", kind=StopKind.INTERRUPTED, immediately=True, signal=number)
 
 
 class StopAfterTime(Hook):

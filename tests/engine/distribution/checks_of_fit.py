@@ -1,0 +1,144 @@
+"""What each worker of test_multi_worker runs, and one process under mirrored beside them.
+
+Each check trains a small net and returns what must be alike, as JSON can hold it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gradloop import engine
+from tests.engine.distribution import clusters
+
+IS_CLUSTER = os.environ["TF_CONFIG"] != clusters.ALONE
+CONFIG = engine.TrainConfig(
+    strategy="multi_worker" if IS_CLUSTER else "mirrored", seed=0, intra_op_threads=1, epochs=2,
+)  # fmt: skip
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(76, 4)).astype("float32")
+Y = RNG.integers(0, 3, 76)
+
+
+def make_state(strategy: tf.distribute.Strategy) -> engine.TrainState:
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = keras.Sequential(
+            [
+                keras.Input([4]),
+                keras.layers.Dense(8, activation="relu"),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dropout(0.2),
+                keras.layers.Dense(3),
+            ]
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return engine.TrainState(
+            model, keras.optimizers.Adam(0.01), loss=loss, metrics=["accuracy"]
+        )
+
+
+def make_dataset(first: int = 0, last: int = 64, batch_size: int = 8) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices((X[first:last], Y[first:last])).batch(batch_size)
+
+
+def digest(state: engine.TrainState) -> dict[str, str]:
+    """Returns a digest of each variable that is alike on all replicas."""
+    return {
+        name: hashlib.sha256(variable.numpy().tobytes()).hexdigest()[:16]
+        for name, variable in state.named_variables()
+        if not name.startswith("metrics/") and "moving" not in name
+    }
+
+
+def result(state: engine.TrainState, history: engine.History) -> dict[str, Any]:
+    return {
+        "variables": digest(state),
+        "history": history.history,
+        "num_steps": history.num_steps,
+        "stop": [history.stop_kind and history.stop_kind.value, history.stop_signal],
+    }
+
+
+def worker_of(state: engine.TrainState) -> int:
+    return state.peers.worker if IS_CLUSTER else 1
+
+
+def clocks_differ(strategy: tf.distribute.Strategy) -> Any:
+    """The sizes of executions are measured, and one worker is slow."""
+    state, sizes = make_state(strategy), []
+
+    def look(info: engine.HookInfo) -> None:
+        sizes.append(info.execution_steps)
+        if state.peers.worker == 1:
+            time.sleep(0.02)
+
+    hooks = [engine.LambdaHook(on_execution_end=look)]
+    config = engine.TrainConfig(**fields(epochs=4))
+    history = engine.fit(state, make_dataset(), config, hooks=hooks)
+    return result(state, history) | {"own": {"sizes": sizes}}
+
+
+def one_stops(strategy: tf.distribute.Strategy) -> Any:
+    """A hook of one worker, and a signal to it, end all workers at the same step."""
+    found = []
+    for options in (
+        {"reason": "I have seen enough"},
+        {"reason": "interrupted", "kind": engine.StopKind.INTERRUPTED, "immediately": True,
+         "signal": 15},
+    ):  # fmt: skip
+        state = make_state(strategy)
+
+        def ask(info: engine.HookInfo, options: dict[str, Any] = options) -> None:
+            if worker_of(info.state) == 1 and info.progress.num_steps_completed == 6:
+                info.request_stop(**options)
+
+        config = engine.TrainConfig(**fields(epochs=4, steps_per_execution=2))
+        hooks = [engine.LambdaHook(on_execution_end=ask)]
+        history = engine.fit(state, make_dataset(), config, hooks=hooks)
+        found.append(result(state, history) | {"reason": history.stop_reason})
+    return {"runs": found, "own": {"reasons": [run.pop("reason") for run in found]}}
+
+
+def early_stopping(strategy: tf.distribute.Strategy) -> Any:
+    """Validation has a last batch of 3 examples, and decides the end."""
+    state = make_state(strategy)
+    hooks = [engine.EarlyStopping("val_loss", patience=1, restore_best_weights=True)]
+    history = engine.fit(
+        state, make_dataset(), engine.TrainConfig(**fields(epochs=12)),
+        validation_data=make_dataset(65, 76), hooks=hooks,
+    )  # fmt: skip
+    return result(state, history) | {
+        "evaluated": engine.evaluate(state, make_dataset(65, 76), CONFIG)
+    }
+
+
+def fields(**others: Any) -> dict[str, Any]:
+    import dataclasses
+
+    return dataclasses.asdict(CONFIG) | others
+
+
+CHECKS = (clocks_differ, one_stops, early_stopping)
+
+
+def main(folder: Path, name: str) -> None:
+    engine.configure_runtime(CONFIG)
+    strategy = engine.make_strategy(CONFIG)
+    found = {check.__name__: check(strategy) for check in CHECKS}
+    (folder / f"{name}.json").write_text(json.dumps(found))
+    make_state(strategy).peers.barrier()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
