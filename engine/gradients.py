@@ -2,8 +2,8 @@
 
 In the way of a batch: last. A Keras optimizer drops missing gradients, unscales, clips, decays,
 reduces over the replicas, updates, averages and constrains, in this order and in one call. This
-module adds what it leaves out: under replicas, all must agree whether the gradients are finite; and
-with `TrainConfig.on_nonfinite`, an update is only made where they are.
+module adds what it leaves out: with `TrainConfig.on_nonfinite`, an update is only made where all is
+finite, on all replicas. `replica_updates` says how the optimizer reduces, clips and skips.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Guard(NamedTuple):
         """
         is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         pairs = () if is_scaled else zip(gradients, variables, strict=True)
-        flags = {id(variable): _is_finite(gradient) for gradient, variable in pairs}
-        losses = [_is_finite(loss) for loss in self.losses if _is_here(loss)]
+        flags = {id(variable): is_finite(gradient) for gradient, variable in pairs}
+        losses = [is_finite(loss) for loss in self.losses if _is_here(loss)]
         return self.record.order(flags, tf.reduce_all(losses))
 
     def protect(self, function: Update) -> Update:
@@ -56,9 +56,9 @@ class Guard(NamedTuple):
         """
 
         def call(finite: tf.Tensor, *values: Any) -> None:
-            finite = _holds_on_all(finite)
+            finite = holds_on_all(finite)
             permits = self.record.permits(finite)
-            _call_on_all(permits, function, values, otherwise=lambda: self.record.close(finite))
+            call_on_all(permits, function, values, otherwise=lambda: self.record.close(finite))
 
         return call
 
@@ -113,8 +113,6 @@ def update(
     """Lets the optimizer update the variables. Context: replica."""
     if not tf.executing_eagerly() and not wait_for_reads(gradients, variables):
         gradients = tf.tuple(list(gradients))  # none is there before all of them are
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        gradients = agree_on_finite(gradients)
     try:
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
     except RuntimeError as error:
@@ -137,10 +135,10 @@ def call_when(condition: tf.Tensor, function: Update, values: Sequence[Any] = ()
       function: Called in replica context, with this replica's values.
       values: Tensors that are computed whether the condition holds or not.
     """
-    _call_on_all(_holds_on_all(condition), function, values)
+    call_on_all(holds_on_all(condition), function, values)
 
 
-def _call_on_all(
+def call_on_all(
     condition: tf.Tensor,
     function: Update,
     values: Sequence[Any],
@@ -167,27 +165,7 @@ def _call_on_all(
     tf.distribute.get_replica_context().merge_call(on_all, args=(condition, *values))
 
 
-def agree_on_finite(gradients: Sequence[Gradient]) -> Sequence[Gradient]:
-    """Makes a gradient NaN on every replica if any replica has one that is not finite.
-
-    Context: replica. `LossScaleOptimizer` decides by the gradients of the first replica, before
-    they are reduced: an overflow on another replica would reach the weights. With this, all
-    replicas skip the step together and the scale is halved.
-
-    Args:
-      gradients: Of this replica.
-
-    Returns:
-      The same gradients, unchanged bit for bit if all are finite on all replicas.
-    """
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-        return gradients
-    present = [g for g in gradients if g is not None]
-    is_good = _holds_on_all(tf.reduce_all([_is_finite(g) for g in present]))
-    return [None if g is None else _poison(g, tf.logical_not(is_good)) for g in gradients]
-
-
-def _holds_on_all(condition: tf.Tensor) -> tf.Tensor:
+def holds_on_all(condition: tf.Tensor) -> tf.Tensor:
     """Returns whether conditions, booleans of any shape, hold on all replicas. Context: replica."""
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
@@ -197,7 +175,8 @@ def _holds_on_all(condition: tf.Tensor) -> tf.Tensor:
     return tf.equal(context.all_reduce(tf.distribute.ReduceOp.SUM, num_false), 0.0)
 
 
-def _is_finite(gradient: Any) -> tf.Tensor:
+def is_finite(gradient: Any) -> tf.Tensor:
+    """Returns whether all of a tensor, or of the rows of a sparse gradient, is finite."""
     values = gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
     return tf.reduce_all(tf.math.is_finite(values))
 
@@ -207,10 +186,3 @@ def _is_here(loss: Any) -> bool:
     if not tf.is_tensor(loss):
         return False
     return tf.executing_eagerly() or loss.graph is tf.compat.v1.get_default_graph()
-
-
-def _poison(gradient: Any, is_bad: tf.Tensor) -> Any:
-    if isinstance(gradient, tf.IndexedSlices):
-        values = _poison(gradient.values, is_bad)
-        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    return tf.where(is_bad, tf.constant(float("nan"), gradient.dtype), gradient)

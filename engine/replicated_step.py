@@ -9,18 +9,17 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from .building import none_for_optionals
 from .execution_mode import Mode
-from .fused_updates import updates_by
 from .grouping import Pulls, takes_iterator
 from .protocols import Batch, Logs
 from .replica_rng import distinct_seeds
+from .replica_updates import updates_of
 from .state import TrainState
 from .step_errors import update_in_words
-from .step_logs import StepLogs, flatten_logs, num_examples
+from .step_logs import StepLogs, flatten_logs, last, num_examples
 from .trace_notes import TraceNotes
 from .traced_step import check_traced, unwritten_names
 from .undo import Undo
@@ -75,8 +74,12 @@ class ReplicatedStep:
             checks_finite=self._trains and self._mode.on_nonfinite is not None,
         )
         undo = Undo(state) if self._may_take_back() else None
+        num_skipped = state.step_variables.num_skipped() if self._reacts_to_skips() else None
         is_distinct = self._mode.rules.has_distinct_rng
-        with distinct_seeds() if is_distinct else contextlib.nullcontext():
+        with (
+            distinct_seeds() if is_distinct else contextlib.nullcontext(),
+            updates_of(state, self._mode),
+        ):
             logs, voids = state.strategy.run(self._run_on_replica, args=(batch,))
         if state.notes.takes_seeds:
             state.step_variables.advance_seeds()
@@ -84,16 +87,21 @@ class ReplicatedStep:
             undo.look()
             for void in voids:
                 undo.where_void(state.strategy.experimental_local_results(void))
+            if num_skipped is not None:
+                undo.where(state.step_variables.num_skipped() > num_skipped)
             if state.notes.checks_finite:
                 self._end_checked(undo)
         return {name: _mean_over_replicas(value, state.strategy) for name, value in logs.items()}
 
     def _may_take_back(self) -> bool:
         """Returns whether what the step writes may be put back, on some replica or on all."""
-        state = self._state
-        kind = keras.optimizers.LossScaleOptimizer
-        is_scaled = any(isinstance(one, kind) for one in state.optimizers.values())
-        return state.notes.checks_finite or self._mode.rules.weighs_examples or is_scaled
+        weighs_examples = self._mode.rules.weighs_examples
+        return self._state.notes.checks_finite or weighs_examples or self._reacts_to_skips()
+
+    def _reacts_to_skips(self) -> bool:
+        """Returns whether updates that a loss scale skips are logged, and count in no metric."""
+        is_scaled = bool(self._state.step_variables.loss_scalings)
+        return is_scaled and self._trains and not self._mode.rules.counts_skipped
 
     def _end_checked(self, undo: Undo) -> None:
         """Takes back what a step has changed that is left out, and goes on unless the run ends."""
@@ -169,9 +177,10 @@ class ReplicatedStep:
         notes, metric_names = state.notes.replica, set(state.metrics_result())
         batch = none_for_optionals(batch)
         notes.num_examples = _count(batch) if self._is_grouped else num_examples(batch)
-        with updates_by(state.optimizers.values(), self._mode.update):
-            returned = _call(self._step, state, iter(batch) if self._is_grouped else batch)
+        returned = _call(self._step, state, iter(batch) if self._is_grouped else batch)
         logs = flatten_logs(returned) | notes.logs
+        if self._reacts_to_skips():
+            logs = {n: last(v) for n, v in state.step_variables.loss_scale_logs().items()} | logs
         scalars = self._step_logs.take(logs, metric_names, notes.num_examples)
         return scalars, [tf.reduce_any(tf.stack(notes.voids))] if notes.voids else []
 

@@ -123,6 +123,7 @@ class TrainState(StepPieces):
         self.is_built = True
         with self.strategy.scope():
             build_model(self, element_spec)
+            self.step_variables.build()
         named = self.named_variables()
         self._watched = [v for name, v in named if not name.startswith(METRICS_PREFIX)]
 

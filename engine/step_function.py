@@ -21,12 +21,12 @@ from .config import TrainConfig
 from .eager_loop import loop_eagerly
 from .execution_mode import Mode, find_mode
 from .findings import refuse_unsupported
-from .fused_updates import updates_by
 from .graph_loops import loop_over_iterator, loop_over_resident, stamp
 from .grouping import GroupedBatches, group
 from .protocols import GraphBatches, Logs
 from .replica_rules import find_rules
 from .replica_statistics import average_statistics
+from .replica_updates import updates_of
 from .replicated_step import ReplicatedStep, StepFn, VariablesMissing
 from .retracing import Trace, note_trace, signature_of
 from .setup_check import check_setup
@@ -156,11 +156,8 @@ class StepFunction:
             average_statistics(self._state)
 
     def _finish_windows(self, trainable: str) -> None:
-        def one_replica() -> None:
-            with updates_by(self._state.optimizers.values(), self._mode.update):
-                self._state.step_variables.finish_windows()
-
-        self._strategy.run(one_replica)
+        with updates_of(self._state, self._mode):
+            self._strategy.run(self._state.step_variables.finish_windows)
 
     def _trace(
         self, iterator: Any, num_steps: tf.Tensor, trainable: str

@@ -18,11 +18,13 @@ from keras.src.utils.rng_utils import get_random_seed
 
 from .accumulation import Accumulation
 from .gradients import Guard
+from .loss_scaling import LossScaling
 from .nonfinite import NonfiniteRecord
 from .trace_notes import TraceNotes
 
 ACCUMULATED = "accumulated/"
 SEEDS = ("seeds", "seed_generator_state")  # names of variables that say what is drawn next
+LOSS_SCALING = "loss_scaling/"
 _SEEDS = "step"
 _RANDOM = "random"
 
@@ -42,6 +44,7 @@ class StepVariables:
     Attributes:
       record: Of steps that are left out, which no checkpoint has: hooks keep what it says. None
         while no step needs it.
+      loss_scalings: Of the optimizers that scale the loss, by name.
     """
 
     def __init__(
@@ -54,6 +57,14 @@ class StepVariables:
         self._accumulations: dict[str, Accumulation] = {}
         self._seeds: Seeds | None = None
         self.record: NonfiniteRecord | None = None
+        self.loss_scalings: dict[str, LossScaling] = {}
+
+    def build(self) -> None:
+        """Creates what does not depend on the step, once the optimizers are built."""
+        for key, optimizer in self._optimizers.items():
+            is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+            if is_scaled and key not in self.loss_scalings:
+                self.loss_scalings[key] = LossScaling(optimizer)
 
     def name_of(self, optimizer: keras.optimizers.Optimizer) -> str | None:
         """Returns the name of an optimizer in the state; None for one that it does not have."""
@@ -64,6 +75,7 @@ class StepVariables:
         owners: dict[str, Any] = {
             ACCUMULATED + key: one.variables for key, one in self._accumulations.items()
         }
+        owners |= {LOSS_SCALING + key: [one.counts] for key, one in self.loss_scalings.items()}
         if self._seeds is not None:
             owners[_SEEDS] = [self._seeds.variable]
         if (generator := get_global_attribute(GLOBAL_SEED_GENERATOR)) is not None:
@@ -90,6 +102,22 @@ class StepVariables:
         if self._seeds is None:
             notes.want(_SEEDS, self._create_seeds)
         return self._seeds.take(notes.replica.num_seeds) if self._seeds else tf.zeros([2], tf.int64)
+
+    def num_skipped(self) -> tf.Tensor | None:
+        """Returns how many updates the loss scales have skipped until now; None without any."""
+        scalings = self.loss_scalings.values()
+        return tf.add_n([one.num_skipped() for one in scalings]) if scalings else None
+
+    def loss_scale_logs(self) -> dict[str, tf.Tensor]:
+        """Returns the loss scale and the number of skipped steps of each optimizer, by name.
+
+        Context: replica.
+        """
+        return {
+            ("" if key == "optimizer" else f"{key}/") + name: value
+            for key, scaling in self.loss_scalings.items()
+            for name, value in scaling.logs().items()
+        }
 
     def guard(self, notes: TraceNotes) -> Guard | None:
         """Returns what lets updates be made only where all is finite; None if nothing is checked.
@@ -157,6 +185,8 @@ class StepVariables:
             self._seeds.variable.assign(self._seeds.variable.value * tf.constant([1, 0], tf.int64))
         if self.record is not None:
             self.record.clear()
+        for scaling in self.loss_scalings.values():
+            scaling.clear()
 
     @property
     def has_open_window(self) -> bool:

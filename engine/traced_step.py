@@ -51,6 +51,8 @@ def check_traced(traced: Any, state: TrainState, name: str, *, trains: bool) -> 
     scratch = {v.name for o in optimizers for v in vars(o).get("_fused_scratch", {}).values()}
     if (record := state.step_variables.record) is not None:
         scratch |= {copy.name for copy in copies_of(record.variable)}
+    for scaling in state.step_variables.loss_scalings.values():
+        scratch |= {copy.name for copy in copies_of(scaling.flags)}
     unsaved = sorted(set(unknown) - scratch)
     if unsaved:
         _warn(

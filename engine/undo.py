@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from .state import TrainState
-from .step_variables import ACCUMULATED, SEEDS
+from .step_variables import ACCUMULATED, LOSS_SCALING, SEEDS
 from .traced_step import copies_of, resources_written
 
 
@@ -26,6 +26,7 @@ class _Saved(NamedTuple):
     copy: tf.Variable
     value: tf.Tensor
     is_own: bool  # what this replica alone has found
+    is_seed: bool
 
 
 class Undo:
@@ -42,9 +43,15 @@ class Undo:
         updated = {id(v) for o in optimizers for v in [*o.variables, *o._trainable_variables]}
         shared = _ids_of_shared(state.model)
         self._before = [
-            _Saved(replica, copy, copy.read_value(), not _is_shared(variable, shared))
+            _Saved(
+                replica,
+                copy,
+                copy.read_value(),
+                is_own=not _is_shared(variable, shared),
+                is_seed=variable.name in SEEDS,
+            )
             for name, variable in state.named_variables()
-            if id(variable) not in updated and not name.startswith(ACCUMULATED)
+            if id(variable) not in updated and not name.startswith((ACCUMULATED, LOSS_SCALING))
             for replica, copy in enumerate(copies_of(variable))
         ]
 
@@ -64,6 +71,14 @@ class Undo:
     def __call__(self) -> None:
         """Puts the values back."""
         _put_back(self._before)
+
+    def where(self, condition: tf.Tensor) -> None:
+        """Puts back all but the seeds, where a condition holds, on all replicas; call `look` before.
+
+        The step has drawn its random numbers: the next one draws others, as in fit.
+        """
+        found = [saved for saved in self._before if not saved.is_seed]
+        tf.cond(condition, functools.partial(_put_back, found), lambda: tf.constant(False))
 
     def where_void(self, voids: Sequence[tf.Tensor]) -> None:
         """Puts back what each replica alone has written, where it is void; call `look` before.

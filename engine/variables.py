@@ -17,7 +17,7 @@ LOGS_PREFIX = "logs."  # of the metrics that average what a step logs
 
 _PIECE = 1 << 20  # bytes that are compared at once
 
-_TAKEN = ("model", "optimizer", "metrics", "accumulated", "step", "random")
+_TAKEN = ("model", "optimizer", "metrics", "accumulated", "loss_scaling", "step", "random")
 
 NamedVariables = list[tuple[str, keras.Variable]]
 

@@ -17,6 +17,7 @@ from ..config import TrainConfig
 from ..hooks.base import Hook, LambdaHook
 from ..protocols import Seekable
 from ..state import TrainState
+from ..step_variables import LOSS_SCALING
 from ..variables import METRICS_PREFIX, assign_local_values, local_values
 from .comparison import Comparison, VariableDifference, count_ulps, same_history
 
@@ -191,7 +192,7 @@ def _values(state: TrainState) -> Values:
     return {
         name: local_values(variable)
         for name, variable in state.named_variables()
-        if not name.startswith(METRICS_PREFIX)
+        if not name.startswith((METRICS_PREFIX, LOSS_SCALING))  # which fit does not have
     }
 
 

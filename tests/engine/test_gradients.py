@@ -67,14 +67,6 @@ def test_inf_on_one_replica_skips_the_step_on_all(two_cpus, bad_example):
     assert int(state.optimizer.iterations.numpy()) == 2  # the skipped step does not count
 
 
-def test_without_the_agreement_the_weights_are_lost(two_cpus, monkeypatch):
-    """What fit does: shows that `agree_on_finite` is what the test above owes its result to."""
-    monkeypatch.setattr(gradients_lib, "agree_on_finite", lambda gradients: gradients)
-    state = make_state(two_cpus)
-    _, bad, _ = train(state, two_cpus, make_batches([7]), 3)
-    assert not all(np.isfinite(value).all() for values in bad for value in values)
-
-
 def test_inf_on_the_only_replica_skips_the_step():
     strategy = tf.distribute.get_strategy()
     state = make_state(strategy)
@@ -97,41 +89,6 @@ def test_one_replica_equals_fit_bit_for_bit():
         np.testing.assert_array_equal(weight.numpy(), other.numpy())
     for slot, other in zip(state.optimizer.variables, expected.optimizer.variables, strict=True):
         np.testing.assert_array_equal(slot.numpy(), other.numpy())
-
-
-def run_on_replicas(strategy, make_gradients):
-    @tf.function
-    def run():
-        def replica():
-            index = tf.distribute.get_replica_context().replica_id_in_sync_group
-            return gradients_lib.agree_on_finite(make_gradients(tf.cast(index, tf.float32)))
-
-        return strategy.run(replica)
-
-    return run()
-
-
-def test_finite_gradients_keep_their_bits(two_cpus):
-    first, missing = run_on_replicas(
-        two_cpus, lambda i: [tf.constant([-0.0, 1e-45, 0.1]) + i, None]
-    )
-    values = two_cpus.experimental_local_results(first)
-    assert missing is None or all(v is None for v in two_cpus.experimental_local_results(missing))
-    for i, value in enumerate(values):
-        expected = (tf.constant([-0.0, 1e-45, 0.1]) + float(i)).numpy()
-        assert value.numpy().tobytes() == expected.tobytes()
-
-
-def test_sparse_gradients_take_part(two_cpus):
-    def make_gradients(index):
-        # Replica 1 has the NaN.
-        values = tf.where(index > 0, float("nan"), 1.0) * tf.ones((1, 2))
-        return [tf.IndexedSlices(values, tf.constant([3]), tf.constant([5, 2]))]
-
-    (sparse,) = run_on_replicas(two_cpus, make_gradients)
-    for value in two_cpus.experimental_local_results(sparse):
-        assert np.isnan(value.values.numpy()).all()
-        assert value.indices.numpy().tolist() == [3]
 
 
 def test_nothing_to_train_is_said():

@@ -1,0 +1,91 @@
+"""How optimizers reduce, clip and skip while a step is traced, where Keras does it wrong.
+
+A Keras optimizer clips the gradients of each replica before it sums them: the limit is up to as
+many times laxer as there are replicas, and directions mix. Of a `LossScaleOptimizer`, see
+`loss_scaling`. All else of an update stays Keras's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from .execution_mode import Mode
+from .fused_updates import updates_by
+from .state import TrainState
+
+
+@contextlib.contextmanager
+def updates_of(state: TrainState, mode: Mode) -> Iterator[None]:
+    """Lets the optimizers of a state update as a mode says, while a step is traced.
+
+    Context: cross-replica, around `strategy.run`.
+
+    Args:
+      state: Owner of the optimizers.
+      mode: Read: `update`, and the rules of several replicas.
+    """
+    clips_globally = mode.rules.clips_globally
+    has_replicas = state.strategy.num_replicas_in_sync > 1
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(updates_by(state.optimizers.values(), mode.update))
+        for name, optimizer in state.optimizers.items():
+            parts = _parts_of(optimizer)
+            if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+                # Clipped first, a number that is not finite may look as if it were.
+                reduces = has_replicas and (clips_globally or not clips(optimizer))
+                scaling = state.step_variables.loss_scalings[name]
+                apply = functools.partial(scaling.apply, reduces=reduces)
+                stack.enter_context(_replaced(optimizer, _tf_apply=apply))
+                for part in parts if reduces else ():
+                    stack.enter_context(_replaced(part, _all_reduce_sum_gradients=_as_they_are))
+            elif has_replicas and clips_globally:
+                for part in filter(_clips, parts):
+                    stack.enter_context(_clipping_last(part))
+        yield
+
+
+def clips(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Returns whether an optimizer, or one inside it, clips gradients."""
+    return any(map(_clips, _parts_of(optimizer)))
+
+
+def _parts_of(optimizer: Any) -> list[Any]:
+    """Returns the optimizers that update variables, of one that may hold others."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of LossScaleOptimizer
+    return list(getattr(inner, "optimizers", [inner]))  # of MultiOptimizer
+
+
+def _clips(optimizer: Any) -> bool:
+    return bool(optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue)
+
+
+def _clipping_last(optimizer: Any) -> contextlib.AbstractContextManager[None]:
+    clip, reduce = optimizer._clip_gradients, optimizer._all_reduce_sum_gradients
+
+    def reduce_and_clip(pairs: Any) -> Any:
+        gradients, variables = zip(*reduce(pairs), strict=True)
+        return list(zip(clip(list(gradients)), variables, strict=True))
+
+    return _replaced(
+        optimizer, _clip_gradients=_as_they_are, _all_reduce_sum_gradients=reduce_and_clip
+    )
+
+
+def _as_they_are(values: Any) -> Any:
+    return values
+
+
+@contextlib.contextmanager
+def _replaced(optimizer: Any, **methods: Any) -> Iterator[None]:
+    # Not by setattr: Keras tracks attributes, to save them.
+    vars(optimizer).update(methods)
+    try:
+        yield
+    finally:
+        for name in methods:
+            del vars(optimizer)[name]
