@@ -73,7 +73,7 @@ class Undo:
         _put_back(self._before)
 
     def where(self, condition: tf.Tensor) -> None:
-        """Puts back all but the seeds, where a condition holds, on all replicas; call `look` before.
+        """Puts back all but the seeds on all replicas, where a condition holds; call `look` first.
 
         The step has drawn its random numbers: the next one draws others, as in fit.
         """

@@ -82,7 +82,6 @@ FLOORS = (
         "traced_step",
         "replica_statistics",
         "undo",
-        "undo",
         "replica_updates",
         "replicated_step",
     ),

@@ -327,6 +327,23 @@ def sync_statistics(name, arrays):
     assert (num_values(sync_statistics=True), num_values(sync_statistics=False)) == (1, 2)
 
 
+@shows("clip")
+def clip(name, arrays):
+    """distribution/test_clipping.py has the numbers."""
+
+    def clipped():
+        return {
+            "optimizer": keras.optimizers.SGD(0.1, clipnorm=0.05),
+            "loss": "sparse_categorical_crossentropy",
+        }
+
+    def weights(value):
+        train(arrays, state=(state := make_state(build_dense, clipped, mirrored())), clip=value)
+        return state.model.layers[0].kernel.numpy().tolist()
+
+    assert weights("global") != weights("replica")
+
+
 @shows("num_replicas")
 def num_replicas(name, arrays):
     state = make_state(build_dense, strategy=mirrored(2))
