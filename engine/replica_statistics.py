@@ -46,19 +46,27 @@ def average_statistics(state: TrainState) -> None:
     statistics = statistics_of(state)
     if not statistics:
         return
+    key = (average_statistics, *map(id, statistics))
+    if key not in state.functions:
+        state.functions[key] = tf.function(lambda: _total(statistics, state.strategy))
+        # TensorFlow counts the traces of all trainings together.
+        state.functions[key]._omit_frequent_tracing_warning = True
+    sizes = [int(np.prod(one.shape)) for one in statistics]
+    means = tf.split(state.functions[key]() / state.strategy.num_replicas_in_sync, sizes)
+    for one, mean in zip(statistics, means, strict=True):
+        value = tf.cast(tf.reshape(mean, one.shape), one.dtype)
+        for copy in copies_of(one):
+            copy.assign(value)
+
+
+def _total(statistics: list[keras.Variable], strategy: tf.distribute.Strategy) -> tf.Tensor:
+    """Returns the sum over the replicas, of all in one: float64 of rank 1."""
 
     def all_in_one() -> tf.Tensor:
         flat = [tf.reshape(tf.cast(one.value, tf.float64), [-1]) for one in statistics]
         return tf.concat(flat, axis=0)
 
-    strategy = state.strategy
-    total = strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(all_in_one), axis=None)
-    sizes = [int(np.prod(one.shape)) for one in statistics]
-    means = tf.split(total / strategy.num_replicas_in_sync, sizes)
-    for one, mean in zip(statistics, means, strict=True):
-        value = tf.cast(tf.reshape(mean, one.shape), one.dtype)
-        for copy in copies_of(one):
-            copy.assign(value)
+    return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(all_in_one), axis=None)
 
 
 def for_other_replicas(values: list[np.ndarray], num_replicas: int) -> list[np.ndarray]:

@@ -12,6 +12,8 @@ from .cluster import VARIABLE, Cluster, cluster_of, find_cluster
 from .config import DEFAULT_NUM_CPU_REPLICAS, TrainConfig
 from .options import ConfigError
 
+_NUM_KEYS = 1_000_000  # more than a strategy has groups of devices
+
 
 def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     """Returns the strategy that `config.strategy` names.
@@ -61,9 +63,14 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
-    # One object per set of devices: the collectives of two would have the same keys, and TensorFlow
-    # would mix them up ("Shape mismatch in the collective instance").
-    return tf.distribute.MirroredStrategy(list(devices))
+    # TensorFlow numbers the collectives of each strategy from the same key on, and mixes up those
+    # of two in one process ("Shape mismatch in the collective instance"). This one, and those that
+    # others make, begin elsewhere.
+    kind = tf.distribute.MirroredStrategy
+    kind._collective_key_base += _NUM_KEYS
+    strategy = kind(list(devices))
+    kind._collective_key_base += _NUM_KEYS
+    return strategy
 
 
 @functools.cache
