@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 from gradloop.engine.config import TrainConfig
 from gradloop.engine.options import ConfigError, option
 
+from .texts import parse_duration, parse_profile
 from .workers.launch import DEFAULT_MAX_RESTARTS
 
 MODES = (
     "train", "evaluate", "predict", "compare", "tune", "diagnose_input", "replay", "export",
     "check",
 )  # fmt: skip
-MULTI_WORKER_MODES = ("train", "evaluate", "predict")
+MULTI_WORKER_MODES = ("train", "evaluate", "predict", "check")
 FAST_DEV_RUN_STEPS = 8
 # Of multi_worker.
 DEFAULT_START_SECS = 300.0
 DEFAULT_HANG_SECS = 600.0
 _RECIPE = "the model's recipe"
-_UNIT_SECS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,6 +165,18 @@ class JobConfig(TrainConfig):
         None, "output", "A,B: profile steps A to B, both included, counted from 1"
     )
 
+    @property
+    def start_limit(self) -> float:
+        """Seconds for all workers to come together."""
+        return DEFAULT_START_SECS if self.start_secs is None else self.start_secs
+
+    @property
+    def hang_limit(self) -> float | None:
+        """Seconds for an execution; None: no limit."""
+        if self.hang_secs is None and self.strategy == "multi_worker":
+            return DEFAULT_HANG_SECS
+        return self.hang_secs
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_start(self)
@@ -234,57 +245,6 @@ def _check_profile(config: JobConfig) -> None:
             f"profile={config.profile} with mode={config.mode!r}: only training steps are "
             "profiled. Use mode='train', or leave profile out."
         )
-
-
-def parse_profile(text: str, num_steps: int | None = None) -> tuple[int, int]:
-    """Returns the first and the last step to profile, counted from 1 as in Keras's TensorBoard.
-
-    Args:
-      text: "A,B".
-      num_steps: Number of steps of the run; None: unknown.
-
-    Raises:
-      ConfigError: If the text is no such pair, or the run has fewer steps.
-
-    Example:
-      >>> parse_profile("20,40")
-      (20, 40)
-    """
-    found = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise ConfigError(
-            f"profile={text} must be A,B: the first step, 1 or more, and the last one, not below "
-            "the first, as in 20,40."
-        )
-    first, last = int(found[1]), int(found[2])
-    if num_steps is not None and last > num_steps:
-        raise ConfigError(
-            f"profile={text}, but this run has {num_steps} steps: name steps from 1 to {num_steps}."
-        )
-    return first, last
-
-
-def parse_duration(text: str) -> float:
-    """Returns the seconds of a time as a person writes it.
-
-    Raises:
-      ConfigError: If it is none, or no time at all.
-
-    Example:
-      >>> parse_duration("1h30m"), parse_duration("90")
-      (5400.0, 90.0)
-    """
-    number = r"(\d+(?:\.\d+)?)"
-    parts = "".join(f"(?:{number}{unit})?" for unit in _UNIT_SECS)
-    found = re.fullmatch(parts, text.strip()) or re.fullmatch(number, text.strip())
-    counts = [float(count or 0) for count in found.groups()] if found is not None else []
-    unit_secs = _UNIT_SECS.values() if len(counts) > 1 else [1.0]
-    secs = sum(count * unit for count, unit in zip(counts, unit_secs, strict=False))
-    if secs <= 0:
-        raise ConfigError(
-            f"max_time={text} must be a time above 0: 90s, 30m, 2h, 1h30m, 1d, or seconds."
-        )
-    return secs
 
 
 def choice_key(config: JobConfig) -> dict[str, Any]:

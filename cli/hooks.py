@@ -19,9 +19,10 @@ from gradloop.engine.storage.extras import MissingExtra
 from gradloop.engine.storage.tensorboard import TensorBoardWriter
 from gradloop.engine.storage.writers import CSVWriter, JSONLinesWriter, MultiWriter, Writer
 
-from .config import JobConfig, parse_duration, parse_profile
+from .config import JobConfig
 from .log import Log
 from .run_folder import RunFolder
+from .texts import parse_duration, parse_profile
 
 
 def make_hooks(
@@ -70,11 +71,20 @@ def _optional_hooks(
         hooks.append(Profile(folder.new_profile(), *steps, line=log.line))
     if config.max_time is not None:
         hooks.append(StopAfterTime(parse_duration(config.max_time), started_at=started_at))
-    if config.hang_secs is not None:
-        hooks.append(Watchdog(config.hang_secs))
+    hooks += watchdogs(config)
     if config.state_digest is not None:
         hooks.append(StateDigest(folder.digests_csv, every_steps=config.state_digest))
     return hooks
+
+
+def watchdogs(config: JobConfig) -> list[Hook]:
+    """Returns the hook that ends a run which hangs, if the config has a limit."""
+    limit = config.hang_limit
+    if limit is None:
+        return []
+    # A peer may be lost while this worker waits for the end of its first step.
+    is_several = config.strategy == "multi_worker"
+    return [Watchdog(limit, traced_secs=limit + config.start_limit if is_several else None)]
 
 
 def _nonfinite_hooks(folder: RunFolder, log: Log, config: JobConfig) -> list[Hook]:

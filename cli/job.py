@@ -14,13 +14,15 @@ import tensorflow as tf
 from gradloop import engine, signals
 from gradloop.data import DatasetArrays, pipeline
 from gradloop.engine.findings import Finding, refuse_unsupported
+from gradloop.engine.peers import Peers
 from gradloop.engine.storage.checkpoint import final_checkpoint
 from gradloop.models.recipe import Recipe
 from gradloop.usage import EXIT_USAGE, did_you_mean
 
 from . import resuming
-from .config import JobConfig, parse_profile
+from .config import JobConfig
 from .run_folder import RunFolder
+from .texts import parse_profile
 
 
 class Status(enum.Enum):
@@ -60,6 +62,7 @@ class Job:
       state: Created by `start`.
       restored: Checkpoint that the state comes from; None for new weights.
       status: How the job ended.
+      signal_number: Of the signal that ended it, on whichever worker it came; 0: none.
       facts: What summary.json says beyond the state.
     """
 
@@ -73,6 +76,7 @@ class Job:
     state: engine.TrainState = dataclasses.field(init=False)
     restored: Path | None = None
     status: Status = Status.COMPLETED
+    signal_number: int = 0
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def start(self) -> None:
@@ -149,16 +153,34 @@ class Job:
     @property
     def exit_code(self) -> int:
         """What the process returns."""
-        number = signals.number()
-        if self.status is Status.INTERRUPTED and number is not None:
+        number = self.signal_number or signals.number()
+        if self.status is Status.INTERRUPTED and number:
             return 128 + number
         return self.status.exit_code
+
+    @property
+    def peers(self) -> Peers:
+        """The workers, this one among them."""
+        return self.state.peers
+
+    @property
+    def has_left(self) -> bool:
+        """Whether an error has kept this one of several workers from going on with its peers."""
+        return self.status in (Status.FAILED, Status.REFUSED) and not self.peers.is_alone
+
+    def check_signals(self) -> None:
+        """Raises KeyboardInterrupt on all workers if one of them has received a signal."""
+        self.signal_number = self.signal_number or max(self.peers.share(signals.number() or 0))
+        if self.signal_number:
+            raise signals.Interruption(self.signal_number)
 
     def end(self, status: Status, reason: str = "") -> None:
         """Records how the job ended, for the exit code and summary.json."""
         self.status = status
         self.facts["status"] = status.word
         self.facts["exit_reason"] = f"{status.word}: {reason}" if reason else status.word
+        if self.has_left:
+            self.facts["weights_sha256"] = None
 
     def make_state(self) -> engine.TrainState:
         """Returns the model with its recipe. Context: inside the scope of the strategy."""

@@ -22,15 +22,18 @@ class Log:
     """Shows lines on a stream and keeps them in a file without control characters.
 
     Args:
-      path: The file, which is appended to; its directory is created.
+      path: The file, which is appended to; its directory is created. None: the stream alone.
       stream: Default: `sys.stdout` at the time of writing.
     """
 
-    def __init__(self, path: str | os.PathLike[str], stream: TextIO | None = None) -> None:
-        self.path = make_directory(Path(path).parent) / Path(path).name
+    def __init__(self, path: str | os.PathLike[str] | None, stream: TextIO | None = None) -> None:
+        self.path = Path(os.devnull)
+        if path is not None:
+            self.path = make_directory(Path(path).parent) / Path(path).name
         self._stream = stream
         self._file: TextIO | None = None
-        self._has_failed = self._is_closed = False
+        self._has_failed = False
+        self._is_closed = path is None
         self._write("")  # the file is there from the beginning
 
     def line(self, text: str = "", *, stream: TextIO | None = None) -> None:

@@ -15,14 +15,17 @@ from .quiet import import_quietly
 
 import_quietly()
 
+import tensorflow as tf
+
 from gradloop import data, engine, lock, signals
 from gradloop.engine import findings
+from gradloop.engine.peers import Peers
 from gradloop.engine.tuning.choice import apply_choice
 from gradloop.files import DirectoryError, json_text
 from gradloop.models import registry
 from gradloop.usage import EXIT_USAGE
 
-from . import report, resuming
+from . import report, resuming, together
 from .config import JobConfig, choice_key
 from .flags import make_config, read_choices
 from .job import Job, Status
@@ -49,7 +52,7 @@ def main(argv: Sequence[str] | None = None, *, started_at: float | None = None) 
       diverged, the comparison differs, no checkpoint is good (with `--resume auto`), a file could
       not be written (with `--on_save_error stop`), or a bug, whose traceback is printed. 2: wrong
       usage, explained in one line. 130 and 143: interrupted by SIGINT or SIGTERM; what was done is
-      saved.
+      saved. 75: one of several workers whose peers are gone.
     """
     with signals.caught(), signals.listening(signals.note), contextlib.ExitStack() as stack:
         resume: bool | str = False
@@ -57,6 +60,7 @@ def main(argv: Sequence[str] | None = None, *, started_at: float | None = None) 
             with signals.listening(signals.interrupt):
                 config, choice = read_config(sys.argv[1:] if argv is None else argv)
                 resume = config.resume
+                stack.enter_context(together.ending_alone(config))
                 if config.mode == "check":
                     return check(config)
                 job = set_up(config, choice, stack)
@@ -76,6 +80,8 @@ def main(argv: Sequence[str] | None = None, *, started_at: float | None = None) 
             run(job, folder, log)
             draw(job, folder, log)
             is_written = report.finish(folder, log, job.state, job.facts)
+        if not job.has_left:
+            together.part(job.peers, config)
         is_fatal = not is_written and config.on_save_error == "stop"
         return job.exit_code or (Status.FAILED.exit_code if is_fatal else 0)
 
@@ -127,26 +133,32 @@ def set_up(config: JobConfig, choice: Path | None, stack: contextlib.ExitStack) 
     Returns:
       The job; None if all was done before.
     """
-    if config.run_dir is not None and Path(config.run_dir).is_dir():
-        _lock(Path(config.run_dir), stack)
-    plan = resuming.make_plan(config)
+    strategy, peers = prepare(config)
+    config, plan = enter(config, peers, stack)
     if plan is Plan.NOTHING:
         print(f"{PROG}: all was done before: {resuming.describe_result(config)}")
+        together.part(peers, config)
         return None
-    if plan is Plan.GO_ON and config.resume == "auto":
-        config = dataclasses.replace(config, profile=None)  # its steps are of the first start
-    job = make_job(config)
+    job = make_job(config, strategy)
     job.choice, job.plan = choice, plan
     job.start()
+    together.check_start(peers, job.state.progress.num_steps_completed)
     signals.check()  # something may have swallowed what was raised
     return job
 
 
-def make_job(config: JobConfig) -> Job:
-    """Sets the process up for a config, and returns its parts, without a state."""
+def prepare(config: JobConfig) -> tuple[tf.distribute.Strategy, Peers]:
+    """Sets the process up for a config, and returns where it trains, and with whom."""
     engine.configure_runtime(config)
     try:
-        strategy = engine.make_strategy(config)
+        return together.meet(config)
+    except ValueError as error:
+        raise engine.ConfigError(str(error)) from error
+
+
+def make_job(config: JobConfig, strategy: tf.distribute.Strategy) -> Job:
+    """Returns the parts that a config names, without a state."""
+    try:
         arrays = data.load(config.dataset, config.data_dir)
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
@@ -155,32 +167,59 @@ def make_job(config: JobConfig) -> Job:
 
 def check(config: JobConfig) -> int:
     """Shows what `engine.check_setup` finds, and returns 2 if something is unsupported, or 0."""
-    job = make_job(config)
+    strategy, peers = prepare(config)
+    job = make_job(config, strategy)
     with job.strategy.scope():
         job.state = job.make_state()
     found = job.check_setup()
     print(findings.to_table(found))
+    together.part(peers, config)
     return 0 if findings.is_supported(found) else EXIT_USAGE
+
+
+def enter(config: JobConfig, peers: Peers, stack: contextlib.ExitStack) -> tuple[JobConfig, Plan]:
+    """Locks the folder of the run, if it exists, and finds out what is to be done there.
+
+    Returns:
+      The config for this start, and the plan. Of several workers, both are the chief's.
+    """
+
+    def look() -> tuple[str | None, str]:
+        if config.run_dir is not None and Path(config.run_dir).is_dir():
+            _lock(Path(config.run_dir), stack)
+        return config.run_dir, resuming.make_plan(config).value
+
+    run_dir, word = together.ask_chief(peers, look)
+    plan = Plan(word)
+    if plan is Plan.GO_ON and config.resume == "auto":
+        config = dataclasses.replace(config, profile=None)  # its steps are of the first start
+    return dataclasses.replace(config, run_dir=run_dir), plan
 
 
 def open_folder(job: Job, stack: contextlib.ExitStack) -> RunFolder:
     """Creates the folder of a job that has started, or continues the run in it.
 
-    From here on there is a run, which ends with a summary: no signal is raised.
+    From here on there is a run, which ends with a summary: no signal is raised. Of several workers,
+    the chief does it, and the others write nothing there.
     """
     config = job.config
+    suffix = f".{config.mode}" if config.resume and config.mode != "train" else ""
+    path = together.ask_chief(job.peers, lambda: _make_folder(config, suffix, stack))
+    return RunFolder(Path(path), suffix, writes=job.peers.is_chief)
+
+
+def _make_folder(config: JobConfig, suffix: str, stack: contextlib.ExitStack) -> str:
     try:
         if config.run_dir is None:
             folder = RunFolder.create("runs", model=config.model, dataset=config.dataset)
         else:
             is_new = not Path(config.run_dir).exists()
-            suffix = f".{config.mode}" if config.resume and config.mode != "train" else ""
             folder = RunFolder.at(config.run_dir, resume=bool(config.resume), suffix=suffix)
         if config.run_dir is None or is_new:
             _lock(folder.path, stack)
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
-    return folder
+    return str(folder.path)
 
 
 def _lock(directory: Path, stack: contextlib.ExitStack) -> None:
@@ -194,8 +233,10 @@ def _lock(directory: Path, stack: contextlib.ExitStack) -> None:
 
 def run(job: Job, folder: RunFolder, log: Log) -> None:
     """Runs the mode; the job records how it ends."""
+    # What one of several workers raises alone leaves the others waiting: all are asked instead.
+    listener = signals.interrupt if job.peers.is_alone else signals.note
     try:
-        with signals.listening(signals.interrupt):
+        with signals.listening(listener):
             begin(job, folder, log)
             MODES[job.config.mode](job, folder, log)
     except KeyboardInterrupt:
@@ -204,6 +245,8 @@ def run(job: Job, folder: RunFolder, log: Log) -> None:
         job.end(Status.REFUSED, str(error))
         log.line(f"{PROG}: error: {error}", stream=sys.stderr)
     except Exception as error:
+        if not job.peers.is_alone and together.is_loss(error):
+            raise
         job.end(Status.FAILED, f"{type(error).__name__}: {error}")
         is_of_disk = isinstance(error, OSError | DirectoryError)
         text = f"{PROG}: error: {error}" if is_of_disk else traceback.format_exc().rstrip()
@@ -213,7 +256,7 @@ def run(job: Job, folder: RunFolder, log: Log) -> None:
 def draw(job: Job, folder: RunFolder, log: Log) -> None:
     """Draws the curves of a training; one that is interrupted here is not complete."""
     try:
-        with signals.listening(signals.interrupt):
+        with signals.listening(signals.interrupt if job.peers.is_alone else signals.note):
             report.draw_history(folder, log)
     except KeyboardInterrupt:
         if job.exit_code == 0:

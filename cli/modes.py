@@ -19,7 +19,7 @@ from gradloop.files import json_text
 from . import report
 from .config import JobConfig, choice_key
 from .export import export
-from .hooks import make_hooks
+from .hooks import make_hooks, watchdogs
 from .job import Job, Status
 from .log import Log
 from .replay import replay
@@ -47,11 +47,12 @@ def train(job: Job, folder: RunFolder, log: Log) -> None:
         )
     num_steps = job.state.progress.num_steps_completed
     job.facts |= report.describe_training(history, num_steps, dataset)
+    job.signal_number = history.stop_signal or 0
     job.end(_STATUS_OF_STOP[history.stop_kind])
     if history.stop_reason is not None:
         job.facts["exit_reason"] = history.stop_reason
     if job.status in (Status.COMPLETED, Status.STOPPED):
-        signals.check()
+        job.check_signals()
         _evaluate(job)
 
 
@@ -63,12 +64,10 @@ def evaluate(job: Job, folder: RunFolder, log: Log) -> None:
 
 def _evaluate(job: Job) -> None:
     config = job.fit_config()
-    hooks: list[engine.Hook] = [engine.StopOnSignal()]
-    if config.hang_secs is not None:
-        hooks.append(engine.Watchdog(config.hang_secs))
+    hooks: list[engine.Hook] = [engine.StopOnSignal(), *watchdogs(config)]
     with signals.listening(signals.note):
         logs = engine.evaluate(job.state, job.make_dataset(), config, hooks=hooks)
-    signals.check()  # It has ended early: what it has is of a part of the data.
+    job.check_signals()  # It has ended early: what it has is of a part of the data.
     job.facts |= {"test_accuracy": logs["accuracy"], "test_logs": logs}
 
 

@@ -87,7 +87,9 @@ def summarize(
         "memory": None,
         "peak_memory_bytes": peak_memory_bytes(),
         "device_peak_memory_bytes": device_peak_memory_bytes(),
-        "weights_sha256": state.weights_sha256(),
+        # Several workers compute it together, and after an error they no longer are.
+        # Several workers compute it together: one that has failed is not with them any more.
+        "weights_sha256": state.weights_sha256() if "weights_sha256" not in facts else None,
     } | facts
 
 
@@ -142,7 +144,7 @@ def format_summary(summary: dict[str, Any], epochs: Sequence[Record]) -> str:
         "traces": str(summary["num_traces"]),
         "memory": f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at the peak"
         + format_growth(summary["memory"] or {}),
-        "weights": f"sha256 {summary['weights_sha256'][:16]}",
+        "weights": f"sha256 {(summary['weights_sha256'] or 'unknown')[:16]}",
     }
     return "\n".join(f"  {name:<10} {text}" for name, text in lines.items() if text)
 
@@ -168,6 +170,8 @@ def device_peak_memory_bytes() -> dict[str, int]:
 
 def draw_history(folder: RunFolder, log: Log) -> None:
     """Draws the curves of the epochs in the folder's metrics.csv, if there is one."""
+    if not folder.writes:
+        return
     records = _read_records(folder, log)
     if epoch_records(records):
         _draw(log, plots.plot_history, records, folder.plots / "history.png")
@@ -200,7 +204,7 @@ def finish(folder: RunFolder, log: Log, state: TrainState, facts: dict[str, Any]
 
 def _read_records(folder: RunFolder, log: Log) -> list[Record]:
     records: list[Record] = []
-    if folder.metrics_csv.exists():
+    if folder.writes and folder.metrics_csv.exists():
         log.attempt(lambda: records.extend(read_csv(folder.metrics_csv)))
     return records
 
@@ -219,8 +223,12 @@ def write_predictions(
 
     Returns:
       The accuracy.
+
+    A process that does not write the files of the run only computes it.
     """
     predicted, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    if not folder.writes:
+        return float((predicted == labels).mean())
     with (folder.path / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["label", "predicted", *(f"p{index}" for index in range(num_classes))])

@@ -32,11 +32,13 @@ class RunFolder:
       path: A folder that this process owns; no files are touched.
       suffix: In the names of JSON files, before `.json`: what is done with a run that has ended
         leaves the run's own files alone.
+      writes: Whether this process writes files there: of several workers, the chief alone does.
     """
 
-    def __init__(self, path: Path, suffix: str = "") -> None:
+    def __init__(self, path: Path, suffix: str = "", *, writes: bool = True) -> None:
         self.path = path
         self.suffix = suffix
+        self.writes = writes
         self._written: set[str] = set()
 
     @classmethod
@@ -121,6 +123,8 @@ class RunFolder:
         name.
         """
         path = self.path / f"{name}{self.suffix}.json"
+        if not self.writes:
+            return path
         text = json_text(value, indent=2) + "\n"
         if name not in self._written and path.exists() and path.read_text("utf-8") != text:
             shutil.copy2(path, _numbered(path))
@@ -147,7 +151,7 @@ class RunFolder:
     def set_aside(self, name: str) -> None:
         """Gives a file or a folder of an earlier start the next free number, if there is one."""
         path = self.path / name
-        if path.exists():
+        if self.writes and path.exists():
             path.rename(_numbered(path))
 
     def set_aside_all(self) -> None:
@@ -156,8 +160,8 @@ class RunFolder:
             self.set_aside(name)
 
     def open_log(self, stream: TextIO | None = None) -> Log:
-        """Opens train.log for appending."""
-        return Log(self.path / "train.log", stream)
+        """Opens train.log for appending; for a process that does not write, the screen alone."""
+        return Log(self.path / "train.log" if self.writes else None, stream)
 
     def _append_command(self, *, must_be_new: bool = False) -> None:
         command = shlex.join(sys.orig_argv or sys.argv)

@@ -32,9 +32,12 @@ def start() -> int:
 
         with signals.listening(end):
             from .main import main
+            from .together import leave
         os.close(stderr)
         code = main(started_at=started_at)
         signals.ignore()
+        if "TF_CONFIG" in os.environ:
+            leave(code)
     return code
 
 

@@ -69,7 +69,7 @@ def launch(command: Sequence[str], *, prog: str) -> int | None:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return EXIT_USAGE
     code = _run([*command, *_flags(settings, run_dir)], settings, run_dir, prog)
-    if code == EXIT_USAGE:
+    if code == EXIT_USAGE or settings["mode"] == "check":
         _remove(made)
     return code
 

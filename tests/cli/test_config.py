@@ -6,8 +6,9 @@ import json
 import pytest
 
 from gradloop.cli import modes
-from gradloop.cli.config import FAST_DEV_RUN_STEPS, MODES, JobConfig, choice_key, parse_profile
+from gradloop.cli.config import FAST_DEV_RUN_STEPS, MODES, JobConfig, choice_key
 from gradloop.cli.flags import make_config, read_choices, read_config_file
+from gradloop.cli.texts import parse_profile
 from gradloop.engine.options import ConfigError
 from gradloop.files import json_text
 
