@@ -7,6 +7,7 @@
 - gallery: how fast are the custom steps of the documents, against a bare loop?
 - gpu: what does a GPU make of a workload?
 - checkpoints: what does a save cost, against `save_weights` and `tf.train.Checkpoint`?
+- replica_equivalence: does a model train alike on any number of replicas and workers?
 - chaos: does a run that is killed and resumed end with the bits of one that never was?
 """
 

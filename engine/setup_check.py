@@ -55,7 +55,8 @@ def check_setup(
         optimizer = model.optimizer
     setup = Setup(
         config, strategy, model, getattr(optimizer, "inner_optimizer", optimizer),
-        strategy.num_replicas_in_sync, cluster_of(strategy).num_workers, len(devices.logical("GPU")),
+        strategy.num_replicas_in_sync, cluster_of(strategy).num_workers,
+        len(devices.logical("GPU")),
     )  # fmt: skip
     found = [row(setup) for row in ROWS]
     return [finding for finding in found if finding is not None]
