@@ -19,6 +19,7 @@ from .config import TrainConfig
 from .hooks.base import Hook
 from .options import ConfigError
 from .protocols import HasBatchSize
+from .replica_rules import find_rules
 from .runtime import check_runtime
 from .state import TrainState
 from .strategy import check_strategy
@@ -125,22 +126,31 @@ def check_model_functions(model: keras.Model) -> None:
 class BatchSizeCheck:
     """Checks that batches have the size that a config says: of a dataset that tells it, at once.
 
-    Of another dataset, the first batch of each execution is looked at until one is full.
+    Of another dataset, the first batch of each execution is looked at until one is full. That the
+    batches do not divide among replicas is said once, and not of a partial last batch.
 
     Args:
       dataset: What is trained on.
-      global_batch_size: The size that is expected; None: any.
+      config: Read: `global_batch_size`, the size that is expected; None: any. And the group
+        "replicas".
+      num_replicas: In sync, over all workers.
 
     Raises:
       ConfigError: If the dataset tells another size.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, global_batch_size: int | None) -> None:
-        self._expected = global_batch_size
+    def __init__(
+        self, dataset: tf.data.Dataset, config: TrainConfig | None = None, *, num_replicas: int = 1
+    ) -> None:
+        config = config or TrainConfig()
+        self._expected = config.global_batch_size
         self._partial: int | None = None  # size of a batch that was taken for the last
+        self._num_replicas = num_replicas
+        self._is_exact = find_rules(config, num_replicas).weighs_examples
         found = _told_batch_size(dataset)
         if found is not None and self._expected is not None:
             self._check(found)
+        self._say_uneven(found or config.global_batch_size or 0)
 
     def see(self, num_examples: int, *, is_first: bool, may_be_last: bool) -> None:
         """Looks at a batch.
@@ -153,6 +163,8 @@ class BatchSizeCheck:
         Raises:
           ConfigError: If the batch, or one before it, has another size than expected.
         """
+        if not may_be_last:
+            self._say_uneven(num_examples)
         if self._expected is None or not num_examples:
             return
         before, self._partial = None if is_first else self._partial, None
@@ -162,6 +174,22 @@ class BatchSizeCheck:
             self._partial = num_examples
         else:
             self._check(num_examples)
+
+    def _say_uneven(self, num_examples: int) -> None:
+        num_replicas = self._num_replicas
+        if num_examples % num_replicas == 0:
+            return
+        self._num_replicas = 1  # once
+        does = "each example weighs the same, but some replicas wait for others"
+        fix = f"Use a multiple of {num_replicas}"
+        if not self._is_exact:
+            does = "the examples of the smaller parts weigh more, as in fit"
+            fix += ", or uneven='exact'"
+        warnings.warn(
+            f"Batches of {num_examples} do not divide among {num_replicas} replicas: {does}. "
+            f"{fix}.",
+            stacklevel=2,
+        )
 
     def _check(self, found: int) -> None:
         if found != self._expected:

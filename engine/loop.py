@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from . import devices
 from . import step as step_lib
-from .agreement import within_limits
+from .agreement import BatchSizeCheck, within_limits
 from .arguments import check_resume, check_step, refuse_unknown
 from .config import TrainConfig
 from .continuation import Continuation
@@ -228,7 +228,9 @@ def _make_source(state: TrainState, inputs: Inputs, config: TrainConfig) -> Sour
         config.steps_per_epoch,
         first_epoch=config.initial_epoch,
         resident=may_be_resident and config.input != "streamed",
-        global_batch_size=config.global_batch_size,
+        batch_size=BatchSizeCheck(
+            inputs.dataset, config, num_replicas=state.strategy.num_replicas_in_sync
+        ),
     )
 
 

@@ -34,10 +34,10 @@ class Source:
       steps_per_epoch: As in `fit`; None: the whole dataset.
       first_epoch: Index of the epoch in which the first pass over the data begins.
       resident: Whether the compiled function makes the batches itself, if the dataset can.
-      global_batch_size: Size that the batches must have; None: any.
+      batch_size: Checks the size of the batches; None: they may have any.
 
     Raises:
-      ConfigError: If the batches have another size than `global_batch_size`, also later.
+      ConfigError: If the batches have another size than they must, also later.
       ValueError: If it is no dataset, or endless without `steps_per_epoch`.
     """
 
@@ -49,7 +49,7 @@ class Source:
         *,
         first_epoch: int = 0,
         resident: bool = False,
-        global_batch_size: int | None = None,
+        batch_size: BatchSizeCheck | None = None,
     ) -> None:
         self._inputs = inputs = inputs if isinstance(inputs, Inputs) else Inputs(inputs)
         dataset = inputs.dataset
@@ -57,7 +57,7 @@ class Source:
         self._resident: GraphBatches | None = None
         if resident and isinstance(dataset, Resident):
             self._resident = dataset.resident
-        self._batch_size = BatchSizeCheck(dataset, global_batch_size)
+        self._batch_size = batch_size or BatchSizeCheck(dataset)
         self._asked = steps_per_epoch
         self._first_epoch = first_epoch
         self._cardinality = inputs.num_batches

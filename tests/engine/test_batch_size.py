@@ -130,6 +130,31 @@ def test_the_size_is_checked_whoever_makes_the_batches(arrays, input):
         fit(make_tiny(), make_pipeline(arrays), make_config(global_batch_size=8, input=input))
 
 
+@pytest.mark.parametrize(
+    ("kind", "size"), [("dynamic", None), ("static", 3), ("of unknown length", None)]
+)
+def test_a_size_that_does_not_divide_among_replicas_is_said_once(arrays, kind, size):
+    x, y, _ = (array[:20] for array in arrays)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(3, drop_remainder=kind == "static")
+    dataset = of_unknown_length(dataset) if kind == "of unknown length" else dataset
+    config = make_config(global_batch_size=size, epochs=2, uneven="fit")
+    message = (
+        "Batches of 3 do not divide among 2 replicas: the examples of the smaller parts weigh "
+        "more, as in fit. Use a multiple of 2, or uneven='exact'."
+    )
+    state = make_state(build_dense, strategy=mirrored())
+    with pytest.warns(UserWarning) as caught:
+        fit(state, dataset, config, validation_data=dataset)
+    assert [str(one.message) for one in caught] == [message]
+
+
+def test_a_partial_last_batch_and_one_replica_are_no_reason_to_warn(arrays):
+    dataset = slices(arrays, 7).batch(4)  # the last one has 3
+    fit(make_state(build_dense, strategy=mirrored()), dataset, make_config(epochs=2))
+    evaluate(make_state(build_dense, strategy=mirrored()), slices(arrays).batch(3), make_config())
+    fit(make_tiny(), slices(arrays).batch(3), make_config())
+
+
 class OfScalars(keras.Model):
     """Takes one example that has no batch around it."""
 
