@@ -52,7 +52,8 @@ class Accumulation:
         Args:
           gradients: Of the scaled loss on this replica; none is missing.
           variables: One a gradient, of those that the optimizer was built on.
-          num_examples: Of this replica's part of the batch, int32 scalar.
+          num_examples: What the batch weighs on this replica: the examples of its part; of batches
+            whose gradients have the replica's share already, those of an even part. Scalar.
           num_batches: Of a window.
           guard: Leaves the window as it is where something is not finite; None: all is added.
         """
@@ -93,7 +94,8 @@ class Accumulation:
         return bool(self._num_batches.numpy())
 
     def _update(self) -> None:
-        weight = tf.maximum(self._num_examples.value, 1.0)  # a replica may have got no example
+        count = tf.convert_to_tensor(self._num_examples.value)
+        weight = tf.where(tf.equal(count, 0), 1.0, count)  # a replica may have got no example
         totals = [self._sums[id(variable)] for variable in self._updated]
         means = [total.value / tf.cast(weight, total.dtype) for total in totals]
         pairs = zip(means, self._updated, strict=True)

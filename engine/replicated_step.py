@@ -6,9 +6,10 @@ In the way of a batch: `step_function` traces what is made here, inside one of `
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from .building import none_for_optionals
@@ -23,6 +24,7 @@ from .step_logs import StepLogs, flatten_logs, last, num_examples
 from .trace_notes import TraceNotes
 from .traced_step import check_traced, unwritten_names
 from .undo import Undo
+from .uneven import count_global, mean_over_replicas, take, weighs_examples
 
 StepFn = Callable[[TrainState, Batch], Logs | None]
 
@@ -75,12 +77,9 @@ class ReplicatedStep:
         )
         undo = Undo(state) if self._may_take_back() else None
         num_skipped = state.step_variables.num_skipped() if self._reacts_to_skips() else None
-        is_distinct = self._mode.rules.has_distinct_rng
-        with (
-            distinct_seeds() if is_distinct else contextlib.nullcontext(),
-            updates_of(state, self._mode),
-        ):
-            logs, voids = state.strategy.run(self._run_on_replica, args=(batch,))
+        with self._replica_rules(), updates_of(state, self._mode):
+            args = batch, self._count_global(batch)
+            logs, voids, num_examples = state.strategy.run(self._run_on_replica, args=args)
         if state.notes.takes_seeds:
             state.step_variables.advance_seeds()
         if undo is not None:
@@ -91,7 +90,30 @@ class ReplicatedStep:
                 undo.where(state.step_variables.num_skipped() > num_skipped)
             if state.notes.checks_finite:
                 self._end_checked(undo)
-        return {name: _mean_over_replicas(value, state.strategy) for name, value in logs.items()}
+        counts = num_examples if self._mode.rules.weighs_examples else None
+        return {n: mean_over_replicas(v, counts, state.strategy) for n, v in logs.items()}
+
+    @contextlib.contextmanager
+    def _replica_rules(self) -> Iterator[None]:
+        """Changes of Keras what the rules say, around the call of all replicas."""
+        rules, state = self._mode.rules, self._state
+        with contextlib.ExitStack() as stack:
+            if rules.has_distinct_rng:
+                stack.enter_context(distinct_seeds())
+            if rules.weighs_examples:
+                updates_itself = type(state.model).train_step is not keras.Model.train_step
+                weighs = weighs_examples(state.notes, in_optimizers=updates_itself)
+                stack.enter_context(weighs)
+            yield
+
+    def _count_global(self, batch: Batch) -> list[tf.Tensor | None] | None:
+        """Returns the examples of each batch of a step; None where they are not weighed."""
+        if not self._mode.rules.weighs_examples or isinstance(batch, Pulls):
+            return None
+        return [count_global(one, self._state.strategy) for one in self._batches(batch)]
+
+    def _batches(self, batch: Batch) -> tuple[Batch, ...]:
+        return batch if self._is_grouped else (batch,)
 
     def _may_take_back(self) -> bool:
         """Returns whether what the step writes may be put back, on some replica or on all."""
@@ -171,18 +193,30 @@ class ReplicatedStep:
             unwritten = unwritten_names(traced, self._state.metrics.named())
         return self._step_logs.needed_means(set(self._state.metrics_result()), unwritten)
 
-    def _run_on_replica(self, batch: Batch) -> tuple[Logs, list[tf.Tensor]]:
-        """Returns what one replica logs, and whether what it has written is void, if it may be."""
+    def _run_on_replica(
+        self, batch: Batch, counts: list[tf.Tensor | None] | None
+    ) -> tuple[Logs, list[tf.Tensor], tf.Tensor]:
+        """Returns what one replica logs, whether what it has written may be void, its examples.
+
+        Args:
+          batch: The replica's part of it; of a step that takes an iterator, of each of its batches.
+          counts: What `_count_global` returned.
+        """
         state = self._state
         notes, metric_names = state.notes.replica, set(state.metrics_result())
         batch = none_for_optionals(batch)
         notes.num_examples = _count(batch) if self._is_grouped else num_examples(batch)
-        returned = _call(self._step, state, iter(batch) if self._is_grouped else batch)
+        batches = iter(batch if self._is_grouped else (batch,))
+        if counts is not None:
+            batches = take(batches, counts, state.notes)
+        returned = _call(self._step, state, batches if self._is_grouped else next(batches))
+        notes.end_share()
         logs = flatten_logs(returned) | notes.logs
         if self._reacts_to_skips():
             logs = {n: last(v) for n, v in state.step_variables.loss_scale_logs().items()} | logs
         scalars = self._step_logs.take(logs, metric_names, notes.num_examples)
-        return scalars, [tf.reduce_any(tf.stack(notes.voids))] if notes.voids else []
+        voids = [tf.reduce_any(tf.stack(notes.voids))] if notes.voids else []
+        return scalars, voids, notes.num_examples
 
 
 def _call(step: StepFn, state: TrainState, batch: Batch) -> Logs | None:
@@ -203,8 +237,3 @@ def _count(batches: Any) -> Any:
     if not isinstance(batches, tuple):  # of a trace that counts the batches
         return tf.constant(1)
     return tf.add_n([num_examples(batch) for batch in batches])
-
-
-def _mean_over_replicas(value: Any, strategy: tf.distribute.Strategy) -> tf.Tensor:
-    values = strategy.experimental_local_results(value)
-    return values[0] if len(values) == 1 else tf.reduce_mean(values, axis=0)

@@ -11,8 +11,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.losses import loss as keras_loss
 
-from . import gradient_analysis
+from . import gradient_analysis, uneven
 from . import gradients as gradients_lib
 from .protocols import Logs
 from .step_errors import loss_in_words
@@ -101,7 +102,8 @@ class StepPieces:
         Raises:
           ValueError: If no variable has a gradient, or the state has no such optimizer.
         """
-        gradients = list(gradients)
+        gradients = uneven.zero_if_empty(list(gradients), self.notes.replica.share)
+        self.notes.replica.end_share()
         optimizer = optimizer or self.optimizer
         if optimizer is None:
             raise ValueError(
@@ -181,7 +183,8 @@ class StepPieces:
         """Returns this replica's share of the mean over the global batch: a loss to minimize.
 
         Context: replica. It is the mean over all values of the replica, divided by the number of
-        replicas, as of a Keras loss: the sum over the replicas is the mean.
+        replicas and weighed by its share of the examples, as of a Keras loss: the sum over the
+        replicas is the mean. It is 0 on a replica that has got no example.
 
         Args:
           values: Of any shape; the first dimension is the batch.
@@ -190,7 +193,9 @@ class StepPieces:
           Scalar. To log a mean, return `tf.reduce_mean(values)` from the step.
         """
         num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.reduce_mean(values) / tf.cast(num_replicas, values.dtype)
+        mean = tf.reduce_mean(values) / tf.cast(num_replicas, values.dtype)
+        share = self.notes.replica.share
+        return mean if share is None else share.weigh(mean)
 
     def seed(self) -> tf.Tensor:
         """Returns a seed for `tf.random.stateless_*`: another one at each call, step and replica.
@@ -229,9 +234,7 @@ class StepPieces:
         """
         self.notes.has_updated_metrics = True
         if self._loss_tracker is not None:
-            num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            if num_replicas > 1:
-                loss = loss * tf.cast(num_replicas, loss.dtype)
+            loss = keras_loss.unscale_loss_for_distribution(loss)  # as it was scaled
             first_input = next(i for i in tf.nest.flatten(x) if i is not None)
             self._loss_tracker.update_state(loss, sample_weight=tf.shape(first_input)[0])
         logs: Logs = self.model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)

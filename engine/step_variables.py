@@ -162,12 +162,12 @@ class StepVariables:
         present, updated = optimizer._filter_empty_gradients(gradients, variables)
         if key not in self._accumulations:
             notes.want(ACCUMULATED + key, lambda: self._create_accumulation(key))
-        guard = self.guard(notes)
+        guard, share = self.guard(notes), notes.replica.share
         if key in self._accumulations:
             self._accumulations[key].add_batch(
                 present,
                 updated,
-                num_examples=notes.replica.num_examples,
+                num_examples=notes.replica.num_examples if share is None else share.even_part,
                 num_batches=notes.accumulation_steps,
                 guard=guard,
             )

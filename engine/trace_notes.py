@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from .protocols import Logs
+from .uneven import Share, share_of
 
 
 @dataclasses.dataclass
@@ -19,6 +20,8 @@ class ReplicaNotes:
     Attributes:
       num_examples: Of this replica's part of the batch, int32 scalar.
       num_seeds: How many seeds it takes.
+      share: What the replica has of the batches that it has taken since its last update; None where
+        examples are not weighed.
       logs: What the state logs beside the step.
       losses: Those that it has scaled, before that.
       voids: Boolean scalars. Where one holds, all that the step has written into metrics and
@@ -27,9 +30,24 @@ class ReplicaNotes:
 
     num_examples: Any = 1
     num_seeds: int = 0
+    share: Share | None = None
     logs: Logs = dataclasses.field(default_factory=dict)
     losses: list[Any] = dataclasses.field(default_factory=list)
     voids: list[tf.Tensor] = dataclasses.field(default_factory=list)
+    _begins_share: bool = True
+
+    def add_share(self, share: Share) -> None:
+        """Notes that the replica has taken a batch."""
+        if self.share is not None and not self._begins_share:
+            here = self.share.num_here + share.num_here
+            share = share_of(here, self.share.num_global + share.num_global)
+        self.share, self._begins_share = share, False
+
+    def end_share(self) -> None:
+        """Notes that what it has taken was used for an update, or that the step ends."""
+        if self.share is not None and not self._begins_share:
+            self.voids.append(self.share.is_empty)
+            self._begins_share = True
 
 
 @dataclasses.dataclass

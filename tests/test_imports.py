@@ -59,7 +59,7 @@ FLOORS = (
         "variables",
         "step_logs",
     ),
-    ("trace_notes",),
+    ("uneven", "trace_notes"),
     (
         "peers",
         "accumulation",
