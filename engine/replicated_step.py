@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from .building import none_for_optionals
+from .example_weights import weighs_examples
 from .execution_mode import Mode
 from .grouping import Pulls, takes_iterator
 from .protocols import Batch, Logs
@@ -24,7 +25,7 @@ from .step_logs import StepLogs, flatten_logs, last, num_examples
 from .trace_notes import TraceNotes
 from .traced_step import check_traced, unwritten_names
 from .undo import Undo
-from .uneven import count_global, mean_over_replicas, take, weighs_examples
+from .uneven import count_global, mean_over_replicas, take
 
 StepFn = Callable[[TrainState, Batch], Logs | None]
 

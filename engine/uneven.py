@@ -8,13 +8,10 @@ A share is exactly 1 where the batch is even, so that the bits are those of fit.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import keras
 import tensorflow as tf
-from keras.src.losses import loss as keras_loss
 
 from .gradient_analysis import Gradient
 from .protocols import Batch
@@ -60,7 +57,7 @@ class Share(NamedTuple):
 
 def share_of(num_here: tf.Tensor, num_global: tf.Tensor) -> Share:
     """Returns the share of a replica that has `num_here` of `num_global` examples."""
-    return Share(num_here, num_global, _factor(num_here, num_global))
+    return Share(num_here, num_global, factor_of(num_here, num_global))
 
 
 def count_global(batch: Batch, strategy: tf.distribute.Strategy) -> tf.Tensor | None:
@@ -83,9 +80,37 @@ def take(batches: Iterable[Batch], counts: Sequence[Any], notes: TraceNotes) -> 
       notes: Of the step that takes them.
     """
     for batch, count in zip(batches, counts, strict=True):
-        num_here = num_examples(batch)
-        notes.replica.add_share(share_of(num_here, _sum(num_here) if count is None else count))
-        yield batch
+        here = num_examples(batch)
+        share = share_of(here, sum_over_replicas(here) if count is None else count)
+        notes.replica.add_share(share)
+        yield _feed_row(batch, share.is_empty)
+
+
+def _feed_row(batch: Batch, is_empty: tf.Tensor) -> Batch:
+    """Returns a batch; in place of an empty one, a row of zeros.
+
+    Of no row, some operations fail, among them convolutions and pooling. What becomes of the row is
+    zero or put back.
+    """
+    leaves = tf.nest.flatten(batch)
+    may_be = [tf.is_tensor(leaf) and not _has_rows(leaf) for leaf in leaves]
+    present = [leaf for leaf, is_open in zip(leaves, may_be, strict=True) if is_open]
+    if not present or not all(isinstance(leaf, tf.Tensor) for leaf in present):
+        return batch
+
+    def row() -> list[tf.Tensor]:
+        shapes = [tf.concat([[1], tf.shape(leaf)[1:]], 0) for leaf in present]
+        return [tf.zeros(shape, x.dtype) for shape, x in zip(shapes, present, strict=True)]
+
+    chosen = iter(tf.cond(is_empty, row, lambda: present))
+    pairs = zip(leaves, may_be, strict=True)
+    fed = [next(chosen) if is_open else leaf for leaf, is_open in pairs]
+    return tf.nest.pack_sequence_as(batch, fed)
+
+
+def _has_rows(leaf: tf.Tensor) -> bool:
+    """Returns whether the shape says that there are some, or that there is no such dimension."""
+    return leaf.shape.rank == 0 or bool(leaf.shape.rank and leaf.shape[0])
 
 
 def mean_over_replicas(value: Any, counts: Any, strategy: tf.distribute.Strategy) -> tf.Tensor:
@@ -127,120 +152,17 @@ def _with_values(gradient: Gradient, values: tf.Tensor) -> Gradient:
     return values
 
 
-@contextlib.contextmanager
-def weighs_examples(notes: TraceNotes, *, in_optimizers: bool) -> Iterator[None]:
-    """Lets Keras weigh losses by the shares in the notes, while a step is traced.
-
-    Context: cross-replica, around the call of all replicas.
-
-    Args:
-      notes: Of the step.
-      in_optimizers: Whether optimizers see to it that gradients are zero on an empty replica: for
-        steps that call them themselves.
-    """
-    kinds = (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer)
-    with contextlib.ExitStack() as stack:
-        for name, make in _LOSS_FUNCTIONS.items():
-            stack.enter_context(_replaced(keras_loss, name, make, notes))
-        for kind in kinds if in_optimizers else ():
-            stack.enter_context(_replaced(kind, "apply", _apply, notes))
-        yield
-
-
-@contextlib.contextmanager
-def _replaced(
-    owner: Any, name: str, make: Callable[[Any, TraceNotes], Any], notes: TraceNotes
-) -> Iterator[None]:
-    is_own, original = name in vars(owner), getattr(owner, name)
-    setattr(owner, name, make(original, notes))
-    try:
-        yield
-    finally:
-        if is_own:
-            setattr(owner, name, original)
-        else:
-            delattr(owner, name)
-
-
-def _scale(original: Callable[[Any], Any], notes: TraceNotes) -> Callable[[Any], Any]:
-    def scale(value: Any) -> Any:
-        share, value = notes.replica.share, original(value)
-        return value if share is None else value * tf.cast(share.factor, value.dtype)
-
-    return scale
-
-
-def _unscale(original: Callable[[Any], Any], notes: TraceNotes) -> Callable[[Any], Any]:
-    def unscale(value: Any) -> Any:
-        share = notes.replica.share
-        return original(value) if share is None else share.unscale(value)
-
-    return unscale
-
-
-def _apply_mask(original: Callable[..., Any], notes: TraceNotes) -> Callable[..., Any]:
-    def apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> Any:
-        weights = original(sample_weight, mask, dtype, reduction)
-        is_mean = mask is not None and reduction in ("mean", "sum_over_batch_size")
-        if not is_mean or notes.replica.share is None:
-            return weights
-        # Keras has divided by the entries that are valid here: those of the global batch count.
-        valid = tf.reduce_sum(tf.cast(mask, tf.float32))
-        here = tf.stack([tf.cast(tf.size(mask), tf.float32), valid])
-        ratio = tf.math.divide_no_nan(_ratio(_sum(here)), _ratio(here))
-        return weights * tf.cast(ratio, weights.dtype)
-
-    return apply_mask
-
-
-def _reduce_values(original: Callable[..., Any], notes: TraceNotes) -> Callable[..., Any]:
-    def reduce_values(
-        values: Any, sample_weight: Any = None, reduction: Any = "sum_over_batch_size"
-    ) -> Any:
-        replica = notes.replica
-        by_weight = reduction == "mean_with_sample_weight" and sample_weight is not None
-        share = replica.share
-        if share is None or not by_weight:
-            return original(values, sample_weight, reduction)
-        weight = tf.cast(tf.reduce_sum(sample_weight), tf.float32)
-        replica.share = share._replace(factor=_factor(weight, _sum(weight)))
-        try:
-            return original(values, sample_weight, reduction)
-        finally:
-            replica.share = share
-
-    return reduce_values
-
-
-_LOSS_FUNCTIONS = {
-    "scale_loss_for_distribution": _scale,
-    "unscale_loss_for_distribution": _unscale,
-    "apply_mask": _apply_mask,
-    "reduce_values": _reduce_values,
-}
-
-
-def _apply(original: Callable[..., Any], notes: TraceNotes) -> Callable[..., Any]:
-    def apply(self: Any, grads: Sequence[Gradient], trainable_variables: Any = None) -> Any:
-        return original(self, zero_if_empty(grads, notes.replica.share), trainable_variables)
-
-    return apply
-
-
-def _factor(amount: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+def factor_of(amount: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    """Returns what a mean over `amount` weighs, of `total` on all replicas; float32 scalar."""
     num_replicas = tf.cast(tf.distribute.get_strategy().num_replicas_in_sync, amount.dtype)
     return tf.math.divide_no_nan(_float(amount * num_replicas), _float(total))
-
-
-def _ratio(pair: tf.Tensor) -> tf.Tensor:
-    return tf.math.divide_no_nan(pair[0], pair[1])
 
 
 def _float(number: tf.Tensor) -> tf.Tensor:
     return tf.cast(number, tf.float32)
 
 
-def _sum(value: tf.Tensor) -> tf.Tensor:
+def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
     """Returns the sum over all replicas, in the dtype of the value. Context: replica."""
     context = tf.distribute.get_replica_context()
     total = context.all_reduce(tf.distribute.ReduceOp.SUM, _float(value))

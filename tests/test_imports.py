@@ -59,7 +59,7 @@ FLOORS = (
         "variables",
         "step_logs",
     ),
-    ("uneven", "trace_notes"),
+    ("uneven", "trace_notes", "example_weights"),
     (
         "peers",
         "accumulation",
