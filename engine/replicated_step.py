@@ -111,10 +111,8 @@ class ReplicatedStep:
         """Returns the examples of each batch of a step; None where they are not weighed."""
         if not self._mode.rules.weighs_examples or isinstance(batch, Pulls):
             return None
-        return [count_global(one, self._state.strategy) for one in self._batches(batch)]
-
-    def _batches(self, batch: Batch) -> tuple[Batch, ...]:
-        return batch if self._is_grouped else (batch,)
+        batches = batch if self._is_grouped else (batch,)
+        return [count_global(one, self._state.strategy) for one in batches]
 
     def _may_take_back(self) -> bool:
         """Returns whether what the step writes may be put back, on some replica or on all."""
@@ -209,7 +207,7 @@ class ReplicatedStep:
         notes.num_examples = _count(batch) if self._is_grouped else num_examples(batch)
         batches = iter(batch if self._is_grouped else (batch,))
         if counts is not None:
-            batches = take(batches, counts, state.notes)
+            batches = take(batches, counts, notes.add_share)
         returned = _call(self._step, state, batches if self._is_grouped else next(batches))
         notes.end_share()
         logs = flatten_logs(returned) | notes.logs

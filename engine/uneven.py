@@ -8,17 +8,14 @@ A share is exactly 1 where the batch is even, so that the bits are those of fit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from .gradient_analysis import Gradient
 from .protocols import Batch
 from .step_logs import num_examples
-
-if TYPE_CHECKING:
-    from .trace_notes import TraceNotes
 
 
 class Share(NamedTuple):
@@ -71,18 +68,20 @@ def count_global(batch: Batch, strategy: tf.distribute.Strategy) -> tf.Tensor | 
     return tf.add_n([num_examples(part) for part in parts])
 
 
-def take(batches: Iterable[Batch], counts: Sequence[Any], notes: TraceNotes) -> Iterator[Batch]:
-    """Yields batches, and notes the share of those taken since the last update. Context: replica.
+def take(
+    batches: Iterable[Batch], counts: Sequence[Any], note: Callable[[Share], None]
+) -> Iterator[Batch]:
+    """Yields batches, and notes the share of each when it is taken. Context: replica.
 
     Args:
       batches: This replica's part of each.
       counts: What `count_global` returned, one a batch.
-      notes: Of the step that takes them.
+      note: Called with each share.
     """
     for batch, count in zip(batches, counts, strict=True):
         here = num_examples(batch)
         share = share_of(here, sum_over_replicas(here) if count is None else count)
-        notes.replica.add_share(share)
+        note(share)
         yield _feed_row(batch, share.is_empty)
 
 
