@@ -58,6 +58,12 @@ class TrainConfig:
         "before weights change; watch: stop once the logged loss shows it; off: train on",
         choices=("stop", "skip", "rollback", "off"), none="watch",
     )  # fmt: skip
+    max_skipped_steps: int | None = option(
+        20, "training",
+        "steps in a row that a loss scale may skip, beyond those in which its initial value is "
+        "halved to 1, before the run ends as diverged; none: any",
+        minimum=1,
+    )  # fmt: skip
     validation_freq: int | list[int] = option(  # noqa: RUF009 - no list is shared
         1, "training",
         "epochs between validations, or the epochs to validate after: 1,5,10", minimum=1,

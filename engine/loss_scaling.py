@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -47,6 +48,7 @@ class LossScaling:
         saved.
       flags: int64, one a variable: 1 where the last step that was skipped had a gradient that is
         not finite.
+      num_halvings: In which the initial scale becomes 1.
     """
 
     def __init__(self, optimizer: keras.optimizers.LossScaleOptimizer) -> None:
@@ -54,6 +56,7 @@ class LossScaling:
         trained = optimizer._trainable_variables
         self._names = [variable.path for variable in trained]
         self._ids = [id(variable) for variable in trained]
+        self.num_halvings = max(0, math.ceil(math.log2(optimizer.initial_scale)))
         self.counts = _zeros((2,), "skipped_steps")
         self.flags = _zeros((len(trained),), "not_finite")
 
@@ -100,9 +103,13 @@ class LossScaling:
     def logs(self) -> dict[str, tf.Tensor]:
         """Returns what is logged of it: scalars. Context: replica."""
         return {
-            "loss_scale": tf.convert_to_tensor(self._optimizer.dynamic_scale.value),
+            "loss_scale": self.scale(),
             "num_skipped_steps": self.counts.value[_NUM_SKIPPED],
         }
+
+    def scale(self) -> tf.Tensor:
+        """Returns the loss scale, as it is now: float32 scalar."""
+        return tf.identity(self._optimizer.dynamic_scale.value)
 
     def num_skipped(self) -> tf.Tensor:
         """Returns how many steps of the run were skipped until now, int64 scalar."""

@@ -23,6 +23,7 @@ from .hooks.base import Hook, HookInfo
 from .memory import MemoryWatch
 from .planner import Execution
 from .protocols import Logs
+from .skip_watch import skip_watches
 from .state import TrainState
 from .step_function import StepFunction
 from .timing import HOOKS, METRICS, Timing, current
@@ -47,7 +48,7 @@ class Session:
         self, state: TrainState, config: TrainConfig, hooks: Sequence[Hook] | None
     ) -> None:
         check_agreement(config, state)
-        hooks = check_hooks(hooks)
+        hooks = [*check_hooks(hooks), *skip_watches(state, config)]
         self.state = state
         self.info = HookInfo(state, state.progress, steps_per_execution=config.steps_per_execution)
         self.history = History()

@@ -94,6 +94,7 @@ FLOORS = (
         "planner",
         "consensus",
         "source",
+        "skip_watch",
         "session",
         "continuation",
         "evaluation",

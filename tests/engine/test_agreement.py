@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -259,6 +260,22 @@ def precision(name, arrays):
     assert state.model.layers[0].compute_dtype == "bfloat16"
     train(arrays, state=state, precision="mixed_bfloat16")
     refuses("precision='float32'", train, arrays, state=state, precision="float32")
+
+
+@shows("max_skipped_steps")
+def max_skipped_steps(name, arrays):
+    """distribution/test_loss_scaling.py has what ends such a run."""
+    x, y = np.full_like(arrays[0], np.nan), arrays[1]
+
+    def scaled():
+        optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(), initial_scale=1.0)
+        return {"optimizer": optimizer, "loss": "sparse_categorical_crossentropy"}
+
+    for value, num_steps in ((2, 6), (5, 7), (None, 7)):
+        ends = value is not None
+        with pytest.warns(UserWarning, match="in a row") if ends else contextlib.nullcontext():
+            history = train((x, y), state=make_state(build_dense, scaled), max_skipped_steps=value)
+        assert (history.num_steps, history.stop_reason is not None) == (num_steps, ends)
 
 
 @shows("seed")
