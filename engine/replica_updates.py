@@ -28,6 +28,10 @@ def updates_of(state: TrainState, mode: Mode) -> Iterator[None]:
     Args:
       state: Owner of the optimizers.
       mode: Read: `update`, and the rules of several replicas.
+
+    Raises:
+      ValueError: If the step updates with an optimizer that scales a loss or clips under several
+        replicas, and the state does not have it.
     """
     clips_globally = mode.rules.clips_globally
     has_replicas = state.strategy.num_replicas_in_sync > 1
@@ -37,7 +41,7 @@ def updates_of(state: TrainState, mode: Mode) -> Iterator[None]:
             parts = _parts_of(optimizer)
             if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
                 # Clipped first, a number that is not finite may look as if it were.
-                reduces = has_replicas and (clips_globally or not clips(optimizer))
+                reduces = has_replicas and (clips_globally or not _clips(optimizer))
                 scaling = state.step_variables.loss_scalings[name]
                 apply = functools.partial(scaling.apply, reduces=reduces)
                 stack.enter_context(_replaced(optimizer, _tf_apply=apply))
@@ -47,11 +51,21 @@ def updates_of(state: TrainState, mode: Mode) -> Iterator[None]:
                 for part in filter(_clips, parts):
                     stack.enter_context(_clipping_last(part))
         yield
+    if has_replicas:
+        _check_known(state, clips_globally=clips_globally)
 
 
-def clips(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Returns whether an optimizer, or one inside it, clips gradients."""
-    return any(map(_clips, _parts_of(optimizer)))
+def _check_known(state: TrainState, *, clips_globally: bool) -> None:
+    known = {id(optimizer) for optimizer in state.optimizers.values()}
+    for optimizer in state.notes.applied.values():
+        is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        if id(optimizer) not in known and (is_scaled or (clips_globally and _clips(optimizer))):
+            what = "scales the loss" if is_scaled else "clips gradients"
+            raise ValueError(
+                f"The step updates with {optimizer.name}, which {what}, and the state does not "
+                "have it: under several replicas, it would look at one replica's gradients alone. "
+                "Pass it in TrainState(extras={...}), built."
+            )
 
 
 def _parts_of(optimizer: Any) -> list[Any]:
@@ -61,7 +75,8 @@ def _parts_of(optimizer: Any) -> list[Any]:
 
 
 def _clips(optimizer: Any) -> bool:
-    return bool(optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue)
+    parts = _parts_of(optimizer)
+    return any(one.clipnorm or one.global_clipnorm or one.clipvalue for one in parts)
 
 
 def _clipping_last(optimizer: Any) -> contextlib.AbstractContextManager[None]:

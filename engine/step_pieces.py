@@ -88,7 +88,7 @@ class StepPieces:
         optimizer: keras.optimizers.Optimizer | None = None,
         when: tf.Tensor | bool | None = None,
     ) -> None:
-        """Unscales, clips and reduces the gradients over the replicas, and updates the variables.
+        """Unscales the gradients, sums them over the replicas, clips, and updates the variables.
 
         Context: replica. Pass the gradients of this replica as they come from the tape.
 
@@ -114,8 +114,7 @@ class StepPieces:
         self.notes.has_applied = True
         if self.watched_gradients is not None and variables:
             self._log_norms(optimizer, gradients, variables)
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            self.notes.applied[id(optimizer)] = optimizer
+        self.notes.applied[id(optimizer)] = optimizer
         if self.notes.accumulation_steps > 1 and variables:
             if when is not None:
                 raise ValueError(

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from .protocols import Logs
@@ -62,7 +63,7 @@ class TraceNotes:
       has_applied: Whether it calls `state.apply_gradients`.
       takes_seeds: Whether it calls `state.seed`.
       scaled: `id` of each optimizer whose loss scale it uses.
-      applied: Likewise, each optimizer with a loss scale that it applies gradients with.
+      applied: Likewise, each optimizer that it applies gradients with.
       wanted: Name to what creates the variables that it needs beside those of the state. No step
         can create them: this is done outside, and the step is traced again.
     """
@@ -92,4 +93,7 @@ class TraceNotes:
 
     def unscaled_optimizers(self) -> list[Any]:
         """Returns the optimizers that get gradients of a loss without their scale."""
-        return [optimizer for key, optimizer in self.applied.items() if key not in self.scaled]
+        kind = keras.optimizers.LossScaleOptimizer
+        return [
+            o for key, o in self.applied.items() if isinstance(o, kind) and key not in self.scaled
+        ]

@@ -38,10 +38,10 @@ def strategy_of(num_replicas):
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
 
 
-def train(data, make_optimizer, num_replicas, **fields):
+def train(data, make_optimizer, num_replicas, *, build=nets.build_dense, **fields):
     strategy = strategy_of(num_replicas) if num_replicas > 1 else None
     make = functools.partial(arguments, make_optimizer)
-    state = nets.make_state(nets.build_dense, make, strategy)
+    state = nets.make_state(build, make, strategy)
     engine.fit(state, data, nets.make_config(**fields))
     return state.model.get_weights()
 
@@ -53,9 +53,9 @@ def train_with_fit(data, make_optimizer, num_replicas):
     return model.get_weights()
 
 
-def difference(ours, theirs):
+def difference(ours, theirs, build=nets.build_dense):
     """The largest relative difference in how far an array of weights has moved."""
-    before = nets.build_dense().get_weights()
+    before = build().get_weights()
     trios = zip(ours, theirs, before, strict=True)
     return max(np.abs(a - b).max() / np.abs(b - start).max() for a, b, start in trios)
 
@@ -119,3 +119,43 @@ def test_clipping_of_other_optimizers(make, fields, data):
     expected = train(data, make, 1, **fields)
     assert difference(train(data, make, 2, **fields), expected) < 1e-6
     assert difference(train(data, make, 2, clip="replica", **fields), expected) > 0.1
+
+
+def build_table():
+    keras.utils.set_random_seed(1)
+    layers = [keras.layers.Embedding(7, 4), keras.layers.Dense(3, activation="softmax")]
+    return keras.Sequential([keras.Input(()), *layers])
+
+
+def test_clipping_of_sparse_gradients(data):
+    """Rows of several replicas follow one another, as those of one replica do."""
+
+    def make():
+        return keras.optimizers.SGD(0.1, global_clipnorm=0.05)
+
+    def as_rows(x, y):
+        return tf.cast(tf.abs(x[:, 0] * 3), tf.int32) % 7, y
+
+    rows = data.map(as_rows)
+    expected = train(rows, make, 1, build=build_table)
+    ours = train(rows, make, 2, build=build_table)
+    assert difference(ours, expected, build_table) < 1e-6
+    theirs = train(rows, make, 2, build=build_table, parity="fit")
+    assert difference(theirs, expected, build_table) > 0.1
+
+
+@pytest.mark.parametrize("kind", ["clips gradients", "scales the loss"])
+def test_an_optimizer_that_the_state_does_not_have_is_refused(kind, data):
+    with strategy_of(2).scope():
+        state = engine.TrainState(nets.build_dense(), "sgd", loss="mse")
+        other = keras.optimizers.SGD(0.1, clipnorm=1.0 if kind == "clips gradients" else None)
+        if kind == "scales the loss":
+            other = keras.optimizers.LossScaleOptimizer(other)
+        other.build(state.model.trainable_variables)
+
+    def step(state, batch):
+        state.minimize(lambda: state.mean(state.model(batch[0])), optimizer=other)
+
+    message = rf"{other.name}, which {kind}, and the state does not have it: .*TrainState\(extras="
+    with pytest.raises(ValueError, match=message):
+        engine.fit(state, data, nets.make_config(), train_step=step)
