@@ -18,6 +18,7 @@ import tensorflow as tf
 from .cluster import cluster_of
 
 MESSAGE_BYTES = 4096
+_MAX_ERROR = 500  # characters of an error that all are told
 _WORD = np.dtype("int64")  # lies in the memory of a GPU, too, as int32 does not
 
 
@@ -33,7 +34,8 @@ class Peers:
     Attributes:
       num_workers: How many there are.
       worker: Index of this one.
-      first_replica: Index of the first replica of this worker, among those of all.
+      num_local: How many replicas this worker has; all have as many.
+      first_replica: Index of the first of them, among those of all workers.
       is_chief: Whether this one writes the files of the run.
     """
 
@@ -42,8 +44,8 @@ class Peers:
         self.num_workers, self.worker = cluster.num_workers, cluster.worker
         self.is_chief = cluster.is_chief
         self._strategy = strategy
-        self._num_local = strategy.num_replicas_in_sync // self.num_workers
-        self.first_replica = self.worker * self._num_local
+        self.num_local = strategy.num_replicas_in_sync // self.num_workers
+        self.first_replica = self.worker * self.num_local
 
     @property
     def is_alone(self) -> bool:
@@ -79,6 +81,29 @@ class Peers:
         """Returns the chief's message on all workers."""
         return self.share(message if self.is_chief else None)[0]
 
+    def on_chief(self, action: Callable[[], object]) -> None:
+        """Has the chief do something, such as writing a file, while all others wait for it.
+
+        Raises:
+          Exception: What `action` raises, on the chief.
+          OSError: On the others, if that was one.
+          RuntimeError: On the others, if it was another one.
+        """
+        raised: Exception | None = None
+        if self.is_chief:
+            try:
+                action()
+            except Exception as error:
+                raised = error
+        is_of_system = isinstance(raised, OSError)
+        words = None if raised is None else f"{type(raised).__name__}: {raised}"[:_MAX_ERROR]
+        is_of_system, words = self.of_chief((is_of_system, words))
+        if raised is not None:
+            raise raised
+        if words is not None:
+            kind = OSError if is_of_system else RuntimeError
+            raise kind(f"The chief, the worker that writes, has failed: {words}")
+
     def barrier(self) -> None:
         """Waits for all workers.
 
@@ -90,7 +115,7 @@ class Peers:
     @functools.cached_property
     def _sum_up(self) -> Callable[[tf.Tensor], tf.Tensor]:
         """Compiled `[n]` words to `[num_workers, n]`: a row a worker, which the others leave 0."""
-        strategy, num_local = self._strategy, self._num_local
+        strategy, num_local = self._strategy, self.num_local
 
         def one_replica(words: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()

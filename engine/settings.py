@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import warnings
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 import keras
 
+from .cluster import VARIABLE
 from .config import TrainConfig
 from .options import ConfigError, show
 from .runtime import describe_runtime
@@ -29,6 +31,11 @@ def describe_settings(config: TrainConfig, state: TrainState) -> dict[str, Any]:
     runtime = describe_runtime()
     settings = {name: getattr(config, name) for name in _OF_CONFIG}
     settings |= {name: runtime[name] for name in _OF_RUNTIME}
+    settings["variables"] = runtime["variables"] | {VARIABLE: None}
+    if not state.peers.is_alone:  # as they are on one machine, whose bits are the same
+        kinds = collections.Counter(name.split(":")[-2] for name in runtime["logical_devices"])
+        names = [f"/device:{kind}:{i}" for kind, n in kinds.items() for i in range(n)]
+        settings["logical_devices"] = names
     settings |= {
         "steps_per_epoch": state.progress.steps_per_epoch,
         "precision": state.model.dtype_policy.name,

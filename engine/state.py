@@ -26,6 +26,7 @@ from .step_variables import StepVariables
 from .trace_notes import TraceNotes
 from .variables import (
     METRICS_PREFIX,
+    NamedValues,
     NamedVariables,
     check_extras,
     digest,
@@ -33,6 +34,7 @@ from .variables import (
     local_values,
     name_variables,
 )
+from .worker_values import values_of_all
 
 
 class TrainState(StepPieces):
@@ -199,9 +201,27 @@ class TrainState(StepPieces):
         """
         return self.metrics.kept_values(variable) or local_values(variable)
 
+    def saved_values(self, named: NamedVariables) -> NamedValues:
+        """Returns the names and values of variables on the replicas of all workers.
+
+        Context: cross-replica, on the host, on all workers; see `worker_values.values_of_all`.
+        """
+        optimizers = tuple(f"{name}/" for name in self.optimizers)
+        return values_of_all(self.peers, named, self.values_to_save, optimizers)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the files of the run: the only one, or the chief."""
+        return self.peers.is_chief
+
     def weights_sha256(self) -> str:
-        """Returns a digest of all model variables in order: path, dtype, shape, bytes."""
-        return digest(self.model.variables)
+        """Returns a digest of all model variables in order: path, dtype, shape, bytes.
+
+        Context: cross-replica, on all workers. Where replicas differ, it is of all their values.
+        """
+        variables = self.model.variables
+        values = self.saved_values([(str(i), one) for i, one in enumerate(variables)])
+        return digest((v.path, arrays) for v, (_, arrays) in zip(variables, values, strict=True))
 
 
 def _check_scope(model: keras.Model, strategy: tf.distribute.Strategy | None) -> None:

@@ -20,6 +20,7 @@ _PIECE = 1 << 20  # bytes that are compared at once
 _TAKEN = ("model", "optimizer", "metrics", "accumulated", "loss_scaling", "step", "random")
 
 NamedVariables = list[tuple[str, keras.Variable]]
+NamedValues = Iterable[tuple[str, list[np.ndarray]]]
 
 _KINDS_OF_EXTRAS = (
     keras.layers.Layer,
@@ -91,26 +92,33 @@ def have_same_bytes(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) ->
     )
 
 
-def assign_local_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
+def assign_local_values(
+    variable: keras.Variable, values: Sequence[np.ndarray], *, first_replica: int = 0
+) -> None:
     """Puts back what `local_values` returned; replicas that have no value get the first one.
 
     Context: cross-replica.
+
+    Args:
+      variable: Gets the values on the replicas of this process.
+      values: One a replica, in order.
+      first_replica: Index of the first replica of this process among the values.
     """
     copies = getattr(variable.value, "values", None)
     if copies is None:
         variable.assign(values[0])
         return
-    for index, copy in enumerate(copies):
+    for index, copy in enumerate(copies, first_replica):
         copy.assign(values[index] if index < len(values) else values[0])
 
 
-def digest(variables: Iterable[keras.Variable]) -> str:
-    """Returns the SHA-256 of variables in order: path, dtype, shape, bytes."""
+def digest(named: NamedValues) -> str:
+    """Returns the SHA-256 of variables in order: path, dtype, shape, bytes of each value."""
     sha256 = hashlib.sha256()
-    for variable in variables:
-        array = variable.numpy()
-        sha256.update(f"{variable.path} {variable.dtype} {tuple(array.shape)}\n".encode())
-        sha256.update(array.tobytes())
+    for path, values in named:
+        for value in values:
+            sha256.update(f"{path} {value.dtype.name} {value.shape}\n".encode())
+            sha256.update(value.tobytes())
     return sha256.hexdigest()
 
 

@@ -48,7 +48,7 @@ FLOORS = (
         "timing",
         "memory",
     ),
-    ("arguments", "cluster", "devices", "runtime", "strategy"),
+    ("arguments", "cluster", "peers", "devices", "runtime", "strategy"),
     (
         "step_errors",
         "gradient_analysis",
@@ -57,11 +57,11 @@ FLOORS = (
         "loss_scaling",
         "fused_updates",
         "variables",
+        "worker_values",
         "step_logs",
     ),
     ("uneven", "trace_notes", "example_weights"),
     (
-        "peers",
         "accumulation",
         "step_variables",
         "step_pieces",

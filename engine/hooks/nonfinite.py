@@ -105,7 +105,7 @@ class OnNonfinite(Hook):
         self.max_rollbacks = max_rollbacks
         self.global_batch_size = global_batch_size
         self._folder = CheckpointFolder(directory or "")
-        self._line = line
+        self._told = self._line = line
         self._reset()
 
     def _reset(self) -> None:
@@ -117,10 +117,11 @@ class OnNonfinite(Hook):
     def on_train_begin(self, info: HookInfo) -> None:
         """Forgets an earlier run, and makes sure that there is a checkpoint to go back to."""
         self._reset()
+        self._line = self._told if info.state.writes else (lambda text: None)
         if info.state.step_variables.record is not None:
             info.state.step_variables.record.clear()
         num_steps = info.progress.num_steps_completed
-        if self.nonfinite_action == "rollback" and self._newest_until(num_steps) is None:
+        if self.nonfinite_action == "rollback" and self._newest_until(info, num_steps) is None:
             with contextlib.suppress(OSError):  # SaveCheckpoint says what is wrong.
                 self._folder.save(info.state)
 
@@ -192,7 +193,7 @@ class OnNonfinite(Hook):
             self._roll_back(info, step, text)
 
     def _roll_back(self, info: HookInfo, step: int, text: str) -> None:
-        path = self._newest_until(step - 1)
+        path = self._newest_until(info, step - 1)
         if path is None:
             _diverge(info, f"{text}, and {self._folder.directory} has no checkpoint from before it")
             return
@@ -203,9 +204,14 @@ class OnNonfinite(Hook):
         )
         info.request_rollback(lambda: checkpoint.restore(path, info.state), excluded_steps=[step])
 
-    def _newest_until(self, num_steps: int) -> Path | None:
-        paths = (path for path in self._folder.by_age() if num_steps_of(path) <= num_steps)
-        return next((path for path in paths if self._folder.is_good(path)), None)
+    def _newest_until(self, info: HookInfo, num_steps: int) -> Path | None:
+        """Returns the checkpoint that the chief finds: it may be about to write another one."""
+        found: Path | None = None
+        if info.state.writes:
+            paths = (path for path in self._folder.by_age() if num_steps_of(path) <= num_steps)
+            found = next((path for path in paths if self._folder.is_good(path)), None)
+        name = info.state.peers.of_chief(None if found is None else found.name)
+        return None if name is None else self._folder.directory / name
 
     def _describe(self, found: LeftOut, reading: _Reading) -> str:
         step = reading.step_of(found)

@@ -28,7 +28,8 @@ class Profile(Hook):
     training do not change. Put this hook first: the work of the others then stays out of the trace.
 
     Args:
-      directory: Where all files go; it is created.
+      directory: Where all files go; it is created. With several workers, each has a folder of its
+        own in it, `worker0`, `worker1`, ...
       first_step: The first step to profile, from 1.
       last_step: The last one. A run that ends earlier leaves what it has.
       line: Called with the summary in a few lines.
@@ -54,7 +55,7 @@ class Profile(Hook):
     ) -> None:
         check_period("first_step", first_step)
         check_period("last_step", last_step, minimum=first_step)
-        self.directory = make_directory(directory)
+        self.directory = self._folder = make_directory(directory)
         self.first_step = first_step
         self.last_step = last_step
         self._line = line
@@ -64,6 +65,8 @@ class Profile(Hook):
     def on_train_begin(self, info: HookInfo) -> None:
         """Counts steps from here."""
         self._num_before = info.progress.num_steps_completed
+        if not info.state.peers.is_alone:
+            self._folder = make_directory(self.directory / f"worker{info.state.peers.worker}")
         self._is_running = self._has_run = self._has_steps = False
 
     def max_steps(self, num_steps_completed: int) -> int | None:
@@ -79,7 +82,7 @@ class Profile(Hook):
         step = num_steps_completed - self._num_before + 1
         if step == self.first_step and not self._has_run:
             _wait_for_devices()
-            tf.profiler.experimental.start(str(self.directory))
+            tf.profiler.experimental.start(str(self._folder))
             self._is_running = self._has_run = True
         if not self._is_running:
             yield
@@ -99,16 +102,16 @@ class Profile(Hook):
         if not self._has_steps:
             self._line(f"no profile: the run ended before step {self.first_step}")
             return
-        trace = read_trace(self.directory)
+        trace = read_trace(self._folder)
         num_replicas = info.state.strategy.num_replicas_in_sync
         summary = summarize(trace, num_replicas=num_replicas)
         whole = text.format_text(summary)
-        write_atomically(self.directory / "summary.txt", lambda file: file.write(whole))
+        write_atomically(self._folder / "summary.txt", lambda file: file.write(whole))
         json = json_text(summary, indent=2) + "\n"
-        write_atomically(self.directory / "profile.json", lambda file: file.write(json))
+        write_atomically(self._folder / "profile.json", lambda file: file.write(json))
         self._line(text.format_short(summary))
         try:
-            plot_profile(trace, summary, self.directory / "profile.png")
+            plot_profile(trace, summary, self._folder / "profile.png")
         except MissingExtra as error:
             self._line(f"no picture: {error}")
 

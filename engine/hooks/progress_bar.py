@@ -18,7 +18,8 @@ class ProgressBar(Hook):
     """Shows epoch, steps and logs.
 
     On a terminal: a bar for the running epoch, which gives way to one line when the epoch ends.
-    Elsewhere (a file, a pipe): plain lines without control characters.
+    Elsewhere (a file, a pipe): plain lines without control characters. With several workers, the
+    chief shows them.
 
     Args:
       stream: Where the bar or the lines go. Default: `sys.stdout` as it is at that moment.
@@ -47,13 +48,15 @@ class ProgressBar(Hook):
         self._interval_secs = interval_secs
         self._given_line = line
         self._bar: Any = None
+        self._shows = True
         self._epoch_start_secs = 0.0
         self._last_line_secs = 0.0
 
     def on_epoch_begin(self, info: HookInfo) -> None:
         """Opens a bar, on a terminal."""
         self._epoch_start_secs = self._last_line_secs = time.monotonic()
-        if self._stream.isatty():
+        self._shows = info.state.writes
+        if self._shows and self._stream.isatty():
             self._bar = tqdm(
                 total=info.progress.steps_per_epoch,
                 initial=info.progress.step,
@@ -93,6 +96,8 @@ class ProgressBar(Hook):
         return self._given_stream or sys.stdout
 
     def _write(self, text: str) -> None:
+        if not self._shows:
+            return
         if self._given_line is not None:
             self._given_line(text)
         else:

@@ -19,7 +19,8 @@ class WriteMetrics(Hook):
     It also writes the learning rate, and what hooks before it in the list add by `info.add_image`
     and its like, where the writer can. The writer is flushed after each epoch, and closed at the
     end. A run that is resumed from a checkpoint goes on in the same files: what was written after
-    the checkpoint is dropped, so that each record comes once.
+    the checkpoint is dropped, so that each record comes once. With several workers, the chief
+    writes.
 
     Args:
       writer: Where the logs go.
@@ -52,11 +53,13 @@ class WriteMetrics(Hook):
             raise ValueError(f"writer must be an engine.storage.writers.Writer, not {writer!r}.")
         self.writer = writer if on_error == "stop" else retrying(writer)
         self.every_steps = every_steps
+        self._writes = True
         self._last_step = 0
         self._rates: dict[int, Any] = {}  # by step: read with the logs, one execution late
 
     def on_train_begin(self, info: HookInfo) -> None:
         """Starts to count steps where the run stands."""
+        self._writes = info.state.writes
         self._last_step = info.progress.num_steps_completed
         self._rates.clear()
         self._write_media(info)
@@ -66,6 +69,8 @@ class WriteMetrics(Hook):
         rates = {
             step: None if r is None else float(np.asarray(r)) for step, r in self._rates.items()
         }
+        if not self._writes:
+            return {}
         with timed(self.writer):
             writer = self.writer.state()
         return {"writer": writer, "last_step": self._last_step, "rates": rates}
@@ -73,6 +78,8 @@ class WriteMetrics(Hook):
     def restore(self, state: dict[str, Any]) -> None:
         """Takes the files back to what they were, and goes on from there."""
         self._last_step, self._rates = state["last_step"], dict(state["rates"])
+        if not self._writes:
+            return
         with timed(self.writer):
             self.writer.restore(state["writer"])
 
@@ -117,6 +124,8 @@ class WriteMetrics(Hook):
 
     def _write(self, info: HookInfo, kind: Kind, learning_rate: Any = None) -> None:
         logs = dict(info.logs)
+        if not self._writes:
+            return
         if learning_rate is not None:
             logs.setdefault("learning_rate", float(learning_rate))
         with timed(self.writer):
@@ -124,4 +133,6 @@ class WriteMetrics(Hook):
 
     def _write_media(self, info: HookInfo) -> None:
         for media in info.media:
-            media.is_written |= self.writer.write_media(info.progress.num_steps_completed, media)
+            media.is_written |= not self._writes or self.writer.write_media(
+                info.progress.num_steps_completed, media
+            )

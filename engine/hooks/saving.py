@@ -14,10 +14,10 @@ from gradloop import signals
 from gradloop.files import DirectoryError, make_directory
 
 from ..history import StopKind
-from ..storage.checkpoint_folder import FINAL, CheckpointFolder, has_weights, num_steps_of
+from ..storage.checkpoint_folder import FINAL, CheckpointFolder, has_values, num_steps_of
 from ..storage.format import CheckpointError
 from ..storage.saves import Saves
-from ..storage.snapshot import NonFiniteError, capture
+from ..storage.snapshot import NonFiniteError, capture, saved_weights
 from ..timing import CHECKPOINTS, part
 from .base import Hook, HookInfo, check_period
 from .monitored import check_mode, check_validated, find_direction, monitored_value
@@ -31,7 +31,8 @@ class SaveCheckpoint(Hook):
     A run that diverged or failed is not saved at its end, and weights or optimizer slots that are
     not finite are never saved: the newest checkpoint is from before. If the run ends with other
     weights than those that its optimizer belongs to (the moving average, the best ones), these are
-    written to `final.npz`, which `engine.final_checkpoint` finds.
+    written to `final.npz`, which `engine.final_checkpoint` finds. With several workers, the chief
+    writes; the others have the hook too, because what each of them keeps is saved with the rest.
 
     Args:
       directory: Where the files `ckpt-<num_steps_completed>.npz` go. It is created at once, so that
@@ -94,6 +95,7 @@ class SaveCheckpoint(Hook):
         self.grace_secs = grace_secs
         self._best: dict[str, Any] = {}  # its "value" and "num_steps"
         self._best_before: dict[str, Any] = {}
+        self._writes = True
         self._begin((0, 0))
 
     def _begin(self, position: tuple[int, int]) -> None:
@@ -119,7 +121,9 @@ class SaveCheckpoint(Hook):
             check_validated(type(self).__name__, self.keep_best, info.has_validation)
         self._best = self._best_before = {}
         self._begin(_position(info))
-        self._folder.check_none_beyond(info.progress.num_steps_completed)
+        num_steps = info.progress.num_steps_completed
+        info.state.peers.on_chief(lambda: self._folder.check_none_beyond(num_steps))
+        self._writes = info.state.writes
 
     def state(self) -> dict[str, Any]:
         """Returns the best value, and the step that had it."""
@@ -129,7 +133,7 @@ class SaveCheckpoint(Hook):
         """Goes on with the best value, if the same key is monitored."""
         if state["monitor"] == self.keep_best:
             self._best = self._best_before = state["best"]
-            if self._best:
+            if self._best and self._writes:
                 with self._tolerated():
                     self._folder.mend_best(self._best["num_steps"])
 
@@ -151,9 +155,16 @@ class SaveCheckpoint(Hook):
         self._seen = now
         if info.has_diverged or info.rollback is not None:
             return
+        is_moment = info.is_last_save_point or now[1] > before[1] or self._is_due(now, before)
+        if self.every_secs is None and not is_moment:
+            return
         is_due = (info.is_last_save_point or self._is_due(now, before)) and now != self._saved
         is_best = now[1] > before[1] and self._is_best(info)
-        if (is_due or is_best) and not self._is_too_late(info):
+        if info.state.writes and (is_due or is_best) and self._is_too_late(info):
+            is_due = is_best = False
+        # Clocks, and what could not be written, are the chief's.
+        is_due, is_best = info.state.peers.of_chief((is_due, is_best))
+        if is_due or is_best:
             self._save(info, is_regular=is_due, is_best=is_best)
 
     def on_train_end(self, info: HookInfo) -> None:
@@ -161,7 +172,9 @@ class SaveCheckpoint(Hook):
         with contextlib.ExitStack() as stack:
             stack.callback(self._saves.close)
             self._settle(wait=True)
-            if not info.has_failed and not info.has_diverged and self._saved == _position(info):
+            if info.has_failed or info.has_diverged:
+                return
+            if info.state.peers.of_chief(self._saved == _position(info)):
                 with part(CHECKPOINTS), self._tolerated():
                     self._write_final(info)
 
@@ -221,7 +234,8 @@ class SaveCheckpoint(Hook):
             if is_regular:
                 self._saved = _position(info)
             snapshot = capture(info.state, only_finite=True)
-            self._saves.start(snapshot, is_regular=is_regular, is_best=is_best)
+            if info.state.writes:
+                self._saves.start(snapshot, is_regular=is_regular, is_best=is_best)
             self._settle(wait=not self.asynchronous)
 
     def _settle(self, *, wait: bool) -> None:
@@ -230,13 +244,14 @@ class SaveCheckpoint(Hook):
 
     def _write_final(self, info: HookInfo) -> None:
         """Writes the weights if they are not those of the newest checkpoint, of this step."""
-        newest = self._folder.newest()
+        snapshot, weights = capture(info.state, only_finite=True), saved_weights(info.state)
+        newest = self._folder.newest() if info.state.writes else None
         if newest is None or num_steps_of(newest) != info.progress.num_steps_completed:
             return
-        if has_weights(newest, info.state):
+        if has_values(newest, weights):
             (self.directory / FINAL).unlink(missing_ok=True)
         else:
-            self._folder.write(capture(info.state, only_finite=True), FINAL)
+            self._folder.write(snapshot, FINAL)
 
 
 def _position(info: HookInfo) -> tuple[int, int]:

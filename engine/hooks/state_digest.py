@@ -28,10 +28,9 @@ def digest_of_state(state: TrainState) -> str:
     Names do not count: Keras numbers them by how many models a process made.
     """
     sha256 = hashlib.sha256()
-    for place, (name, variable) in enumerate(state.named_variables()):
-        if name.startswith(METRICS_PREFIX):
-            continue
-        for replica, value in enumerate(state.values_to_save(variable)):
+    named = [(n, v) for n, v in state.named_variables() if not n.startswith(METRICS_PREFIX)]
+    for place, (_, values) in enumerate(state.saved_values(named)):
+        for replica, value in enumerate(values):
             sha256.update(f"{place} {replica} {value.dtype.name} {value.shape}\n".encode())
             sha256.update(value.tobytes())
     return sha256.hexdigest()
@@ -61,6 +60,7 @@ class StateDigest(Hook):
         check_period("every_steps", every_steps)
         self.path = make_directory(Path(path).parent) / Path(path).name
         self.every_steps: int = every_steps
+        self._writes = True
         self._num_rows = 0
         self._unwritten: list[str] = []
         self._is_torn = False  # the last write failed, maybe within a row
@@ -72,6 +72,7 @@ class StateDigest(Hook):
           ValueError: If the file is another table.
         """
         now = info.progress.num_steps_completed
+        self._writes = info.state.writes
         self._unwritten = []
         self._cut(lambda rows: [row for row in rows if int(row.split(",")[0]) <= now])
 
@@ -79,8 +80,10 @@ class StateDigest(Hook):
         """Writes a row at each multiple of `every_steps`; if that fails, with the next one."""
         step = info.progress.num_steps_completed
         if step % self.every_steps == 0:
-            self._unwritten.append(f"{step},{digest_of_state(info.state)}\n")
-            self._write()
+            row = f"{step},{digest_of_state(info.state)}\n"  # on all workers
+            if self._writes:
+                self._unwritten.append(row)
+                self._write()
 
     def state(self) -> dict[str, Any]:
         """Returns how many rows are safe from a power cut, and those that could not be written."""
@@ -91,6 +94,8 @@ class StateDigest(Hook):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Cuts off later rows, and warns if rows are missing."""
+        if not self._writes:
+            return
         num_rows = state["num_rows"]
         self._unwritten = list(state["unwritten"])
         self._cut(lambda rows: rows[:num_rows])
@@ -121,6 +126,8 @@ class StateDigest(Hook):
 
     def _cut(self, choose: Callable[[list[str]], list[str]]) -> None:
         """Leaves the first rows of the table, as chosen, without a torn one."""
+        if not self._writes:
+            return
         text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         if not text.startswith(HEADER) and not HEADER.startswith(text):
             raise ValueError(

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..arguments import check_built, check_path, check_state
+from ..peers import Peers
 from ..replica_statistics import for_other_replicas, statistics_of
 from ..variables import METRICS_PREFIX, assign_local_values
 from .checkpoint_folder import FINAL, CheckpointFolder
 from .format import CheckpointError, CheckpointFile, DamagedError
 from .matching import Trait, differences, match
-from .snapshot import capture
 
 if TYPE_CHECKING:
     import keras
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 def save(path: str | os.PathLike[str], state: TrainState) -> Path:
     """Writes all variables, the progress, and what else a run needs to go on.
 
-    Context: cross-replica, outside any compiled function. The file is written under a temporary
-    name, forced to disk and renamed: a kill at any time leaves what was there before. Beside the
-    state no memory is taken but for one variable.
+    Context: cross-replica, outside any compiled function, on all workers, of which the chief writes
+    and the others wait. The file is written under a temporary name, forced to disk and renamed: a
+    kill at any time leaves what was there before. Beside the state no memory is taken but for one
+    variable.
 
     Args:
       path: A file, or a directory, in which the file is named after the progress.
@@ -55,14 +56,15 @@ def save(path: str | os.PathLike[str], state: TrainState) -> Path:
     check_built(state)
     path = Path(path)
     if path.suffix == ".npz":
-        return CheckpointFolder(path.parent).write(capture(state), path.name)
+        return CheckpointFolder(path.parent).save(state, path.name)
     return CheckpointFolder(path).save(state)
 
 
 def restore(path: str | os.PathLike[str], state: TrainState, *, only: str | None = None) -> Path:
     """Assigns all variables and the progress. Everything is verified before anything is assigned.
 
-    Context: cross-replica. The state must have been built as for the run that saved it; another
+    Context: cross-replica, on all workers, which must all see the file, such as on a shared file
+    system. The state must have been built as for the run that saved it; another
     number of replicas is allowed, and so are other numbers in the names that Keras gives, such as
     `dense_2` for `dense`.
 
@@ -90,7 +92,7 @@ def restore(path: str | os.PathLike[str], state: TrainState, *, only: str | None
     check_path(path)
     check_state(state)
     check_built(state)
-    path = Path(path)
+    path = _agreed(Path(path), state.peers)
     if not path.is_dir():
         with CheckpointFile(path) as file:
             _restore_from(file, state, only)
@@ -99,6 +101,22 @@ def restore(path: str | os.PathLike[str], state: TrainState, *, only: str | None
     if found is None:
         raise CheckpointError(f"there is no intact checkpoint in {path}.")
     return found[0]
+
+
+def _agreed(path: Path, peers: Peers) -> Path:
+    """Returns the file that all workers restore, where there are several: the chief chooses it."""
+    if peers.is_alone:
+        return path
+    newest = CheckpointFolder(path).newest() if peers.is_chief and path.is_dir() else None
+    name = peers.of_chief(None if newest is None else newest.name)
+    path = path if name is None else path / name
+    missing = [worker for worker, sees in enumerate(peers.share(path.exists())) if not sees]
+    if missing:
+        raise CheckpointError(
+            f"{path} is not seen by the workers {missing} of {peers.num_workers}: checkpoints must "
+            "lie where all workers see them, such as on a shared file system."
+        )
+    return path
 
 
 def latest(directory: str | os.PathLike[str]) -> Path | None:
@@ -180,7 +198,7 @@ def _restore_from(file: CheckpointFile, state: TrainState, only: str | None) -> 
         if id(variable) in statistics:
             num_replicas = state.strategy.num_replicas_in_sync
             saved_values = for_other_replicas(saved_values, num_replicas)
-        assign_local_values(variable, saved_values)
+        assign_local_values(variable, saved_values, first_replica=state.peers.first_replica)
     if only is None:
         for field in dataclasses.fields(file.progress):
             setattr(state.progress, field.name, getattr(file.progress, field.name))

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gradloop.files import link_atomically, write_atomically
 
-from ..variables import have_same_bytes
+from ..variables import NamedValues, have_same_bytes
 from .format import CheckpointError, CheckpointFile, DamagedError
-from .snapshot import Snapshot, capture, layer_prefixes
+from .snapshot import Snapshot, capture
 
 if TYPE_CHECKING:
     from ..state import TrainState
@@ -47,18 +47,22 @@ class CheckpointFolder:
         self.directory = Path(directory)
         self._good: dict[str, tuple[int, int]] = {}  # name to size and time
 
-    def save(self, state: TrainState) -> Path:
-        """Writes a checkpoint, named after the progress, and returns its path.
+    def save(self, state: TrainState, name: str | None = None) -> Path:
+        """Has the chief write a checkpoint, named after the progress by default; returns its path.
+
+        Context: on all workers, which wait for it.
 
         Raises:
           OSError: If it cannot be written.
           ValueError: If the directory cannot, or the progress is impossible.
         """
-        return self.write(capture(state))
+        snapshot = capture(state)
+        state.peers.on_chief(lambda: self.write(snapshot, name))
+        return self.directory / (name or _name_of(snapshot))
 
     def write(self, snapshot: Snapshot, name: str | None = None) -> Path:
         """Writes a snapshot, under a name of its own if there is one."""
-        name = name or f"ckpt-{snapshot.progress.num_steps_completed}.npz"
+        name = name or _name_of(snapshot)
         path = self.directory / name
         snapshot.write(path)
         self._good[name] = _stamp(path)
@@ -183,19 +187,20 @@ class CheckpointFolder:
             return False
 
 
-def has_weights(path: Path, state: TrainState) -> bool:
-    """Returns whether a checkpoint has the weights of a state, which optimizers do not belong to.
+def _name_of(snapshot: Snapshot) -> str:
+    return f"ckpt-{snapshot.progress.num_steps_completed}.npz"
+
+
+def has_values(path: Path, values: NamedValues) -> bool:
+    """Returns whether a checkpoint has these values of variables.
 
     Raises:
       CheckpointError: If it cannot be read.
     """
     with CheckpointFile(path) as file:
-        prefixes = layer_prefixes(state)
         return all(
-            name in file.traits and have_same_bytes(file.read([name])[name], values)
-            for name, variable in state.named_variables()
-            if name.startswith(prefixes)
-            for values in [state.values_to_save(variable)]
+            name in file.traits and have_same_bytes(file.read([name])[name], arrays)
+            for name, arrays in values
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from gradloop.files import make_directory, write_atomically
 
 from ..history import Progress
-from ..variables import flatten_extras
+from ..variables import NamedValues, flatten_extras
 from . import format as format_lib
 from .format import DamagedError, Values, checked_progress
 
@@ -79,7 +79,9 @@ class Snapshot:
 
 
 def capture(state: TrainState, *, only_finite: bool = False) -> Snapshot:
-    """Returns what there is to save of a state. Context: cross-replica, between executions.
+    """Returns what there is to save of a state.
+
+    Context: cross-replica, between executions, on all workers. Only the chief writes it.
 
     Args:
       state: It is only read, and must not be trained before the snapshot is written or copied.
@@ -95,7 +97,7 @@ def capture(state: TrainState, *, only_finite: bool = False) -> Snapshot:
         raise ValueError(f"state.progress cannot be saved: {error}.") from None
     named = state.named_variables()
     num_bytes = sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for _, v in named)
-    values = ((name, state.values_to_save(variable)) for name, variable in named)
+    values = state.saved_values(named)
     tree = state.resumption.capture()
     return Snapshot(progress, values, tree, num_bytes, _learned(state) if only_finite else ())
 
@@ -104,6 +106,14 @@ def layer_prefixes(state: TrainState) -> tuple[str, ...]:
     """Returns what the names of variables of the model, and of layers in the extras, begin with."""
     owners = {"model": state.model, **flatten_extras(state.extras)}
     return tuple(f"{n}/" for n, owner in owners.items() if isinstance(owner, keras.layers.Layer))
+
+
+def saved_weights(state: TrainState) -> NamedValues:
+    """Returns the names and values that optimizers do not belong to. Context: as `capture`."""
+    prefixes = layer_prefixes(state)
+    return state.saved_values(
+        [one for one in state.named_variables() if one[0].startswith(prefixes)]
+    )
 
 
 def _learned(state: TrainState) -> set[str]:

@@ -12,6 +12,7 @@ from gradloop.engine.step_variables import StepVariables
 def make_info(num_epochs=3, steps_per_epoch=10, **more):
     progress = Progress(num_epochs=num_epochs, steps_per_epoch=steps_per_epoch)
     state = types.SimpleNamespace(
+        writes=True,
         progress=progress,
         named_variables=list,
         extras={},

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradloop.engine import variables
+from gradloop.engine.peers import Peers
 from gradloop.engine.resumption import Resumption
 from gradloop.engine.state import Progress
 from gradloop.engine.step_variables import StepVariables
@@ -32,6 +33,11 @@ class FakeState:
 
     def values_to_save(self, variable):
         return variables.local_values(variable)
+
+    peers = Peers(tf.distribute.get_strategy())
+
+    def saved_values(self, named):
+        return ((name, self.values_to_save(variable)) for name, variable in named)
 
     def create_named(self, names):
         pass
