@@ -13,6 +13,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 NUMERICS = ("exact", "fast")
 INPUTS = ("auto", "resident", "streamed")
 JIT_SCOPES = ("step", "loop", "update")
+ALL_REDUCES = ("auto", "nccl", "ring", "hierarchical", "one_device")
 
 # `mirrored` without num_replicas on a machine without a GPU: the fewest that show the mechanism.
 DEFAULT_NUM_CPU_REPLICAS = 2
@@ -117,12 +118,30 @@ class TrainConfig:
         minimum=0, on_resume="applied",
     )  # fmt: skip
     deterministic: bool = option(False, "execution", "use deterministic ops")
+    tf32: bool | None = option(
+        None, "execution",
+        "float32 products in TensorFloat-32 on NVIDIA GPUs since Ampere; auto: TensorFlow's "
+        "choice, yes",
+        none="auto",
+    )  # fmt: skip
     intra_op_threads: int | None = option(
         None, "execution", "threads within an operation; none: TensorFlow's choice", minimum=1
     )
     inter_op_threads: int | None = option(
         None, "execution", "operations that run at once; none: TensorFlow's choice", minimum=1
     )
+    all_reduce: str = option(
+        "auto", "replicas",
+        "how replicas exchange gradients; ring or nccl: collectives; hierarchical: by way of some "
+        "GPUs; one_device: by way of the first; auto: nccl on GPUs, ring on CPUs",
+        choices=ALL_REDUCES, on_resume="warned",
+    )  # fmt: skip
+    all_reduce_pack_mib: int | None = option(
+        None, "replicas",
+        "mebibytes of gradients that collectives exchange at once, which begins before all are "
+        "there; none: all at once",
+        minimum=1, on_resume="warned",
+    )  # fmt: skip
     uneven: str | None = option(
         None, "replicas",
         "batches that do not divide among the replicas; exact: each example weighs the same; fit: "
@@ -175,6 +194,7 @@ class TrainConfig:
         _check_epochs(self)
         _check_replicas(self)
         _check_xla(self)
+        _check_reduction(self)
 
 
 def _check_epochs(config: TrainConfig) -> None:
@@ -202,6 +222,28 @@ def _check_replicas(config: TrainConfig) -> None:
             f"global_batch_size={config.global_batch_size} is less than "
             f"num_replicas={config.num_replicas}: give each replica one example or more."
         )
+
+
+def _check_reduction(config: TrainConfig) -> None:
+    is_set = config.all_reduce != "auto", config.all_reduce_pack_mib is not None
+    asked = f"all_reduce={config.all_reduce!r}"
+    if config.strategy in ("default", "one_device") and any(is_set):
+        name = asked if is_set[0] else f"all_reduce_pack_mib={config.all_reduce_pack_mib}"
+        raise ConfigError(
+            f"{name} with strategy={config.strategy!r}: there is one replica, which exchanges "
+            "nothing. Leave it out, or use strategy='mirrored'."
+        )
+    if config.all_reduce in ("hierarchical", "one_device"):
+        if is_set[1]:
+            raise ConfigError(
+                f"all_reduce_pack_mib={config.all_reduce_pack_mib} with {asked}, which has no "
+                "packs: leave one of them out."
+            )
+        if config.strategy == "multi_worker":
+            raise ConfigError(
+                f"{asked} with strategy='multi_worker', whose workers exchange by collectives: "
+                "use 'auto', 'ring' or 'nccl'."
+            )
 
 
 def _check_xla(config: TrainConfig) -> None:

@@ -28,6 +28,7 @@ from . import devices
 from .arguments import check_config
 from .cluster import find_cluster
 from .config import DEFAULT_NUM_CPU_REPLICAS, TrainConfig
+from .gpus import configure_gpus, describe_gpus
 from .options import ConfigError, show
 
 _SEED_MODULUS = 2**31 - 1  # of TensorFlow's truncated seeds
@@ -54,7 +55,7 @@ def configure_runtime(config: TrainConfig) -> None:
 
     Args:
       config: Read: `seed`, `deterministic`, `intra_op_threads`, `inter_op_threads`, `strategy`,
-        `num_replicas`, `precision`. Fields that are None change nothing.
+        `num_replicas`, `precision`, `tf32`. Fields that are None change nothing.
 
     Raises:
       ConfigError: If TensorFlow has started with other threads or devices, or the environment
@@ -77,6 +78,8 @@ def configure_runtime(config: TrainConfig) -> None:
         keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+    if config.tf32 is not None:
+        tf.config.experimental.enable_tensor_float_32_execution(config.tf32)
     _set_policy(config.precision)
 
 
@@ -99,12 +102,13 @@ def check_runtime(config: TrainConfig) -> None:
     """Raises ConfigError if a process-global field of the config is set, but not in effect.
 
     Args:
-      config: Read: `seed`, `deterministic`, `intra_op_threads`, `inter_op_threads`. What a state
-        keeps of the rest (strategy, dtype policy) is checked in `agreement`.
+      config: Read: `seed`, `deterministic`, `tf32`, `intra_op_threads`, `inter_op_threads`. What
+        a state keeps of the rest (strategy, dtype policy) is checked in `agreement`.
     """
     threading = tf.config.threading
     asked_and_found: dict[str, tuple[Any, Any]] = {
         "deterministic": (config.deterministic or None, is_op_determinism_enabled()),
+        "tf32": (config.tf32, tf.config.experimental.tensor_float_32_execution_enabled()),
         "intra_op_threads": (config.intra_op_threads, threading.get_intra_op_parallelism_threads()),
         "inter_op_threads": (config.inter_op_threads, threading.get_inter_op_parallelism_threads()),
         "seed": (None if config.seed is None else config.seed % _SEED_MODULUS, _global_seed()),
@@ -151,6 +155,7 @@ def describe_environment() -> dict[str, Any]:
     commit, is_dirty = _git_state(Path(__file__).resolve().parent)
     return describe_runtime() | {
         "physical_devices": [_describe_device(d) for d in devices.physical()],
+        "gpus": describe_gpus(),
         "git_commit": commit,
         "git_has_changes": is_dirty,
     }
@@ -171,6 +176,7 @@ def describe_runtime() -> dict[str, Any]:
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
         "op_determinism": is_op_determinism_enabled(),
+        "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
         "dtype_policy": keras.config.dtype_policy().name,
         "variables": {name: os.environ.get(name) for name in _BIT_CHANGING_VARIABLES},
     }
@@ -205,11 +211,8 @@ def _configure_devices(config: TrainConfig) -> None:
         threading.set_intra_op_parallelism_threads(config.intra_op_threads)
     if config.inter_op_threads not in (None, threading.get_inter_op_parallelism_threads()):
         threading.set_inter_op_parallelism_threads(config.inter_op_threads)
-    gpus = devices.physical("GPU")
-    for gpu in gpus:
-        if not tf.config.experimental.get_memory_growth(gpu):
-            tf.config.experimental.set_memory_growth(gpu, True)
-    if config.strategy == "mirrored" and not gpus:
+    configure_gpus(config)
+    if config.strategy == "mirrored" and not devices.physical("GPU"):
         _make_logical_cpus(config.num_replicas or DEFAULT_NUM_CPU_REPLICAS)
 
 

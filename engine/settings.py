@@ -18,10 +18,13 @@ from .state import TrainState
 
 # A step of an epoch is other examples with another one of these.
 _OF_POSITION = ("global_batch_size", "steps_per_epoch", "gradient_accumulation_steps", "seed")
-_OF_CONFIG = (*_OF_POSITION, "precision", "numerics", "jit_compile", "jit_scope", "deterministic")
+_OF_CONFIG = (
+    *_OF_POSITION, "precision", "numerics", "jit_compile", "jit_scope", "deterministic",
+    "all_reduce", "all_reduce_pack_mib",
+)  # fmt: skip
 _OF_RUNTIME = (
     "python", "tensorflow", "keras", "numpy", "processor", "num_cores", "logical_devices",
-    "intra_op_threads", "inter_op_threads", "op_determinism", "variables",
+    "intra_op_threads", "inter_op_threads", "op_determinism", "tf32", "variables",
 )  # fmt: skip
 _MAX_NAMED = 4
 

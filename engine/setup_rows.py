@@ -229,6 +229,16 @@ def eager_steps(setup: Setup) -> Finding | None:
     return Finding("run_eagerly=true", SLOW, why, "Set run_eagerly=False.")
 
 
+def tensor_float(setup: Setup) -> Finding | None:
+    """Whether there is what computes in TensorFloat-32."""
+    if not setup.config.tf32:
+        return None
+    if setup.num_gpus:
+        return Finding("tf32=true", OK, "products have 10 bits after the point, not 23")
+    why = "TensorFloat-32 is of NVIDIA GPUs, and there is none"
+    return Finding("tf32=true", UNSUPPORTED, why, "Leave it out.")
+
+
 def resident_input(setup: Setup) -> Finding | None:
     """Whether the graph can make the batches."""
     if setup.config.input != "resident":
@@ -254,6 +264,7 @@ ROWS = (
     optimizer_average,
     sparse_gradients,
     eager_steps,
+    tensor_float,
     resident_input,
 )
 

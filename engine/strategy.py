@@ -11,6 +11,7 @@ from .arguments import check_config
 from .cluster import VARIABLE, Cluster, cluster_of, find_cluster
 from .config import DEFAULT_NUM_CPU_REPLICAS, TrainConfig
 from .options import ConfigError
+from .reduction import Reduction, check_reduction, find_reduction, set_reduction
 
 _NUM_KEYS = 1_000_000  # more than a strategy has groups of devices
 
@@ -22,7 +23,8 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     runs on a machine without a GPU.
 
     Args:
-      config: Read: `strategy`, `num_replicas`, `global_batch_size`.
+      config: Read: `strategy`, `num_replicas`, `global_batch_size`, `all_reduce`,
+        `all_reduce_pack_mib`.
 
     Returns:
       `default` or None: the current strategy; outside a scope, TensorFlow's for one device.
@@ -32,7 +34,8 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
       before the first TensorFlow operation, and waits for all workers.
 
     Raises:
-      ConfigError: If there are fewer devices than replicas, or fewer examples in a batch; if the
+      ConfigError: If there are fewer devices than replicas, or fewer examples in a batch; if
+        `all_reduce` is "nccl" without a GPU; if the
         environment does not name the workers, or TensorFlow has started before.
 
     Example:
@@ -43,7 +46,7 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     if config.strategy in ("default", None):
         return tf.distribute.get_strategy()
     if config.strategy == "multi_worker":
-        return _checked_size(config, _multi_worker(find_cluster()))
+        return _checked_size(config, _multi_worker(find_cluster(), find_reduction(config)))
     gpus = devices.logical("GPU")
     names = [d.name for d in gpus or devices.logical("CPU")]
     if config.strategy == "one_device":
@@ -58,26 +61,31 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
         )
     if (config.global_batch_size or num_replicas) < num_replicas:
         raise ConfigError(_too_small(config, num_replicas))
-    return _mirrored(tuple(names[:num_replicas]))
+    return _mirrored(tuple(names[:num_replicas]), find_reduction(config))
 
 
 @functools.cache
-def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+def _mirrored(names: tuple[str, ...], reduction: Reduction) -> tf.distribute.MirroredStrategy:
     # TensorFlow numbers the collectives of each strategy from the same key on, and mixes up those
     # of two in one process ("Shape mismatch in the collective instance"). This one, and those that
     # others make, begin elsewhere.
     kind = tf.distribute.MirroredStrategy
     kind._collective_key_base += _NUM_KEYS
-    strategy = kind(list(devices))
+    strategy = kind(list(names), cross_device_ops=reduction.cross_device_ops)
     kind._collective_key_base += _NUM_KEYS
+    set_reduction(strategy, reduction)
     return strategy
 
 
 @functools.cache
-def _multi_worker(cluster: Cluster) -> tf.distribute.MultiWorkerMirroredStrategy:
+def _multi_worker(
+    cluster: Cluster, reduction: Reduction
+) -> tf.distribute.MultiWorkerMirroredStrategy:
     # One a process: the second would start the collectives again, while the first has used them.
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(
+            communication_options=reduction.options
+        )
     except RuntimeError as error:
         if "must be configured at program startup" not in str(error):
             raise
@@ -85,6 +93,8 @@ def _multi_worker(cluster: Cluster) -> tf.distribute.MultiWorkerMirroredStrategy
             "TensorFlow has started: strategy='multi_worker' must be made before the first "
             "TensorFlow operation. Call make_strategy(config) right after configure_runtime."
         ) from error
+    set_reduction(strategy, reduction)
+    return strategy
 
 
 def _checked_size(config: TrainConfig, strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
@@ -112,7 +122,7 @@ def check_strategy(
     """Raises ConfigError if a state has another strategy or number of replicas than the config.
 
     Args:
-      config: Read: `strategy`, `num_replicas`.
+      config: Read: `strategy`, `num_replicas`, `all_reduce`, `all_reduce_pack_mib`.
       strategy: The state's.
       has_scope: Whether the state was created in the scope of a strategy.
     """
@@ -135,6 +145,7 @@ def check_strategy(
             f"{strategy.num_replicas_in_sync}: create model and state in "
             "make_strategy(config).scope(), or leave num_replicas out."
         )
+    check_reduction(config, strategy)
 
 
 def describe_strategy(strategy: tf.distribute.Strategy) -> str:

@@ -48,7 +48,7 @@ FLOORS = (
         "timing",
         "memory",
     ),
-    ("arguments", "cluster", "peers", "devices", "runtime", "strategy"),
+    ("arguments", "cluster", "peers", "devices", "gpus", "reduction", "runtime", "strategy"),
     (
         "step_errors",
         "gradient_analysis",

@@ -372,6 +372,32 @@ def num_replicas(name, arrays):
     refuses("num_replicas=2, but the strategy of the state has 1", train, arrays, num_replicas=2)
 
 
+@shows("tf32")
+def tf32(name, arrays):
+    """test_gpus.py shows what is refused without a GPU."""
+    is_enabled = tf.config.experimental.tensor_float_32_execution_enabled
+    before = is_enabled()
+    try:
+        for value in (False, True):
+            configure_runtime(TrainConfig(tf32=value))
+            assert is_enabled() == value
+            refuses("tf32=.* is not in effect", train, arrays, tf32=not value)
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+@shows("all_reduce", "all_reduce_pack_mib")
+def exchange(name, arrays):
+    """test_reduction.py shows what they do."""
+    value = {"all_reduce": "ring", "all_reduce_pack_mib": 2}[name]
+    made = make_strategy(TrainConfig(strategy="mirrored", **{name: value}))
+    assert made is not make_strategy(TrainConfig(strategy="mirrored"))
+    train(arrays, state=make_state(build_dense, strategy=made), **{name: value})
+    state = make_state(build_dense, strategy=mirrored())
+    refuses(f"{name}={value}, but the strategy", train, arrays, state=state, **{name: value})
+    refuses("there is one replica", TrainConfig, strategy="default", **{name: value})
+
+
 @shows("global_batch_size")
 def global_batch_size(name, arrays):
     """test_batch_size.py has the kinds of datasets."""

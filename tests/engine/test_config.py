@@ -106,7 +106,7 @@ def test_hint_is_written_as_a_person_would_write_it():
         (lambda: JobConfig(learning_rat=0.1), ["'learning_rat'", "mean 'learning_rate'?"]),
         (
             lambda: TrainConfig(callbacks=[]),
-            ["'callbacks'", "Legal are clip, deterministic,"],
+            ["'callbacks'", "Legal are all_reduce, "],
         ),
         (lambda: TrainConfig(3), ["by name", "TrainConfig(epochs=3), not TrainConfig(3)"]),
     ],

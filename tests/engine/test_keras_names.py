@@ -61,6 +61,9 @@ INSTANCES = {
     "tensorflow.python.eager.polymorphic_function.polymorphic_function.Function": lambda: (
         tf.function(tf.zeros)
     ),
+    "tensorflow.python.distribute.mirrored_strategy.MirroredExtended": lambda: (
+        tf.distribute.MirroredStrategy(["CPU:0"]).extended
+    ),
     "tensorflow.python.distribute.values.PerReplicaSpec": lambda: PerReplicaSpec(tf.TensorSpec([])),
 }
 

@@ -201,6 +201,14 @@ def test_eager_steps_are_slow():
     assert find(setup_rows.eager_steps, TrainConfig(run_eagerly=True)).verdict == "slow"
 
 
+def test_tensor_float_is_of_gpus(gpus):
+    assert find(setup_rows.tensor_float) is find(setup_rows.tensor_float, TrainConfig(tf32=False))
+    found = find(setup_rows.tensor_float, TrainConfig(tf32=True))
+    assert (found.verdict, found.fix) == ("unsupported", "Leave it out.")
+    gpus(1)
+    assert find(setup_rows.tensor_float, TrainConfig(tf32=True)).verdict == "ok"
+
+
 def test_resident_input_is_for_one_cpu(gpus):
     config = TrainConfig(input="resident")
     assert find(setup_rows.resident_input) is None
