@@ -26,12 +26,13 @@ from .options import ConfigError
 from .parity.compare import compare_with_fit
 from .parity.comparison import Comparison
 from .prediction import make_predict_function, predict
+from .replica_sums import Largest, as_sum
 from .runtime import configure_runtime
 from .setup_check import check_setup
 from .state import TrainState
 from .step import eval_step, predict_step, train_step
 from .step_function import make_eval_function, make_train_function
-from .step_logs import last
+from .step_logs import last, total
 from .storage.checkpoint import final_checkpoint
 from .storage.checkpoint import latest as latest_checkpoint
 from .storage.checkpoint import restore as restore_checkpoint
@@ -51,6 +52,7 @@ __all__ = [
     "HookInfo",
     "KerasCallbacks",
     "LambdaHook",
+    "Largest",
     "OnNonfinite",
     "Profile",
     "Progress",
@@ -65,6 +67,7 @@ __all__ = [
     "TrainState",
     "Watchdog",
     "WriteMetrics",
+    "as_sum",
     "check_setup",
     "compare_with_fit",
     "configure_runtime",
@@ -83,5 +86,6 @@ __all__ = [
     "predict_step",
     "restore_checkpoint",
     "save_checkpoint",
+    "total",
     "train_step",
 ]

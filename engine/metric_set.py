@@ -13,7 +13,13 @@ from keras.src.trainers.compile_utils import CompileMetrics
 
 from .protocols import Logs
 from .step_logs import flatten_logs
-from .variables import LOGS_PREFIX, METRICS_PREFIX, assign_local_values, local_values
+from .variables import (
+    LOGS_PREFIX,
+    METRICS_PREFIX,
+    TOTALS_PREFIX,
+    assign_local_values,
+    local_values,
+)
 
 
 class MetricSet:
@@ -25,7 +31,7 @@ class MetricSet:
       strategy: Where means are created.
 
     Attributes:
-      means: Name of a step's log that is no metric to its mean over the epoch.
+      means: Name of a step's log that is no metric to its mean, or its sum, over the epoch.
     """
 
     def __init__(
@@ -34,7 +40,7 @@ class MetricSet:
         self._model = model
         self._strategy = strategy
         self._extras = [e for e in extras.values() if isinstance(e, keras.metrics.Metric)]
-        self.means: dict[str, keras.metrics.Mean] = {}
+        self.means: dict[str, keras.metrics.Metric] = {}
         self._kept: list[tuple[keras.Variable, list[np.ndarray]]] = []
 
     def reset(self) -> None:
@@ -52,21 +58,27 @@ class MetricSet:
         """Returns the means over the epoch of what steps log."""
         return {name: mean.result() for name, mean in self.means.items()}
 
-    def add_mean(self, name: str) -> None:
-        """Creates the mean of what a step logs under a name.
+    def add_mean(self, name: str, *, sums: bool = False) -> None:
+        """Creates the mean, or the sum, of what a step logs under a name.
 
-        The name of its variables is `metrics/logs.<name>/...`, by which a checkpoint finds it.
+        The name of its variables is `metrics/logs.<name>/...` or `metrics/totals.<name>/...`, by
+        which a checkpoint finds it.
         """
         if name not in self.means:
             with self._strategy.scope():
-                self.means[name] = keras.metrics.Mean(name=LOGS_PREFIX + name)
+                self.means[name] = (
+                    keras.metrics.Sum(TOTALS_PREFIX + name, dtype="float64")
+                    if sums
+                    else keras.metrics.Mean(LOGS_PREFIX + name)
+                )
 
     def create_named(self, names: Iterable[str]) -> None:
-        """Creates the means that variables of these names belong to."""
-        prefix = METRICS_PREFIX + LOGS_PREFIX
-        for name in names:
-            if name.startswith(prefix):
-                self.add_mean(name.removeprefix(prefix).rsplit("/", 1)[0])
+        """Creates the means and sums that variables of these names belong to."""
+        for prefix in (LOGS_PREFIX, TOTALS_PREFIX):
+            start = METRICS_PREFIX + prefix
+            for name in (name for name in names if name.startswith(start)):
+                log = name.removeprefix(start).rsplit("/", 1)[0]
+                self.add_mean(log, sums=prefix == TOTALS_PREFIX)
 
     def named(self) -> dict[str, keras.metrics.Metric]:
         """Returns metrics by the names under which a step logs them: those that can be told apart.

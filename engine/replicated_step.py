@@ -92,7 +92,10 @@ class ReplicatedStep:
             if state.notes.checks_finite:
                 self._end_checked(undo)
         counts = num_examples if self._mode.rules.weighs_examples else None
-        return {n: mean_over_replicas(v, counts, state.strategy) for n, v in logs.items()}
+        totals = {n: logs.pop(n) for n in self._step_logs.totals & set(logs)}
+        means = {n: mean_over_replicas(v, counts, state.strategy) for n, v in logs.items()}
+        local = state.strategy.experimental_local_results
+        return means | {n: tf.add_n(local(value)) for n, value in totals.items()}
 
     @contextlib.contextmanager
     def _replica_rules(self) -> Iterator[None]:

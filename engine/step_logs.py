@@ -18,21 +18,30 @@ class Last:
     value: Any
 
 
+@dataclasses.dataclass(frozen=True)
+class Total:
+    """A value of a step's logs that is summed; see `total`."""
+
+    value: Any
+
+
 class StepLogs:
-    """Which logs of a step are results of metrics, means over the epoch, or last values.
+    """Which logs of a step are results of metrics, means or totals over the epoch, or last values.
 
     Args:
       metrics: The `MetricSet` of the state.
 
     Attributes:
       names: Of all that the step returns, in order; known once it is traced.
-      averaged: Those whose mean over the epoch is logged.
+      averaged: Those whose mean or total over the epoch is logged.
+      totals: Of these, the totals.
     """
 
     def __init__(self, metrics: Any) -> None:
         self._metrics = metrics
         self.names: list[str] = []
         self.averaged: set[str] = set()
+        self.totals: set[str] = set()
         self._lasting: set[str] = set()
         self._scalars: set[str] = set()
 
@@ -50,6 +59,7 @@ class StepLogs:
         """
         self.names = list(logs)
         self._lasting = {n for n, v in logs.items() if isinstance(v, Last)}
+        self.totals = {n for n, v in logs.items() if isinstance(v, Total)}
         self._scalars = {n for n, v in logs.items() if is_scalar(v)}
         left = metric_names - (self._scalars if tf.executing_eagerly() else self.averaged)
         scalars = {n: as_scalar(n, v) for n, v in logs.items() if n not in left}
@@ -59,13 +69,14 @@ class StepLogs:
     def add_means(self, names: set[str]) -> None:
         """Creates means over the epoch. Context: cross-replica."""
         for name in sorted(names):
-            self._metrics.add_mean(name)
+            self._metrics.add_mean(name, sums=name in self.totals)
         self.averaged |= names
 
     def update_means(self, values: Logs, num_examples: Any) -> None:
-        """Adds values, each of which weighs as much as its examples."""
+        """Adds values, each of which weighs as much as its examples in a mean."""
         for name, value in values.items():
-            self._metrics.means[name].update_state(value, sample_weight=num_examples)
+            weight = None if name in self.totals else num_examples
+            self._metrics.means[name].update_state(value, sample_weight=weight)
 
     def results(self) -> Logs:
         """Returns the results of all metrics and of the means. Context: cross-replica."""
@@ -103,6 +114,25 @@ def last(value: Any) -> Last:
     return Last(value)
 
 
+def total(value: Any) -> Total:
+    """Makes the history show the sum over the steps of the epoch and over the replicas: of counts.
+
+    Context: replica, in what a step returns. Without it, the mean is logged.
+
+    Args:
+      value: Scalar tensor or number: what this replica counts in its part of the batch.
+
+    Example:
+      >>> def train_step(state, batch):
+      ...     logs = engine.train_step(state, batch)
+      ...     return {**logs, "num_positive": engine.total(tf.math.count_nonzero(batch[1] > 0))}
+      >>> history = engine.fit(state, train_ds, config, train_step=train_step)
+      >>> history.history["num_positive"][0].is_integer()
+      True
+    """
+    return Total(value)
+
+
 def flatten_logs(logs: Any) -> Logs:
     """Returns the logs of a step with the entries of nested dicts in place of these, as in Keras.
 
@@ -123,12 +153,12 @@ def flatten_logs(logs: Any) -> Logs:
 
 def is_scalar(value: Any) -> bool:
     """Returns whether a value of the logs is a scalar."""
-    return isinstance(value, Last) or tf.convert_to_tensor(value).shape.rank == 0
+    return isinstance(value, Last | Total) or tf.convert_to_tensor(value).shape.rank == 0
 
 
 def as_scalar(name: str, value: Any) -> tf.Tensor:
     """Returns a value of the logs as a float tensor; raises ValueError if it is no scalar."""
-    value = tf.convert_to_tensor(value.value if isinstance(value, Last) else value)
+    value = tf.convert_to_tensor(value.value if isinstance(value, Last | Total) else value)
     if value.shape.rank != 0:
         raise ValueError(
             f"The step returned {name!r} with shape {value.shape}; logs must be scalars. "

@@ -61,6 +61,8 @@ def check_traced(traced: Any, state: TrainState, name: str, *, trains: bool) -> 
         )
     if trains and state.resumption.is_saved:
         _warn_of_randomness(traced.graph, name)
+    if state.strategy.num_replicas_in_sync > 1:
+        _warn_of_extremes(traced.graph, state)
     used = {id(handle) for handle, _ in traced.graph.captures}
     trainable = {id(h) for v in known.values() if v.trainable for h in handles_of(v)} & used
     if trains and trainable and not trainable & written:
@@ -100,6 +102,28 @@ def _warn_of_randomness(graph: Any, name: str) -> None:
             "numbers. Draw them with tf.random.stateless_... and seed=state.seed(), or with "
             "keras.random, in a layer with a keras.random.SeedGenerator of its own."
         )
+
+
+def _warn_of_extremes(graph: Any, state: TrainState) -> None:
+    paths = {id(handle): v.path for v in state.metrics.variables() for handle in handles_of(v)}
+    outside = {id(inside): id(handle) for handle, inside in graph.captures}
+    for operation in graph.get_operations():
+        if operation.type == "AssignVariableOp":
+            path = paths.get(outside.get(id(operation.inputs[0]), 0))
+            if path and _made_by(operation.inputs[1]) in ("Maximum", "Minimum"):
+                _warn(
+                    f"The metric variable {path} keeps a maximum or minimum, and TensorFlow adds "
+                    "those of all replicas: inherit engine.Largest, for a minimum with the sign "
+                    "turned around."
+                )
+                return
+
+
+def _made_by(tensor: tf.Tensor) -> str:
+    operation = tensor.op
+    while operation.type in ("Identity", "Cast"):
+        operation = operation.inputs[0].op
+    return str(operation.type)
 
 
 def unwritten_names(traced: Any, metrics: Mapping[str, keras.metrics.Metric]) -> set[str]:

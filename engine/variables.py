@@ -14,6 +14,7 @@ from .arguments import describe
 
 METRICS_PREFIX = "metrics/"
 LOGS_PREFIX = "logs."  # of the metrics that average what a step logs
+TOTALS_PREFIX = "totals."  # of those that sum it
 
 _PIECE = 1 << 20  # bytes that are compared at once
 

@@ -42,6 +42,7 @@ FLOORS = (
         "config",
         "replica_rules",
         "replica_rng",
+        "replica_sums",
         "protocols",
         "history",
         "resumption",

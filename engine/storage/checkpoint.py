@@ -186,6 +186,7 @@ def _restore_from(file: CheckpointFile, state: TrainState, only: str | None) -> 
         for name, variable in state.named_variables()
         if only is None or name.startswith(f"{only}/")
     }
+    saved = _without_reshaped_metrics(saved, present)
     _check_model(file.path, saved, present, state)
     matched = match(saved, present)
     values = file.read(matched.values())
@@ -203,6 +204,18 @@ def _restore_from(file: CheckpointFile, state: TrainState, only: str | None) -> 
         for field in dataclasses.fields(file.progress):
             setattr(state.progress, field.name, getattr(file.progress, field.name))
         state.resumption.restore(tree)
+
+
+def _without_reshaped_metrics(
+    saved: Mapping[str, Trait], present: Mapping[str, keras.Variable]
+) -> dict[str, Trait]:
+    """Returns traits without those of metrics that have an entry a replica, now more or fewer."""
+    return {
+        name: trait
+        for name, trait in saved.items()
+        if not (name.startswith(METRICS_PREFIX) and name in present)
+        or trait.shape == tuple(present[name].shape)
+    }
 
 
 def _restricted(file: CheckpointFile, state: TrainState, only: str) -> dict[str, Trait]:
