@@ -7,6 +7,7 @@ in two more. They are replaced, and not what calls them: a model's own `train_st
 from __future__ import annotations
 
 import contextlib
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.losses import loss as keras_loss
+from keras.src.trainers import compile_utils
 
 from .gradient_analysis import Gradient
 from .trace_notes import TraceNotes
@@ -33,6 +35,7 @@ def weighs_examples(notes: TraceNotes, *, in_optimizers: bool) -> Iterator[None]
     """
     kinds = (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_replaced(compile_utils, "loss_module", _of_outputs, notes))
         for name, make in _LOSS_FUNCTIONS.items():
             stack.enter_context(_replaced(keras_loss, name, make, notes))
         stack.enter_context(_replaced(keras_nn, "_compute_moments_sync", _moments, notes))
@@ -70,6 +73,17 @@ def _unscale(original: Callable[[Any], Any], notes: TraceNotes) -> Callable[[Any
         return original(value) if share is None else share.unscale(value)
 
     return unscale
+
+
+def _of_outputs(original: Any, notes: TraceNotes) -> Any:
+    """Returns what unscales the loss of one output, which weighs as much on each replica."""
+    keras_unscale = keras_loss.unscale_loss_for_distribution  # before it is replaced
+
+    def unscale(value: Any) -> Any:
+        share, value = notes.replica.share, keras_unscale(value)
+        return value if share is None else tf.where(share.is_empty, tf.zeros_like(value), value)
+
+    return types.SimpleNamespace(unscale_loss_for_distribution=unscale)
 
 
 def _apply_mask(original: Callable[..., Any], notes: TraceNotes) -> Callable[..., Any]:

@@ -25,7 +25,7 @@ class _Saved(NamedTuple):
     replica: int
     copy: tf.Variable
     value: tf.Tensor
-    is_own: bool  # what this replica alone has found
+    is_own: bool  # what this replica alone has found in its examples
     is_seed: bool
 
 
@@ -99,12 +99,19 @@ def _put_back(before: Sequence[_Saved]) -> tf.Tensor:
 
 
 def _ids_of_shared(model: keras.Model) -> set[int]:
-    """Returns the `id` of the statistics that synchronized layers find over all replicas."""
+    """Returns the `id` of variables that are also written where there is no example.
+
+    These are the statistics that synchronized layers find over all replicas, and the loss of each
+    output, of which Keras counts the batches on each replica.
+    """
     layers: Any = [one for one in model._flatten_layers() if getattr(one, "synchronized", False)]
-    return {id(variable) for layer in layers for variable in layer.non_trainable_variables}
+    losses = getattr(model, "_compile_loss", None)
+    of_layers = [variable for layer in layers for variable in layer.non_trainable_variables]
+    of_losses = [v for metric in losses.metrics for v in metric.variables] if losses else []
+    return {id(variable) for variable in [*of_layers, *of_losses]}
 
 
 def _is_shared(variable: keras.Variable, ids: set[int]) -> bool:
-    """Returns whether replicas keep a variable alike: seeds, and what they agree on to write it."""
+    """Returns whether replicas keep a variable alike, such as weights and seeds, or as above."""
     agrees = variable.aggregation != "none" and variable.synchronization != "on_read"
-    return agrees or id(variable) in ids or variable.name in SEEDS
+    return agrees or variable.trainable or id(variable) in ids or variable.name in SEEDS
