@@ -361,6 +361,25 @@ def clip(name, arrays):
     assert weights("global") != weights("replica")
 
 
+@shows("uneven", "parity")
+def uneven(name, arrays):
+    """distribution/test_uneven.py has the numbers."""
+
+    def weights(**fields):
+        x, y = arrays[0][:17], arrays[1][:17]
+        dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)  # a last batch of 1
+        train(
+            arrays, dataset, state=(state := make_state(build_dense, strategy=mirrored())), **fields
+        )
+        return state.model.layers[0].kernel.numpy().tolist()
+
+    exact, as_in_fit = weights(), weights(parity="fit")
+    assert exact != as_in_fit
+    if name == "uneven":
+        assert weights(uneven="fit") == as_in_fit
+        assert weights(uneven="exact", parity="fit") == exact
+
+
 @shows("num_replicas")
 def num_replicas(name, arrays):
     state = make_state(build_dense, strategy=mirrored(2))
