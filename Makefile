@@ -39,7 +39,8 @@ list_peers := import configparser; \
 	print(config["options.extras_require"]["peers"]); \
 	print(*[line for line in needed if line.startswith(("keras", "numpy"))], sep="\n")
 
-.PHONY: help setup train test test-peers lint format parity conformance bench bench-peers clean
+.PHONY: help setup train test test-gpu test-peers lint format parity conformance bench bench-gpu \
+	bench-peers clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -66,9 +67,15 @@ format: $(has_dev) ## bring the code into shape
 parity: $(has_dev) ## the promise against fit: equal bits
 	@$(python) -m pytest tests/parity $(PYTEST_ARGS)
 
+test-gpu: $(has_dev) ## what only a GPU can show: equal bits, replicas, float16, XLA, memory
+	@$(python) -m pytest -m gpu -ra tests/gpu $(PYTEST_ARGS)
+
 bench: $(has_train) ## speed against fit and peers, in 25 minutes; flags in ARGS="..."
 	@$(python) -m benchmarks.throughput --workload tiny dense cnn --max_secs 300 --record $(ARGS)
 	@$(python) -m benchmarks.reporting.report
+
+bench-gpu: $(has_train) ## what a GPU makes of the models; flags in ARGS="..."
+	@$(python) -m benchmarks.gpu $(ARGS)
 
 bench-peers: $(has_train) $(has_peers) ## the same with PyTorch, Lightning, JAX; flags in ARGS="..."
 	@$(python) -m benchmarks.throughput --workload tiny dense cnn --record \

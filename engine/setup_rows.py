@@ -73,6 +73,9 @@ def devices_used(setup: Setup) -> Finding | None:
     if setup.num_replicas > setup.num_workers and not setup.num_gpus:
         why = "there is no GPU, and the replicas share one processor: to try things out"
         return Finding(f"{setup.replicas} on a CPU", SLOW, why, "For speed, use one replica.")
+    if setup.num_gpus == 1 and what == "strategy=default":
+        why = "1 replica on GPU; strategy='one_device' also copies batches there before their step"
+        return Finding(what, OK, why)
     kind = "GPU" if setup.num_gpus else "CPU"
     return Finding(what, OK, f"{setup.replicas} on {kind}")
 

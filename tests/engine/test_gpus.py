@@ -94,6 +94,14 @@ def test_logical_cpus_are_not_made_beside_gpus(runtime, monkeypatch):
     configure_runtime(TrainConfig(strategy="mirrored", num_replicas=8))
 
 
+def test_one_device_copies_batches_ahead_and_the_default_strategy_does_not():
+    """As OneDeviceStrategy promises; a second logical CPU stands for the GPU."""
+    dataset = tf.data.Dataset.range(4).batch(2)
+    there = tf.distribute.OneDeviceStrategy("CPU:1").experimental_distribute_dataset(dataset)
+    here = tf.distribute.get_strategy().experimental_distribute_dataset(dataset)
+    assert [next(iter(one)).device[-5:] for one in (there, here)] == ["CPU:1", "CPU:0"]
+
+
 SMI = {
     "--query-gpu": "570.86.15, NVIDIA H100 80GB HBM3, 9.0, 81559 MiB, 00000000:1B:00.0\n" * 2,
     "topo": "\tGPU0\tGPU1\nGPU0\tX\tNV18\nGPU1\tNV18\tX\n",
