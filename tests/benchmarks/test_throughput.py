@@ -78,7 +78,9 @@ def test_the_roof_is_measured_in_a_process_of_its_own():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workload", ["tiny", "cnn", "lstm"])
+@pytest.mark.parametrize(
+    "workload", ["tiny", "cnn", pytest.param("lstm", marks=pytest.mark.exhaustive)]
+)
 def test_a_real_run(workload, tmp_path, capsys):
     output = tmp_path / "record.json"
     num = str(6 * WORKLOADS[workload].global_batch_size)

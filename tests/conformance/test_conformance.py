@@ -15,7 +15,11 @@ ROOT = FOLDER.parents[1]
 QUICK = ["callbacks.callback_test", "callbacks.early_stopping_test", "distillation.distiller_test"]
 ALL = [line for line in (FOLDER / "modules.txt").read_text("utf-8").split() if line]
 
-NUM_PARTS = 12  # each takes a minute or less
+# What trains with layers, optimizers and metrics of one kind; the others are about training itself.
+KINDS = ("layers.", "optimizers.", "metrics.", "saving.")
+ABOUT_TRAINING = [module for module in ALL if not module.startswith(KINDS)]
+ABOUT_KINDS = [module for module in ALL if module.startswith(KINDS)]
+NUM_PARTS = 6  # each takes a minute or less, but for the one with the trainer's own tests
 
 
 def expected_failures():
@@ -60,8 +64,15 @@ def test_some_of_keras_tests_train_with_the_engine(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(NUM_PARTS))
-def test_all_of_them_do(part, tmp_path):
-    modules = ALL[part::NUM_PARTS]
+def test_all_that_are_about_training_do(part, tmp_path):
+    modules = ABOUT_TRAINING[part::NUM_PARTS]
+    assert compare(run(modules, tmp_path / "outcomes"), modules) == ([], [])
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("part", range(NUM_PARTS))
+def test_all_others_do(part, tmp_path):
+    modules = ABOUT_KINDS[part::NUM_PARTS]
     assert compare(run(modules, tmp_path / "outcomes"), modules) == ([], [])
 
 
