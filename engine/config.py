@@ -98,8 +98,11 @@ class TrainConfig:
         "exact: the bits of fit; fast: also what changes bits but not learning", choices=NUMERICS,
     )  # fmt: skip
     jit_compile: bool | None = option(
-        None, "execution", "compile with XLA; auto: Keras's rule, never on a CPU", none="auto"
-    )
+        None, "execution",
+        "compile with XLA, under replicas all of a step but the update; auto: Keras's rule, never "
+        "on a CPU",
+        none="auto",
+    )  # fmt: skip
     jit_scope: str = option(
         "step", "execution",
         "what XLA compiles: each step, a loop of steps where the graph makes the batches, or the "
@@ -265,13 +268,14 @@ def check_one_replica(config: TrainConfig, found: str) -> None:
     """Raises ConfigError if the config asks for what only one replica can do.
 
     Args:
-      config: Read: `jit_compile`, `numerics`.
+      config: Read: `jit_scope`, `numerics`.
       found: The replicas that there are, in words.
     """
-    if config.jit_compile:
+    if config.jit_scope != "step":
         raise ConfigError(
-            f"jit_compile=true with {found}: XLA cannot compile the exchange between replicas. Use "
-            "jit_compile='auto' or false, or one replica."
+            f"jit_scope={config.jit_scope!r} with {found}: XLA cannot compile the exchange between "
+            "replicas. Use jit_scope='step', which compiles all of a step but the update, or one "
+            "replica."
         )
     if config.numerics == "fast":
         raise ConfigError(

@@ -20,6 +20,7 @@ class Mode(NamedTuple):
 
     Attributes:
       compiles_step: XLA compiles each step.
+      compiles_replica: XLA compiles what a step does on each of several replicas, but the update.
       compiles_loop: XLA compiles many steps at once, where the graph makes the batches.
       update: Who computes the optimizer's update.
       runs_eagerly: Steps run in Python.
@@ -30,6 +31,7 @@ class Mode(NamedTuple):
     """
 
     compiles_step: bool = False
+    compiles_replica: bool = False
     compiles_loop: bool = False
     update: Update = Update.KERAS
     runs_eagerly: bool = False
@@ -52,13 +54,15 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
     """
     is_compiled = resolve_jit_compile(state, strategy, config)
     is_fast = config.numerics == "fast"
-    compiles_step = is_compiled and config.jit_scope != "update"
+    has_replicas = strategy.num_replicas_in_sync > 1
+    compiles_step = is_compiled and config.jit_scope != "update" and not has_replicas
     if is_compiled and config.jit_scope == "update":
         update = Update.XLA
     else:  # XLA fuses the update of a step that it compiles.
         update = Update.FUSED if is_fast and not compiles_step else Update.KERAS
     return Mode(
         compiles_step=compiles_step,
+        compiles_replica=is_compiled and has_replicas,
         compiles_loop=compiles_step and config.jit_scope == "loop",
         update=update,
         runs_eagerly=config.run_eagerly,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from .execution_mode import resolve_jit_compile
 from .hooks.base import Hook
 from .inputs import Inputs
 from .protocols import Batch
+from .replica_xla import call_compiled
 from .session import Session
 from .source import Source
 from .state import TrainState
@@ -168,9 +170,12 @@ def make_predict_function(
       >>> predict(next(iter(train_ds))).shape
       TensorShape([8, 1])
     """
+    has_replicas = strategy.num_replicas_in_sync > 1
+    is_compiled = resolve_jit_compile(state, strategy, config) and config.jit_scope != "update"
 
     def one_replica(batch: Batch) -> Any:
-        return predict_step(state, none_for_optionals(batch))
+        call = functools.partial(predict_step, state, none_for_optionals(batch))
+        return call_compiled(call) if is_compiled and has_replicas else call()
 
     def run(batch: Batch) -> Any:
         outputs = strategy.run(one_replica, args=(batch,))
@@ -178,11 +183,13 @@ def make_predict_function(
             lambda v: _concat(strategy.experimental_local_results(v)), outputs
         )
 
-    is_compiled = resolve_jit_compile(state, strategy, config) and config.jit_scope != "update"
     if config.run_eagerly:
         return run
     compiled: Any = tf.function(
-        run, autograph=False, reduce_retracing=True, jit_compile=is_compiled or None
+        run,
+        autograph=False,
+        reduce_retracing=True,
+        jit_compile=(is_compiled and not has_replicas) or None,
     )
     if element_spec is not None:
         compiled.get_concrete_function(element_spec)

@@ -6,6 +6,7 @@ In the way of a batch: `step_function` traces what is made here, inside one of `
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from .grouping import Pulls, takes_iterator
 from .protocols import Batch, Logs
 from .replica_rng import distinct_seeds
 from .replica_updates import updates_of
+from .replica_xla import run_compiled
 from .state import TrainState
 from .step_errors import update_in_words
 from .step_logs import StepLogs, flatten_logs, last, num_examples
@@ -211,14 +213,26 @@ class ReplicatedStep:
         batches = iter(batch if self._is_grouped else (batch,))
         if counts is not None:
             batches = take(batches, counts, notes.add_share)
-        returned = _call(self._step, state, batches if self._is_grouped else next(batches))
+        batch = batches if self._is_grouped else next(batches)
+        logs = self._call_step(batch) | notes.logs
         notes.end_share()
-        logs = flatten_logs(returned) | notes.logs
         if self._reacts_to_skips():
             logs = {n: last(v) for n, v in state.step_variables.loss_scale_logs().items()} | logs
         scalars = self._step_logs.take(logs, metric_names, notes.num_examples)
         voids = [tf.reduce_any(tf.stack(notes.voids))] if notes.voids else []
         return scalars, voids, notes.num_examples
+
+    def _call_step(self, batch: Any) -> Logs:
+        """Returns the logs of a step, flat. Context: replica."""
+        call = functools.partial(_call, self._step, self._state, batch)
+        if not self._mode.compiles_replica:
+            return flatten_logs(call())
+        if self._is_grouped:
+            raise ValueError(
+                f"jit_compile=true under several replicas, and {self.name} takes an iterator: XLA "
+                "compiles steps of one batch. Take a batch, or set jit_compile=False."
+            )
+        return run_compiled(call, self._state)
 
 
 def _call(step: StepFn, state: TrainState, batch: Batch) -> Logs | None:

@@ -149,9 +149,9 @@ def xla(setup: Setup) -> Finding | None:
     what = f"jit_compile=true, jit_scope={config.jit_scope}"
     if not config.jit_compile:
         return None
-    if setup.num_replicas > 1:
+    if setup.num_replicas > 1 and config.jit_scope != "step":
         why = "XLA cannot compile the exchange between replicas"
-        return Finding(what, UNSUPPORTED, why, "Set jit_compile='auto', or use one replica.")
+        return Finding(what, UNSUPPORTED, why, "Set jit_scope='step', or use one replica.")
     if setup.model is not None and not model_supports_jit(setup.model):
         why = "XLA cannot compile a layer of this model: the step is not compiled, as in fit"
         return Finding(what, SLOW, why, "Set jit_compile=False.")

@@ -102,6 +102,8 @@ class StepPieces:
         Raises:
           ValueError: If no variable has a gradient, or the state has no such optimizer.
         """
+        if self.notes.replica.delay_update(gradients, variables, optimizer, when):
+            return
         gradients = uneven.zero_if_empty(list(gradients), self.notes.replica.share)
         self.notes.replica.end_share()
         optimizer = optimizer or self.optimizer

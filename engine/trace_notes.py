@@ -5,13 +5,31 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from .protocols import Logs
 from .uneven import Share, share_of
+
+
+class PendingUpdate(NamedTuple):
+    """A call of `state.apply_gradients` in a program of XLA, which is made after it.
+
+    Attributes:
+      gradients: As they were passed, like the others.
+      variables: None: those of the model.
+      optimizer: None: that of the state.
+      when: Whether to update; None: always.
+      num_operations: Of the graph, when it was called.
+    """
+
+    gradients: list[Any]
+    variables: list[keras.Variable] | None
+    optimizer: keras.optimizers.Optimizer | None
+    when: Any
+    num_operations: int
 
 
 @dataclasses.dataclass
@@ -27,6 +45,7 @@ class ReplicaNotes:
       losses: Those that it has scaled, before that.
       voids: Boolean scalars. Where one holds, all that the step has written into metrics and
         statistics on this replica is put back at its end.
+      pending_updates: Where updates wait for the end of a program; None: they are made at once.
     """
 
     num_examples: Any = 1
@@ -35,6 +54,7 @@ class ReplicaNotes:
     logs: Logs = dataclasses.field(default_factory=dict)
     losses: list[Any] = dataclasses.field(default_factory=list)
     voids: list[tf.Tensor] = dataclasses.field(default_factory=list)
+    pending_updates: list[PendingUpdate] | None = None
     _begins_share: bool = True
 
     def add_share(self, share: Share) -> None:
@@ -43,6 +63,17 @@ class ReplicaNotes:
             here = self.share.num_here + share.num_here
             share = share_of(here, self.share.num_global + share.num_global)
         self.share, self._begins_share = share, False
+
+    def delay_update(self, gradients: Any, variables: Any, optimizer: Any, when: Any) -> bool:
+        """Keeps a call of `state.apply_gradients` for later, if updates wait."""
+        if self.pending_updates is None:
+            return False
+        num_operations = len(tf.compat.v1.get_default_graph().get_operations())
+        variables = None if variables is None else list(variables)
+        self.pending_updates.append(
+            PendingUpdate(list(gradients), variables, optimizer, when, num_operations)
+        )
+        return True
 
     def end_share(self) -> None:
         """Notes that what it has taken was used for an update, or that the step ends."""

@@ -84,6 +84,7 @@ FLOORS = (
         "replica_statistics",
         "undo",
         "replica_updates",
+        "replica_xla",
         "replicated_step",
     ),
     ("graph_loops", "compiled_loop", "eager_loop", "step_function"),

@@ -35,7 +35,7 @@ WRONG_USAGE = {
     "--batch_size 2 --strategy mirrored --num_replicas 3": "less than num_replicas=3",
     "--epochs 0": "epochs=0 must be 1 or more",
     "--num_replicas 2": "use strategy='mirrored'",
-    "--jit_compile true --strategy mirrored": "one replica",
+    "--jit_compile true --jit_scope loop --strategy mirrored": "jit_scope='step'",
     "--epohcs 3": "Did you mean '--epochs'?",
     "--run_dir /proc/nowhere": "cannot write to /proc/nowhere",
     "--mode predict": "--checkpoint FILE",

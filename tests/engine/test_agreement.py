@@ -220,7 +220,8 @@ def jit_compile(name, arrays):
     assert loss_with_dropout(True) != loss_with_dropout(False)
     assert loss_with_dropout(None) == loss_with_dropout(is_auto)
     state = make_state(strategy=mirrored())
-    refuses("jit_compile=true with 2 replicas", train, arrays, state=state, jit_compile=True)
+    fields = {"jit_compile": True, "jit_scope": "update"}
+    refuses("jit_scope='update' with 2 replicas", train, arrays, state=state, **fields)
 
 
 @shows("jit_scope")

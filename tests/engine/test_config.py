@@ -67,7 +67,7 @@ def fresh_keras():
         ),
         (
             {"jit_compile": True, "jit_scope": "loop", "strategy": "mirrored"},
-            ["jit_compile=true", "strategy='mirrored'", "jit_compile='auto'"],
+            ["jit_scope='loop'", "strategy='mirrored'", "jit_scope='step'"],
         ),
         ({"steps_per_epoch": 0}, ["steps_per_epoch=0"]),
         ({"validation_steps": 0}, ["validation_steps=0"]),

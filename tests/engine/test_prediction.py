@@ -107,7 +107,7 @@ def test_predict_compiled_by_xla_gives_the_same_outputs(dataset, jit_scope):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_xla_under_replicas_is_an_error(dataset):
+def test_xla_around_replicas_is_an_error(dataset):
     state = make_state(strategy=mirrored())
-    with pytest.raises(ConfigError, match="jit_compile=true with 2 replicas"):
-        predict(state, dataset, make_config(jit_compile=True))
+    with pytest.raises(ConfigError, match="jit_scope='loop' with 2 replicas"):
+        predict(state, dataset, make_config(jit_compile=True, jit_scope="loop"))

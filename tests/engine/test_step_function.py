@@ -139,10 +139,10 @@ def test_replicas_get_their_parts_and_the_partial_batch_too():
         np.testing.assert_allclose(weight.numpy(), other.numpy(), rtol=1e-5)
 
 
-def test_jit_compile_under_replicas_is_an_error():
+def test_xla_around_replicas_is_an_error():
     strategy = make_strategy(TrainConfig(strategy="mirrored", num_replicas=2))
-    with pytest.raises(ValueError, match=r"jit_compile=true with 2 replicas.*'auto' or false"):
-        make_function(make_state(strategy), jit_compile=True)
+    with pytest.raises(ValueError, match=r"jit_scope='loop' with 2 replicas.*'step'"):
+        make_function(make_state(strategy), jit_compile=True, jit_scope="loop")
 
 
 def test_jit_compiled_step_equals_that_of_keras():
