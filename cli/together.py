@@ -56,7 +56,8 @@ def meet(config: JobConfig) -> tuple[tf.distribute.Strategy, Peers]:
         f"started, or cannot be reached, or has ended. This is {cluster.describe()}; it ends with "
         f"exit code {EXIT_PEERS_LOST}. {_RESTART}."
     )
-    with deadline.within(config.start_limit, line, EXIT_PEERS_LOST, stop=_code_of_signal):
+    # There is nothing to save yet, and TensorFlow lets no thread of Python's run in the meantime.
+    with signals.released(), deadline.within_c(config.start_limit, line, EXIT_PEERS_LOST):
         strategy = engine.make_strategy(config)
         peers = Peers(strategy)
         _check_equal(peers, config)
@@ -80,11 +81,6 @@ def _check_equal(peers: Peers, config: JobConfig) -> None:
 
 def _digests(text: str) -> list[str]:
     return [text[i : i + _DIGITS] for i in range(0, len(text), _DIGITS)]
-
-
-def _code_of_signal() -> int | None:
-    number = signals.number()
-    return None if number is None else 128 + number
 
 
 def part(peers: Peers, config: JobConfig) -> None:

@@ -95,6 +95,24 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def released() -> Iterator[None]:
+    """Lets both signals end the process at once while the block runs, and catches them after it.
+
+    For a call of a library that holds Python's lock, so that no handler can run, or that takes the
+    signals for itself: TensorFlow does both when several workers come together.
+    """
+    numbers = [] if _catcher is None else list(_catcher.before)
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            assert _catcher is not None, "it is the one of before"
+            signal.signal(number, _catcher._tell)
+
+
+@contextlib.contextmanager
 def ending_with(call: Callable[[], object]) -> Iterator[None]:
     """Has a second signal call this first, while the block runs: the process ends after it.
 

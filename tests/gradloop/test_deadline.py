@@ -16,14 +16,14 @@ def wait(lock):
     lock.acquire()
     lock.acquire()
 
-with deadline.within({secs}, "it hangs.", 75):
+with deadline.{name}({secs}, "it hangs.", 75):
     {body}
 print("done")
 """
 
 
-def run(body, secs=0.3):
-    program = textwrap.dedent(PROGRAM).format(secs=secs, body=body)
+def run(body, secs=0.3, name="within"):
+    program = textwrap.dedent(PROGRAM).format(secs=secs, body=body, name=name)
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30
@@ -37,6 +37,23 @@ def test_a_block_that_hangs_ends_the_process_with_its_stack():
     assert done.returncode == 75 and secs < 10
     assert done.stderr.startswith("gradloop: it hangs. All threads:\n")
     assert "in wait" in done.stderr
+
+
+# Python's lock is held in the call.
+HELD = "import ctypes; ctypes.PyDLL(None).sleep(20)"
+
+
+def test_a_call_that_holds_pythons_lock_ends_in_time():
+    done, secs = run(HELD, name="within_c")
+    assert done.returncode == 75 and secs < 10
+    line, stacks = done.stderr.split("\n", 1)
+    assert line.endswith(": it hangs.")
+    assert "most recent call first" in stacks and '"<string>", line' in stacks
+
+
+def test_after_the_block_no_timer_is_left():
+    done, _ = run("pass\ntime.sleep(2)", name="within_c")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
 def test_a_block_that_ends_in_time_is_left_alone():
