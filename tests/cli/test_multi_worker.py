@@ -1,4 +1,4 @@
-"""Workers of `train.py --strategy multi_worker`: equal bits, and an end in time whatever happens."""
+"""Workers of `train.py --strategy multi_worker`: equal bits, and an end in time in any case."""
 
 import contextlib
 import json
