@@ -19,7 +19,7 @@ from gradloop.engine.storage.checkpoint import final_checkpoint
 from gradloop.models.recipe import Recipe
 from gradloop.usage import EXIT_USAGE, did_you_mean
 
-from . import resuming
+from . import resuming, together
 from .config import JobConfig
 from .run_folder import RunFolder
 from .texts import parse_profile
@@ -170,7 +170,7 @@ class Job:
 
     def check_signals(self) -> None:
         """Raises KeyboardInterrupt on all workers if one of them has received a signal."""
-        self.signal_number = self.signal_number or max(self.peers.share(signals.number() or 0))
+        self.signal_number = self.signal_number or together.signal_of_any(self.peers)
         if self.signal_number:
             raise signals.Interruption(self.signal_number)
 

@@ -60,17 +60,20 @@ def meet(config: JobConfig) -> tuple[tf.distribute.Strategy, Peers]:
     with signals.released(), deadline.within_c(config.start_limit, line, EXIT_PEERS_LOST):
         strategy = engine.make_strategy(config)
         peers = Peers(strategy)
-        _check_equal(peers, config)
+        check_equal(peers, config)
     return strategy, peers
 
 
-def _check_equal(peers: Peers, config: JobConfig) -> None:
+def check_equal(peers: Peers, config: JobConfig) -> None:
+    """Raises ConfigError if the workers have other settings, but for what is of a machine."""
     names = [f.name for f in dataclasses.fields(config) if f.name not in _LOCAL]
     texts = [f"{name}={getattr(config, name)!r}" for name in names]
     own = "".join(hashlib.sha256(text.encode()).hexdigest()[:_DIGITS] for text in texts)
     for worker, found in enumerate(peers.share(own)):
-        pairs = zip(names, _digests(own), _digests(found), strict=True)
+        pairs = zip(names, _digests(own), _digests(found), strict=False)
         different = [name for name, here, there in pairs if here != there]
+        if len(found) != len(own):
+            different = ["version of the code"]
         if different:
             peers.barrier()
             raise engine.ConfigError(
@@ -81,6 +84,11 @@ def _check_equal(peers: Peers, config: JobConfig) -> None:
 
 def _digests(text: str) -> list[str]:
     return [text[i : i + _DIGITS] for i in range(0, len(text), _DIGITS)]
+
+
+def signal_of_any(peers: Peers) -> int:
+    """Returns the number of a signal that one of the workers has received; 0: none has."""
+    return int(max(peers.share(signals.number() or 0)))
 
 
 def part(peers: Peers, config: JobConfig) -> None:
