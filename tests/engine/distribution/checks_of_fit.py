@@ -125,6 +125,14 @@ def early_stopping(strategy: tf.distribute.Strategy) -> Any:
     }
 
 
+def uneven(strategy: tf.distribute.Strategy) -> Any:
+    """Of a last batch of one example, the second worker has none."""
+    state = make_state(strategy)
+    config = engine.TrainConfig(**fields(steps_per_execution=2))
+    history = engine.fit(state, make_dataset(0, 33, 16), config)
+    return result(state, history)
+
+
 def fields(**others: Any) -> dict[str, Any]:
     """Returns the fields of the config, with others."""
     return dataclasses.asdict(CONFIG) | others
@@ -139,4 +147,4 @@ def main(folder: Path, name: str, checks: Sequence[Callable[[Any], Any]]) -> Non
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], (clocks_differ, one_stops, early_stopping))
+    main(Path(sys.argv[1]), sys.argv[2], (clocks_differ, one_stops, early_stopping, uneven))

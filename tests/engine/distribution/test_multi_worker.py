@@ -52,3 +52,9 @@ def test_early_stopping_and_validation_with_a_partial_batch(found):
     assert shared["stop"][0] == "requested"
     assert len(shared["history"]["val_loss"]) < 12
     assert shared["evaluated"]["loss"] == pytest.approx(min(shared["history"]["val_loss"]))
+
+
+def test_a_last_batch_that_leaves_a_worker_without_examples(found):
+    shared, _ = alike(found, "uneven")
+    assert shared["num_steps"] == 6
+    assert all(0 < loss < 10 for loss in shared["history"]["loss"])  # and not NaN
