@@ -3,9 +3,12 @@
     python -m benchmarks.gpu --workload cnn
 
 Races the engine and `keras.Model.fit` in turn, each in a process of its own, in float32,
-TensorFloat-32, bfloat16 and float16, each with and without XLA, alike for both. Then trains in one
-precision on 1, 2, 4, ... and all GPUs, with the same batch size for each GPU. Writes
-benchmarks/results/gpu-<workload>_<hardware>_<date>.json, which `benchmarks.reporting.report` shows.
+TensorFloat-32, bfloat16 and float16, each with and without XLA, alike for both. fit runs twice:
+where its own bits vary, the engine need not have them. In one precision it also asks what
+deterministic operations cost, and MirroredStrategy on one GPU, and at which batch size memory ends;
+and it trains on 1, 2, 4, ... and all GPUs, with the same batch for each (weak scaling) and for all
+together (strong scaling). Writes benchmarks/results/gpu-<workload>_<hardware>_<date>.json, which
+`benchmarks.reporting.report` shows.
 
 Without a GPU it says so and exits with 0.
 """
@@ -19,7 +22,7 @@ import shlex
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +34,7 @@ from benchmarks.hardware.utilization import (
     PRECISIONS,
     Cell,
     describe_cell,
-    efficiencies,
-    make_matrix,
-    make_scaling,
+    survey,
 )
 from benchmarks.race import correctness, harness, process, screen
 from benchmarks.race.workloads import WORKLOADS, Task, Workload
@@ -41,7 +42,7 @@ from benchmarks.reporting import records, tables
 from gradloop.usage import EXIT_USAGE
 
 # The modules of the arms, by their names in the record.
-ARMS = {"engine": "benchmarks.gpu_arms.engine", "keras_fit": "benchmarks.gpu_arms.keras_fit"}
+ARMS = {name: f"benchmarks.gpu_arms.{name}" for name in ("keras_fit", "keras_fit_again", "engine")}
 # Size of MNIST.
 _MAX_EXAMPLES = 60_000
 _COPY_CODE = """
@@ -59,8 +60,26 @@ for _ in range({num_calls}):
 print(json.dumps({num_bytes} / statistics.median(secs[1:])))
 """
 
-# Images per second by arm, peak bytes of device memory, faults by arm.
-Measured = tuple[dict[str, float], int | None, dict[str, str]]
+
+@dataclasses.dataclass
+class Measured:
+    """What a race of one cell gave.
+
+    Attributes:
+      speeds: Images per second by arm, of the arms that are correct.
+      memory: Peak bytes of device memory of the engine.
+      faults: Why the others are not, by arm.
+      first_run_secs: Seconds by arm by which the first run took longer: tracing and compiling.
+      fit_is_steady: Whether fit gave the same bits twice; None: unknown.
+    """
+
+    speeds: dict[str, float]
+    memory: int | None = None
+    faults: dict[str, str] = dataclasses.field(default_factory=dict)
+    first_run_secs: dict[str, float] = dataclasses.field(default_factory=dict)
+    fit_is_steady: bool | None = None
+
+
 Measure = Callable[[Cell], Measured]
 
 
@@ -78,6 +97,8 @@ def make_task(workload: Workload, cell: Cell, num_steps: int, directory: Path) -
         precision=cell.precision,
         jit_compile=cell.jit_compile,
         num_devices=cell.num_devices,
+        deterministic=cell.deterministic,
+        mirrors=cell.mirrors,
     )
 
 
@@ -91,18 +112,35 @@ def measure_cell(workload: Workload, cell: Cell, num_steps: int, num_repeats: in
         pythons = dict.fromkeys(ARMS.values(), sys.executable)
         plan = harness.Plan(num_repeats=num_repeats, keeps_all_weights=False)
         results = harness.race(task, pythons, plan, screen.show_progress)
-        initial = task.directory / "initial.npz"
-        correctness.void_wrong_arms(results, initial, reference_name=ARMS["keras_fit"])
-    names = {module: name for name, module in ARMS.items()}
-    num_images = task.workload.num_examples
-    speeds = {
-        names[result.name]: num_images / statistics.median(result.secs)
-        for result in results
-        if result.is_ok
-    }
-    faults = {names[r.name]: f"{r.status}: {r.reason}" for r in results if not r.is_ok}
-    engine = next(result for result in results if names[result.name] == "engine")
-    return speeds, engine.settings.get("device_memory_bytes"), faults
+        by_name = {result.name.rpartition(".")[2]: result for result in results}
+        is_steady = check_fit(by_name)
+        correctness.void_wrong_arms(
+            results, task.directory / "initial.npz", reference_name=ARMS["keras_fit"]
+        )
+    good = {name: result for name, result in by_name.items() if result.is_ok}
+    secs = {name: statistics.median(result.secs) for name, result in good.items()}
+    return Measured(
+        speeds={name: task.workload.num_examples / value for name, value in secs.items()},
+        memory=by_name["engine"].settings.get("device_memory_bytes"),
+        faults={n: f"{r.status}: {r.reason}" for n, r in by_name.items() if not r.is_ok},
+        first_run_secs={n: max(0.0, good[n].warmup_secs[0] - secs[n]) for n in good},
+        fit_is_steady=is_steady,
+    )
+
+
+def check_fit(by_name: Mapping[str, harness.ArmResult]) -> bool | None:
+    """Returns whether fit gave the same bits twice; if not, no arm needs to have them.
+
+    Args:
+      by_name: Results of one race by arm; changed in place.
+    """
+    one, other = by_name["keras_fit"], by_name["keras_fit_again"]
+    if not (one.is_ok and other.is_ok):
+        return None
+    is_steady = one.weights == other.weights  # equal weights are one file
+    for result in by_name.values():
+        result.claims_bits = result.claims_bits and is_steady
+    return is_steady
 
 
 def make_record(
@@ -124,15 +162,16 @@ def make_record(
     def find(cell: Cell) -> dict[str, Any]:
         print(f"{cell.precision}, XLA {'on' if cell.jit_compile else 'off'}, batch "
               f"{cell.global_batch_size}, {cell.num_devices} GPU(s)", file=sys.stderr)  # fmt: skip
-        speeds, memory, faults = measure(cell)
         resized = dataclasses.replace(workload, global_batch_size=cell.global_batch_size)
         flops = throughput.count_flops(resized)
-        described = describe_cell(cell, speeds, flops, gpus[0], peaks)
-        return described | {"device_memory_bytes": memory, "faults": faults}
+        found = measure(cell)
+        described = describe_cell(cell, found.speeds, flops, gpus[0], peaks)
+        return described | {
+            "device_memory_bytes": found.memory, "faults": found.faults,
+            "first_run_secs": found.first_run_secs, "fit_is_steady": found.fit_is_steady,
+        }  # fmt: skip
 
-    cells = [find(cell) for cell in make_matrix(arguments.precisions, batch_sizes)]
-    scaling = make_scaling(len(gpus), arguments.precisions[0], max(batch_sizes))
-    speeds = {cell.num_devices: find(cell)["images_per_sec"].get("engine") for cell in scaling}
+    measured = survey(find, arguments.precisions, batch_sizes, len(gpus), arguments.max_batch_size)
     described = records.describe_run(devices.short_name("gpu"), command)
     sheet = data_sheets.find(gpus[0])
     return {
@@ -145,8 +184,7 @@ def make_record(
         "data_sheet": None if sheet is None else dataclasses.asdict(sheet),
         "roof": roof,
         "host_to_device_bytes_per_sec": measure_copies(workload),
-        "cells": cells,
-        "scaling": efficiencies(speeds),
+        **measured,
     }
 
 
@@ -177,6 +215,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="global batch sizes (default: 1, 4 and 16 times the workload's)")  # fmt: skip
     add("--num_steps", type=int, default=100, help="steps of a repeat (default: 100)")
     add("--num_repeats", type=int, default=5, help="counted repeats (default: 5)")
+    add("--max_batch_size", type=int, default=0,
+        help="double the largest batch until memory ends, up to this (default: 0)")  # fmt: skip
     add("--output", type=Path, help="write the record there (default: in benchmarks/results)")
     return parser
 

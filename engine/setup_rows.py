@@ -153,7 +153,7 @@ def xla(setup: Setup) -> Finding | None:
         why = "XLA cannot compile the exchange between replicas"
         return Finding(what, UNSUPPORTED, why, "Set jit_scope='step', or use one replica.")
     if setup.model is not None and not model_supports_jit(setup.model):
-        why = "XLA cannot compile a layer of this model: the step is not compiled, as in fit"
+        why = "a layer does not support XLA, or operations are deterministic: not compiled"
         return Finding(what, SLOW, why, "Set jit_compile=False.")
     convolutions = setup.layers(*_CONVOLUTIONS)
     if convolutions and not setup.num_gpus and config.jit_scope != "update":

@@ -24,11 +24,13 @@ def configure(task: Task) -> None:
     # Keras knows no TensorFloat-32: it is a way in which GPUs multiply float32.
     keras.config.set_dtype_policy("float32" if task.precision == "tf32" else task.precision)
     keras.utils.set_random_seed(task.seed)
+    if task.deterministic:
+        tf.config.experimental.enable_op_determinism()
 
 
 def scope(task: Task) -> contextlib.AbstractContextManager[Any]:
-    """Returns the scope to build in: of MirroredStrategy over several GPUs, else an empty one."""
-    if task.num_devices == 1:
+    """Returns the scope to build in: of MirroredStrategy for replicas, else an empty one."""
+    if task.num_devices == 1 and not task.mirrors:
         return contextlib.nullcontext()
     context: contextlib.AbstractContextManager[Any] = tf.distribute.MirroredStrategy().scope()
     return context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.hardware import data_sheets
@@ -28,12 +28,16 @@ class Cell:
       jit_compile: Whether the engine and fit use XLA; by itself, fit turns it on for one GPU.
       global_batch_size: Examples per step, over all GPUs.
       num_devices: Number of GPUs.
+      deterministic: Whether operations are deterministic.
+      mirrors: Whether MirroredStrategy is used on one GPU, too.
     """
 
     precision: str
     jit_compile: bool
     global_batch_size: int
     num_devices: int = 1
+    deterministic: bool = False
+    mirrors: bool = False
 
 
 def make_matrix(precisions: Sequence[str], batch_sizes: Sequence[int]) -> list[Cell]:
@@ -46,17 +50,46 @@ def make_matrix(precisions: Sequence[str], batch_sizes: Sequence[int]) -> list[C
     ]
 
 
-def make_scaling(num_gpus: int, precision: str, per_replica_batch_size: int) -> list[Cell]:
-    """Returns runs on 1, 2, 4, ... and all GPUs, with the same batch size for each GPU.
+def make_questions(precision: str, batch_size: int) -> list[Cell]:
+    """Returns what else is asked of one GPU: what deterministic operations and replicas cost."""
+    plain = Cell(precision=precision, jit_compile=False, global_batch_size=batch_size)
+    return [
+        dataclasses.replace(plain, deterministic=True),
+        dataclasses.replace(plain, mirrors=True),
+    ]
 
-    Without XLA, which cannot compile the exchange between replicas.
+
+def find_largest_batch(works: Callable[[int], bool], start: int, limit: int) -> int | None:
+    """Returns the largest of `start`, twice that, ... up to `limit` that works; None: not even it.
+
+    Args:
+      works: Whether a batch size fits into the memory of the device.
+      start: The first size.
+      limit: No larger one is tried.
+    """
+    largest = None
+    while start <= limit and works(start):
+        largest, start = start, 2 * start
+    return largest
+
+
+def make_scaling(
+    num_gpus: int, precision: str, batch_size: int, *, strong: bool = False
+) -> list[Cell]:
+    """Returns runs on 1, 2, 4, ... and all GPUs, without XLA.
+
+    Args:
+      num_gpus: How many there are.
+      precision: Of all.
+      batch_size: Examples a step for each GPU; for strong scaling, for all of them together.
+      strong: Whether more GPUs share the same batch.
     """
     counts = {2**power for power in range(num_gpus.bit_length())} | {num_gpus}
     return [
         Cell(
             precision=precision,
             jit_compile=False,
-            global_batch_size=count * per_replica_batch_size,
+            global_batch_size=batch_size if strong else count * batch_size,
             num_devices=count,
         )
         for count in sorted(count for count in counts if 1 <= count <= num_gpus)
@@ -133,4 +166,39 @@ def describe_cell(
         "images_per_sec": dict(speeds),
         "flops_per_step": flops_per_step,
         **dict(zip(("share_of_data_sheet", "share_of_measured_peak"), shares, strict=True)),
+    }
+
+
+def survey(
+    find: Callable[[Cell], dict[str, Any]],
+    precisions: Sequence[str],
+    batch_sizes: Sequence[int],
+    num_gpus: int,
+    max_batch_size: int,
+) -> dict[str, Any]:
+    """Measures all cells, and returns what the record has of them.
+
+    Args:
+      find: Measures one and describes it.
+      precisions: The first one is that of all but the matrix.
+      batch_sizes: The largest one is.
+      num_gpus: How many there are.
+      max_batch_size: Up to which the largest batch is doubled until memory ends.
+    """
+    precision, largest = precisions[0], max(batch_sizes)
+
+    def scale(*, strong: bool) -> list[dict[str, Any]]:
+        cells = make_scaling(num_gpus, precision, largest, strong=strong)
+        return efficiencies({c.num_devices: find(c)["images_per_sec"].get("engine") for c in cells})
+
+    def fits(batch_size: int) -> bool:
+        cell = Cell(precision=precision, jit_compile=False, global_batch_size=batch_size)
+        return "engine" in find(cell)["images_per_sec"]
+
+    return {
+        "cells": [find(cell) for cell in make_matrix(precisions, batch_sizes)],
+        "questions": [find(cell) for cell in make_questions(precision, largest)],
+        "scaling": scale(strong=False),
+        "strong_scaling": scale(strong=True) if num_gpus > 1 else [],
+        "largest_batch_size": find_largest_batch(fits, 2 * largest, max_batch_size),
     }

@@ -81,6 +81,8 @@ class Task:
         "mixed_bfloat16" or "mixed_float16".
       jit_compile: Whether all TensorFlow arms use XLA; None: each arm decides.
       num_devices: GPUs to spread over.
+      deterministic: Whether operations are deterministic.
+      mirrors: Whether the TensorFlow arms use MirroredStrategy on one device, too.
       seed: Of dropout, and of everything else that an arm draws.
     """
 
@@ -90,6 +92,8 @@ class Task:
     precision: str = "float32"
     jit_compile: bool | None = False
     num_devices: int = 1
+    deterministic: bool = False
+    mirrors: bool = False
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:

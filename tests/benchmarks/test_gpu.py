@@ -7,6 +7,7 @@ import pytest
 from benchmarks import gpu, throughput
 from benchmarks.hardware import devices
 from benchmarks.hardware.utilization import Cell
+from benchmarks.race import harness
 from benchmarks.race.workloads import WORKLOADS
 from benchmarks.reporting import report
 
@@ -41,9 +42,12 @@ def two_gpus(monkeypatch):
 
     def measure(workload, cell, num_steps, num_repeats):
         if cell.precision == "mixed_float16":
-            return {"keras_fit": 5e4}, None, {"engine": "failed: out of memory"}
-        speeds = {"engine": 6e4 * cell.num_devices**0.5, "keras_fit": 5e4}
-        return speeds, 2**30, {}
+            return gpu.Measured({"keras_fit": 5e4}, faults={"engine": "failed: out of memory"})
+        if cell.global_batch_size > 256:
+            return gpu.Measured({}, faults={"engine": "failed: out of memory"})
+        slowdown = 2 if cell.deterministic else 1
+        speeds = {"engine": 6e4 * cell.num_devices**0.5 / slowdown, "keras_fit": 5e4}
+        return gpu.Measured(speeds, 2**30, fit_is_steady=cell.deterministic)
 
     monkeypatch.setattr(gpu, "measure_cell", measure)
 
@@ -51,19 +55,41 @@ def two_gpus(monkeypatch):
 def test_a_record_of_faked_gpus_and_its_page(two_gpus, tmp_path, capsys):
     path = tmp_path / report.RESULTS / "gpu-cnn.json"
     flags = ["--precisions", "tf32", "mixed_float16", "--batch_sizes", "64"]
+    flags += ["--max_batch_size", "4096"]
     assert gpu.main([*flags, "--output", str(path)]) == 0
     record = json.loads(path.read_text("utf-8"))
     assert (record["workload"], record["hardware"]) == ("gpu-cnn", "nvidia-h100-80gb-hbm3")
     assert record["data_sheet"]["title"] == "H100 SXM"
     assert len(record["cells"]) == 4
     assert record["cells"][-1]["faults"] == {"engine": "failed: out of memory"}
-    assert [row["efficiency"] for row in record["scaling"]] == [1, pytest.approx(0.5**0.5)]
+    for name in ("scaling", "strong_scaling"):
+        assert [row["efficiency"] for row in record[name]] == [1, pytest.approx(0.5**0.5)]
+    assert record["largest_batch_size"] == 256
     (tmp_path / "README.md").write_text(f"{report.BEGIN}\n{report.END}\n", "utf-8")
     page = report.make_texts(tmp_path)[report.PAGE]
     assert "| tf32 | on | 64 | 60,000 | 50,000 | 1.20 | 0.19 % | 0.23 % | 1.00 GiB |" in page
     assert "| mixed_float16 | on | 64 | - | 50,000 | - | - | - | - |" in page
     assert "| 2 | 84,900 | 71 % |" in page
+    assert "| deterministic operations | 64 | 30,000 | 50,000 | yes |" in page
+    assert "| MirroredStrategy on one GPU | 64 | 60,000 | 50,000 | no |" in page
     assert "Copies from host to device: 25.0 GB/s." in page
+
+
+def result(name, weights, status="ok"):
+    return harness.ArmResult(name, status=status, claims_bits=True, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("again", "status", "is_steady"), [("a", "ok", True), ("b", "ok", False), ("a", "failed", None)]
+)
+def test_where_fit_varies_the_engine_need_not_have_its_bits(again, status, is_steady):
+    results = {
+        "keras_fit": result("keras_fit", ["a"]),
+        "keras_fit_again": result("keras_fit_again", [again], status),
+        "engine": result("engine", ["c"]),
+    }
+    assert gpu.check_fit(results) is is_steady
+    assert results["engine"].claims_bits == (is_steady is not False)
 
 
 def test_without_a_gpu_it_says_so_and_exits_with_0(monkeypatch, capsys):

@@ -160,7 +160,7 @@ def test_layers_that_xla_cannot_compile_are_named_before_the_run():
     model = build_dense()
     model.layers[0].supports_jit = False
     found = find(setup_rows.xla, TrainConfig(jit_compile=True), lambda: model)
-    assert found.verdict == "slow" and "not compiled, as in fit" in found.why
+    assert found.verdict == "slow" and "a layer does not support XLA" in found.why
 
 
 def test_fast_numerics_are_for_one_replica():

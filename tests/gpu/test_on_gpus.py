@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 import tensorflow as tf
 
@@ -38,20 +39,32 @@ def compare(make_state, make_dataset, *, strategy=None, **config):
     assert comparison.is_equal and comparison.has_moved, comparison.to_table()
 
 
+def run_python(*arguments, **variables):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["dense", "cnn", "lstm"])
 def test_one_gpu_has_the_bits_of_fit(name):
     compare(functools.partial(nets.registered_net, name), nets.image_data, jit_compile=False)
 
 
-def test_xla_has_the_bits_of_fit():
-    make_state = functools.partial(nets.registered_net, "dense")
-    compare(make_state, nets.image_data, jit_compile=True)
+def test_xla_has_the_bits_of_fit(tmp_path):
+    """In a process of its own: Keras does not use XLA where operations are deterministic."""
+    flags = ["--mode", "compare", "--model", "dense", "--dataset", "synthetic", "--jit_compile"]
+    flags += ["true", "--steps_per_epoch", "20", "--run_dir", str(tmp_path / "run")]
+    done = run_python("train.py", *flags, XLA_FLAGS="--xla_gpu_deterministic_ops=true")
+    assert "equal: all bits of" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_has_the_bits_of_fit(precision):
+    keras.config.set_dtype_policy(precision)
     make_state = functools.partial(nets.registered_net, "cnn")
-    compare(make_state, nets.image_data, precision=precision, jit_compile=False)
+    compare(make_state, nets.image_data, jit_compile=False)
 
 
 @pytest.mark.parametrize("num_replicas", [1, pytest.param(2, marks=needs_two)])
@@ -109,14 +122,7 @@ print(json.dumps([len(tf.config.list_logical_devices("GPU")), info["peak"]]))
 
 def test_a_run_takes_one_gpu_and_little_of_its_memory():
     """In a process of its own: what this one has taken cannot be given back."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_OF_MANY],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python("-c", ONE_OF_MANY)
     assert done.returncode == 0, done.stderr
     num_gpus, peak = json.loads(done.stdout.splitlines()[-1])
     assert num_gpus == 1

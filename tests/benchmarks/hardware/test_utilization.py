@@ -55,3 +55,31 @@ def test_a_cell_is_compared_with_the_data_sheet_and_with_the_measured_peak():
     assert unknown["share_of_measured_peak"] is not None
     failed = utilization.describe_cell(cell, {}, 1, H100, PEAKS)
     assert failed["share_of_data_sheet"] is failed["share_of_measured_peak"] is None
+
+
+def test_strong_scaling_shares_one_batch():
+    cells = utilization.make_scaling(4, "tf32", 64, strong=True)
+    assert [(cell.num_devices, cell.global_batch_size) for cell in cells] == [
+        (1, 64), (2, 64), (4, 64),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("works_up_to", "limit", "expected"), [(100, 1000, 64), (100, 32, 32), (8, 1000, None)]
+)
+def test_the_batch_at_which_memory_ends(works_up_to, limit, expected):
+    tried = []
+
+    def works(size):
+        tried.append(size)
+        return size <= works_up_to
+
+    assert utilization.find_largest_batch(works, 16, limit) == expected
+    assert tried == sorted(set(tried)) and max(tried) <= limit
+
+
+def test_each_question_changes_one_thing():
+    questions = utilization.make_questions("tf32", 64)
+    assert [(cell.deterministic, cell.mirrors) for cell in questions] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
