@@ -152,14 +152,23 @@ def xla(setup: Setup) -> Finding | None:
     if setup.num_replicas > 1 and config.jit_scope != "step":
         why = "XLA cannot compile the exchange between replicas"
         return Finding(what, UNSUPPORTED, why, "Set jit_scope='step', or use one replica.")
+    synchronized = [
+        one for one in setup.layers(keras.layers.BatchNormalization) if one.synchronized
+    ]
+    if setup.num_replicas > 1 and synchronized:
+        why = f"XLA cannot compile the exchange between replicas: {_name(synchronized)}"
+        return Finding(what, UNSUPPORTED, why, "Set jit_compile=False, or synchronized=False.")
     if setup.model is not None and not model_supports_jit(setup.model):
         why = "a layer does not support XLA, or operations are deterministic: not compiled"
         return Finding(what, SLOW, why, "Set jit_compile=False.")
     convolutions = setup.layers(*_CONVOLUTIONS)
     if convolutions and not setup.num_gpus and config.jit_scope != "update":
         why = f"on a CPU, XLA is ten times slower on convolutions: {_name(convolutions)}"
-        return Finding(what, SLOW, why, "Set jit_compile='auto' or jit_scope='update'.")
-    return Finding(what, OK, "XLA compiles it")
+        return Finding(what, SLOW, why, "Set jit_compile='auto'.")
+    compiled = (
+        "all of a step but the update" if setup.num_replicas > 1 else f"the {config.jit_scope}"
+    )
+    return Finding(what, OK, f"XLA compiles {compiled}")
 
 
 def numerics(setup: Setup) -> Finding | None:

@@ -1,5 +1,6 @@
 """check_setup: each row has its case, with the fix; fit refuses what is unsupported."""
 
+import functools
 from pathlib import Path
 
 import keras
@@ -161,6 +162,21 @@ def test_layers_that_xla_cannot_compile_are_named_before_the_run():
     model.layers[0].supports_jit = False
     found = find(setup_rows.xla, TrainConfig(jit_compile=True), lambda: model)
     assert found.verdict == "slow" and "a layer does not support XLA" in found.why
+
+
+def test_xla_under_replicas_compiles_what_exchanges_nothing():
+    config = TrainConfig(jit_compile=True)
+    found = find(setup_rows.xla, config, build_dense, strategy=mirrored())
+    assert (found.verdict, found.why) == ("ok", "XLA compiles all of a step but the update")
+    found = find(
+        setup_rows.xla, TrainConfig(jit_compile=True, jit_scope="loop"), strategy=mirrored()
+    )
+    assert (found.verdict, found.fix) == (
+        "unsupported", "Set jit_scope='step', or use one replica.",
+    )  # fmt: skip
+    for is_synchronized, verdict in ((True, "unsupported"), (False, "ok")):
+        build = functools.partial(build_normalized, synchronized=is_synchronized)
+        assert find(setup_rows.xla, config, build, strategy=mirrored()).verdict == verdict
 
 
 def test_fast_numerics_are_for_one_replica():
