@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import devices
 from . import step as step_lib
 from .agreement import BatchSizeCheck, within_limits
 from .arguments import check_resume, check_step, refuse_unknown
@@ -29,6 +28,7 @@ from .source import Source
 from .state import TrainState
 from .step_errors import explained
 from .step_function import StepFunction, cached_function, make_train_function
+from .strategy import is_one_cpu
 from .timing import DATA, SETUP
 
 
@@ -213,13 +213,12 @@ def _make_source(state: TrainState, inputs: Inputs, config: TrainConfig) -> Sour
     # Splitting over replicas, prefetching to a GPU and mapping class weights are tf.data's work.
     may_be_resident = (
         isinstance(inputs.dataset, Resident)
-        and not state.has_scope
+        and is_one_cpu(state.strategy)
         and not config.run_eagerly
-        and not devices.has_gpu()
     )
     if config.input == "resident" and not may_be_resident:
         raise ConfigError(
-            "input='resident' is for the pipeline's datasets, on one CPU, without a strategy and "
+            "input='resident' is for the pipeline's datasets, on one CPU, with one replica and "
             "without class weights: use input='auto'."
         )
     return Source(

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from .inputs import Inputs
 from .protocols import Stateful
+from .strategy import is_one_cpu
 from .traced_step import operations_of
 
 _BEGIN, _END = "begin", "end"
@@ -54,7 +55,7 @@ class Passes:
         if isinstance(dataset, Stateful) and strategy.num_replicas_in_sync == 1:
             self._stateful, dataset = dataset, _without_prefetch(dataset)
         self.distributed = dataset
-        if not inputs.is_distributed:
+        if not inputs.is_distributed and not is_one_cpu(strategy):
             self.distributed = strategy.experimental_distribute_dataset(dataset)
         self._events: list[str | int] = []
         self._last = 0  # index of the last iterator's event

@@ -16,6 +16,7 @@ from .config import TrainConfig
 from .findings import Finding, Verdict
 from .replica_rules import find_rules
 from .runtime import has_fast_bfloat16
+from .strategy import is_one_cpu
 
 OK, SLOW, RISKY, UNSUPPORTED = Verdict
 
@@ -255,11 +256,9 @@ def resident_input(setup: Setup) -> Finding | None:
     """Whether the graph can make the batches."""
     if setup.config.input != "resident":
         return None
-    with setup.strategy.scope():
-        has_scope = tf.distribute.has_strategy()
-    if not (has_scope or setup.num_gpus or setup.config.run_eagerly):
+    if is_one_cpu(setup.strategy) and not (setup.num_gpus or setup.config.run_eagerly):
         return Finding("input=resident", OK, "the training graph makes the batches")
-    why = "the training graph makes batches on one CPU alone, and under no strategy"
+    why = "the training graph makes batches on one CPU alone, for one replica"
     return Finding("input=resident", UNSUPPORTED, why, "Set input='auto'.")
 
 

@@ -18,6 +18,7 @@ from ..config import TrainConfig
 from ..protocols import Batch, Logs, Resident
 from ..replicated_step import StepFn
 from ..state import TrainState
+from ..strategy import is_one_cpu
 from .trial import Trial, run_in_turn, speed_ratios
 
 # A training is input bound if it stays below this share of the ceiling.
@@ -183,7 +184,7 @@ def diagnose_input(
         state = make_state()
     dataset = make_dataset()
     state.build(dataset.element_spec)
-    in_graph = config.input != "streamed" and not (state.has_scope or devices.has_gpu())
+    in_graph = config.input != "streamed" and is_one_cpu(state.strategy)
 
     def trial(dataset: tf.data.Dataset, step: StepFn, *, resident: bool) -> Trial:
         return Trial(dataset, state, config, step, resident=resident)
@@ -192,7 +193,7 @@ def diagnose_input(
     training.warm_up()
     batch = next(iter(dataset))
     one_batch = _repeated(batch, dataset.element_spec)
-    ceiling = trial(one_batch, train_step, resident=not state.has_scope)
+    ceiling = trial(one_batch, train_step, resident=in_graph or not state.has_scope)
     pipeline = trial(make_dataset(), _look_at, resident=in_graph)
     run_in_turn([training, ceiling, pipeline])
     is_resident = in_graph and isinstance(dataset, Resident)

@@ -184,7 +184,7 @@ def who_makes_the_batches(name, arrays):
     refuses("input='resident' is for the pipeline's datasets", train, arrays, input="resident")
     state = make_state(strategy=mirrored())
     dataset = make_pipeline(arrays)
-    refuses("without a strategy", train, arrays, dataset, state=state, input="resident")
+    refuses("with one replica", train, arrays, dataset, state=state, input="resident")
 
 
 # How steps are compiled.
