@@ -31,7 +31,7 @@ X = RNG.normal(size=(76, 4)).astype("float32")
 Y = RNG.integers(0, 3, 76)
 
 
-def make_state(strategy: tf.distribute.Strategy) -> engine.TrainState:
+def make_state(strategy: tf.distribute.Strategy, make: Any = None) -> engine.TrainState:
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     with strategy.scope():
@@ -45,9 +45,8 @@ def make_state(strategy: tf.distribute.Strategy) -> engine.TrainState:
             ]
         )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        return engine.TrainState(
-            model, keras.optimizers.Adam(0.01), loss=loss, metrics=["accuracy"]
-        )
+        optimizer = make() if make else keras.optimizers.Adam(0.01)
+        return engine.TrainState(model, optimizer, loss=loss, metrics=["accuracy"])
 
 
 def make_dataset(first: int = 0, last: int = 64, batch_size: int = 8) -> tf.data.Dataset:
@@ -133,6 +132,23 @@ def uneven(strategy: tf.distribute.Strategy) -> Any:
     return result(state, history)
 
 
+def one_overflows(strategy: tf.distribute.Strategy) -> Any:
+    """Only the last replica has a gradient that is not finite; the optimizer clips, too."""
+
+    def scaled() -> keras.optimizers.Optimizer:
+        inner = keras.optimizers.Adam(0.01, global_clipnorm=0.1)
+        return keras.optimizers.LossScaleOptimizer(inner, initial_scale=8.0)
+
+    def spoil(x: tf.Tensor, y: tf.Tensor) -> Any:
+        rows = tf.range(8)[:, tf.newaxis]
+        is_bad = tf.reduce_all(x == X[16:24]) & (rows == 7)
+        return tf.where(is_bad, float("nan"), x), y
+
+    state = make_state(strategy, scaled)
+    history = engine.fit(state, make_dataset().map(spoil), engine.TrainConfig(**fields(epochs=1)))
+    return result(state, history)
+
+
 def fields(**others: Any) -> dict[str, Any]:
     """Returns the fields of the config, with others."""
     return dataclasses.asdict(CONFIG) | others
@@ -147,4 +163,5 @@ def main(folder: Path, name: str, checks: Sequence[Callable[[Any], Any]]) -> Non
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], (clocks_differ, one_stops, early_stopping, uneven))
+    CHECKS = (clocks_differ, one_stops, early_stopping, uneven, one_overflows)
+    main(Path(sys.argv[1]), sys.argv[2], CHECKS)

@@ -47,6 +47,13 @@ def test_a_stop_that_one_worker_requests_ends_all(found):
     assert own[0]["reasons"] == ["worker 1: I have seen enough", "worker 1: interrupted"]
 
 
+def test_an_overflow_on_one_worker_is_skipped_by_all(found):
+    shared, _ = alike(found, "one_overflows")
+    assert shared["history"]["num_skipped_steps"] == [1.0]
+    assert shared["history"]["loss_scale"] == [4.0]
+    assert all(loss == loss for loss in shared["history"]["loss"])  # no NaN
+
+
 def test_early_stopping_and_validation_with_a_partial_batch(found):
     shared, _ = alike(found, "early_stopping")
     assert shared["stop"][0] == "requested"
