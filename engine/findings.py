@@ -26,12 +26,14 @@ class Finding(NamedTuple):
       verdict: See `Verdict`.
       why: One sentence without its full stop.
       fix: What to do instead, one sentence; "" if nothing is wrong.
+      fit_warns: Whether `fit` warns of it by itself.
     """
 
     what: str
     verdict: Verdict
     why: str
     fix: str = ""
+    fit_warns: bool = False
 
     def __str__(self) -> str:
         """The finding as a line of a warning or an error."""
@@ -51,9 +53,9 @@ def refuse_unsupported(findings: Iterable[Finding]) -> None:
 
 
 def warning_lines(findings: Iterable[Finding]) -> list[str]:
-    """Returns one line for each finding that is slow or risky."""
+    """Returns one line for each finding that is slow or risky, and that `fit` does not warn of."""
     verdicts = (Verdict.SLOW, Verdict.RISKY)
-    return [f"{f.verdict}: {f}" for f in findings if f.verdict in verdicts]
+    return [f"{f.verdict}: {f}" for f in findings if f.verdict in verdicts and not f.fit_warns]
 
 
 def to_table(findings: Sequence[Finding]) -> str:
@@ -61,7 +63,7 @@ def to_table(findings: Sequence[Finding]) -> str:
     width = max((len(finding.what) for finding in findings), default=0)
     width_of_verdict = max(map(len, Verdict))
     lines = []
-    for what, verdict, why, fix in findings:
+    for what, verdict, why, fix, _ in findings:
         lines.append(f"{verdict:<{width_of_verdict}}  {what:<{width}}  {why}")
         if fix:
             lines.append(" " * (width_of_verdict + width + 4) + fix)

@@ -41,8 +41,8 @@ def check_setup(
 
     Example:
       >>> config = engine.TrainConfig(global_batch_size=32, run_eagerly=True)
-      >>> for what, verdict, why, fix in engine.check_setup(config):
-      ...     print(f"{verdict}: {what}")
+      >>> for finding in engine.check_setup(config):
+      ...     print(f"{finding.verdict}: {finding.what}")
       ok: strategy=default
       ok: global_batch_size=32 on 1 replica
       slow: run_eagerly=true

@@ -114,9 +114,9 @@ def batch_of_replicas(setup: Setup) -> Finding | None:
     why = f"the first replica has {share} examples, the last one {last}"
     fix = f"Set a multiple of {num_replicas}"
     if find_rules(setup.config, num_replicas).weighs_examples:
-        return Finding(what, SLOW, f"{why}, and waits", f"{fix}.")
+        return Finding(what, SLOW, f"{why}, and waits", f"{fix}.", fit_warns=True)
     why += ", whose examples weigh more, as in fit"
-    return Finding(what, RISKY, why, f"{fix}, or uneven='exact'.")
+    return Finding(what, RISKY, why, f"{fix}, or uneven='exact'.", fit_warns=True)
 
 
 def batch_of_workers(setup: Setup) -> Finding | None:
@@ -161,7 +161,7 @@ def xla(setup: Setup) -> Finding | None:
         return Finding(what, UNSUPPORTED, why, "Set jit_compile=False, or synchronized=False.")
     if setup.model is not None and not model_supports_jit(setup.model):
         why = "a layer does not support XLA, or operations are deterministic: not compiled"
-        return Finding(what, SLOW, why, "Set jit_compile=False.")
+        return Finding(what, SLOW, why, "Set jit_compile=False.", fit_warns=True)
     convolutions = setup.layers(*_CONVOLUTIONS)
     if convolutions and not setup.num_gpus and config.jit_scope != "update":
         why = f"on a CPU, XLA is ten times slower on convolutions: {_name(convolutions)}"

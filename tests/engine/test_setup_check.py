@@ -61,9 +61,9 @@ def test_a_plain_setup_is_ok():
 
 def test_of_several_gpus_one_is_used_without_a_strategy(gpus):
     gpus(4)
-    what, verdict, why, fix = find(setup_rows.devices_used)
-    assert (what, verdict, why) == ("strategy=default with 4 GPUs", "slow", "it uses one of them")
-    assert "strategy='mirrored'" in fix
+    found = find(setup_rows.devices_used)
+    assert (found.what, found.verdict) == ("strategy=default with 4 GPUs", "slow")
+    assert found.why == "it uses one of them" and "strategy='mirrored'" in found.fix
     gpus(1)
     assert find(setup_rows.devices_used).verdict == "ok"
 
@@ -283,6 +283,8 @@ def test_the_table_has_a_line_for_each_finding_and_one_for_each_fix():
         "                     Set long=1.",
     ]
     assert findings.warning_lines(found) == ["slow: long=2: it waits. Set long=1."]
+    found = [finding._replace(fit_warns=True) for finding in found]
+    assert findings.warning_lines(found) == []
     assert findings.to_table([]) == ""
 
 
