@@ -27,6 +27,8 @@ from .source import Source
 from .state import TrainState
 from .step import predict_step
 from .step_errors import explained, inputs_in_words
+from .step_logs import num_examples
+from .uneven import feed_row, without_row
 
 
 def predict(
@@ -174,8 +176,12 @@ def make_predict_function(
     is_compiled = resolve_jit_compile(state, strategy, config) and config.jit_scope != "update"
 
     def one_replica(batch: Batch) -> Any:
-        call = functools.partial(predict_step, state, none_for_optionals(batch))
-        return call_compiled(call) if is_compiled and has_replicas else call()
+        batch = none_for_optionals(batch)
+        if not has_replicas:
+            return predict_step(state, batch)
+        is_empty = tf.equal(num_examples(batch), 0)
+        call = functools.partial(predict_step, state, feed_row(batch, is_empty))
+        return without_row(call_compiled(call) if is_compiled else call(), is_empty)
 
     def run(batch: Batch) -> Any:
         outputs = strategy.run(one_replica, args=(batch,))

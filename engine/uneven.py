@@ -82,14 +82,14 @@ def take(
         here = num_examples(batch)
         share = share_of(here, sum_over_replicas(here) if count is None else count)
         note(share)
-        yield _feed_row(batch, share.is_empty)
+        yield feed_row(batch, share.is_empty)
 
 
-def _feed_row(batch: Batch, is_empty: tf.Tensor) -> Batch:
-    """Returns a batch; in place of an empty one, a row of zeros.
+def feed_row(batch: Batch, is_empty: tf.Tensor) -> Batch:
+    """Returns a batch; in place of an empty one, a row of zeros. Context: replica.
 
-    Of no row, some operations fail, among them convolutions and pooling. What becomes of the row is
-    zero or put back.
+    Of no row, some operations fail, among them convolutions and pooling. Ragged and sparse batches
+    stay as they are.
     """
     leaves = tf.nest.flatten(batch)
     may_be = [tf.is_tensor(leaf) and not _has_rows(leaf) for leaf in leaves]
@@ -105,6 +105,17 @@ def _feed_row(batch: Batch, is_empty: tf.Tensor) -> Batch:
     pairs = zip(leaves, may_be, strict=True)
     fed = [next(chosen) if is_open else leaf for leaf, is_open in pairs]
     return tf.nest.pack_sequence_as(batch, fed)
+
+
+def without_row(outputs: Any, is_empty: tf.Tensor) -> Any:
+    """Returns the outputs of a model; none where `feed_row` has fed it a row."""
+
+    def drop(output: Any) -> Any:
+        if not isinstance(output, tf.Tensor) or output.shape.rank == 0:
+            return output
+        return tf.cond(is_empty, lambda: output[:0], lambda: output)
+
+    return tf.nest.map_structure(drop, outputs)
 
 
 def _has_rows(leaf: tf.Tensor) -> bool:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from gradloop import engine
 from tests.engine.distribution.uneven_cases import (
     CASES,
+    convolutional,
     cross_entropy,
     dense,
     difference,
@@ -151,3 +152,15 @@ def test_an_evaluation_is_exact(rest):
     one, several = logs(1), logs(4)
     assert several["rows"] == one["rows"] == 8 + rest
     np.testing.assert_allclose(several["loss"], one["loss"], rtol=1e-6)
+
+
+def test_a_prediction_is_exact():
+    def outputs(strategy):
+        keras.utils.set_random_seed(1)
+        with strategy.scope():
+            state = engine.TrainState(convolutional(), "sgd", loss="mse")
+        data = tf.data.Dataset.from_tensor_slices(make_data("images", 5)[0]).batch(4)
+        return engine.predict(state, data, make_config())
+
+    one = outputs(tf.distribute.get_strategy())
+    np.testing.assert_allclose(outputs(mirrored(2)), one, rtol=1e-5)
