@@ -10,6 +10,7 @@ import tensorflow as tf
 from gradloop import engine
 from tests.engine.distribution.uneven_cases import (
     CASES,
+    OwnStep,
     convolutional,
     cross_entropy,
     dense,
@@ -17,6 +18,7 @@ from tests.engine.distribution.uneven_cases import (
     make_data,
     normalized,
     train,
+    two_outputs,
 )
 from tests.engine.nets import make_config, mirrored
 
@@ -52,15 +54,15 @@ def test_training_is_that_of_one_replica(name, num_replicas, num_examples):
         np.testing.assert_allclose(history[key], values, rtol=1e-6, err_msg=key)
 
 
-def in_batches(*sizes):
+def in_batches(*sizes, kind=""):
     """Returns a dataset of batches of these sizes."""
-    data = tf.data.Dataset.from_tensor_slices(make_data("", sum(sizes)))
+    data = tf.data.Dataset.from_tensor_slices(make_data(kind, sum(sizes)))
     ends = np.cumsum(sizes)
     parts = [data.skip(end - n).take(n).batch(n) for n, end in zip(sizes, ends, strict=True)]
     return functools.reduce(lambda a, b: a.concatenate(b), parts)
 
 
-def trained(build, sizes, strategy, *, with_fit=False, **fields):
+def trained(build, sizes, strategy, *, with_fit=False, kind="", **fields):
     """Returns the weights after an epoch."""
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(1)
@@ -70,9 +72,9 @@ def trained(build, sizes, strategy, *, with_fit=False, **fields):
         if not with_fit:
             state = engine.TrainState(model)
     if with_fit:
-        model.fit(in_batches(*sizes), shuffle=False, verbose=0)
+        model.fit(in_batches(*sizes, kind=kind), shuffle=False, verbose=0)
     else:
-        engine.fit(state, in_batches(*sizes), make_config(**fields))
+        engine.fit(state, in_batches(*sizes, kind=kind), make_config(**fields))
     return [variable.numpy() for variable in model.variables]
 
 
@@ -100,6 +102,23 @@ def test_what_fit_does_and_what_is_right(build, sizes, fault):
     else:
         assert difference(of_fit, expected) > fault
         assert difference(ours, expected) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("build", "kind"),
+    [
+        (lambda: normalized(synchronized=True), ""),
+        pytest.param(convolutional, "images", marks=pytest.mark.slow),
+        pytest.param(two_outputs, "outputs", marks=pytest.mark.slow),
+        pytest.param(OwnStep, "", marks=pytest.mark.slow),
+    ],
+    ids=["normalized", "convolutions", "two outputs", "own train_step"],
+)
+def test_even_batches_have_the_bits_of_fit(build, kind):
+    of_fit = trained(build, (16, 16, 4), mirrored(2), kind=kind, with_fit=True)
+    ours = trained(build, (16, 16, 4), mirrored(2), kind=kind, uneven="exact")
+    for found, wanted in zip(ours, of_fit, strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 class NumRows(keras.metrics.Metric):
