@@ -95,5 +95,6 @@ def _exchange_in_words() -> Iterator[None]:
         raise ValueError(
             "jit_compile=true under several replicas: replicas exchange values in the step, which "
             "XLA cannot compile. Update with state.apply_gradients or state.minimize alone, use no "
-            "layers with synchronized=True, or set jit_compile=False."
+            "layers with synchronized=True and no masks (but with uneven='fit'), or set "
+            "jit_compile=False."
         ) from error
