@@ -74,9 +74,10 @@ def _evaluate(job: Job) -> None:
 def predict(job: Job, folder: RunFolder, log: Log) -> None:
     """Writes a checkpoint's probabilities for the test set, as tables and pictures."""
     probabilities = engine.predict(job.state, job.make_dataset(), job.config)
-    images, labels = job.arrays[2:4]
-    accuracy = report.write_predictions(folder, log, images, labels, probabilities)
-    job.facts["test_accuracy"] = accuracy
+    if folder.writes:  # of several workers, the chief has the predictions of all
+        images, labels = job.arrays[2:4]
+        accuracy = report.write_predictions(folder, log, images, labels, probabilities)
+        job.facts["test_accuracy"] = accuracy
     job.end(Status.COMPLETED)
 
 

@@ -223,12 +223,8 @@ def write_predictions(
 
     Returns:
       The accuracy.
-
-    A process that does not write the files of the run only computes it.
     """
     predicted, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
-    if not folder.writes:
-        return float((predicted == labels).mean())
     with (folder.path / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["label", "predicted", *(f"p{index}" for index in range(num_classes))])

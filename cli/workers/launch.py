@@ -144,7 +144,9 @@ def _check_free(run_dir: Path, *, resumes: bool) -> None:
 
 def _flags(settings: Mapping[str, Any], run_dir: Path) -> list[str]:
     """Returns what each worker gets beside the flags of the command: the last one wins."""
-    flags = [_FLAG, "none", "--max_restarts", "none", "--run_dir", str(run_dir)]
+    flags = [_FLAG, "none", "--run_dir", str(run_dir)]
+    if settings["max_restarts"] is not None:
+        flags += ["--max_restarts", "none"]
     num_threads = max(1, num_cores() // settings["num_workers"])
     for name in ("intra_op_threads", "inter_op_threads"):
         if settings[name] is None:

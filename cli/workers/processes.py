@@ -72,7 +72,7 @@ class Workers:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - it makes one system call
+                preexec_fn=_make_beginning(),  # noqa: PLW1509 - it makes two system calls
             )
 
     def _describe(self, index: int) -> dict[str, str]:
@@ -151,9 +151,17 @@ def _reserve_port() -> socket.socket:
     return kept
 
 
-def _die_with_parent() -> Callable[[], object] | None:
-    """Returns what a new process calls so that it is killed when its parent ends, if it can."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _make_beginning() -> Callable[[], object]:
+    """Returns what a new process calls first.
+
+    It does not ignore SIGINT, as what a script starts in the background does, and on Linux it is
+    killed when its parent ends.
+    """
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def begin() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    return begin

@@ -30,8 +30,8 @@ def supervise(
 ) -> int:
     """Starts workers, and again when one has died, until they end or are interrupted.
 
-    SIGINT or SIGTERM is passed to all of them, once; a second one kills them, and ends this
-    process.
+    SIGINT or SIGTERM is passed to all of them, once and as SIGINT; a second one kills them, and
+    ends this process.
 
     Args:
       start: Starts all; takes how many starts there were before.
@@ -43,18 +43,19 @@ def supervise(
       The exit code: see `worst`. If a signal came and they were not complete, 130 or 143.
     """
     num_restarts = 0
-    while True:
-        workers = start(num_restarts)
-        with signals.listening(signals.note), signals.ending_with(workers.kill):
-            _watch(workers)
-        code = worst(ended for _, ended in workers.ended)
-        if code in _NEVER_RESTARTED or signals.number() is not None:
-            return 128 + (signals.number() or code - 128) if code else 0
-        _describe_end(workers, say)
-        if num_restarts == max_restarts or not may_restart():
-            return code
-        num_restarts += 1
-        say(f"all workers start again (restart {num_restarts} of {max_restarts})")
+    with signals.listening(signals.note):
+        while True:
+            workers = start(num_restarts)
+            with signals.ending_with(workers.kill):
+                _watch(workers)
+            code = worst(ended for _, ended in workers.ended)
+            if code in _NEVER_RESTARTED or signals.number() is not None:
+                return 128 + (signals.number() or code - 128) if code else 0
+            _describe_end(workers, say)
+            if num_restarts == max_restarts or not may_restart():
+                return code
+            num_restarts += 1
+            say(f"all workers start again (restart {num_restarts} of {max_restarts})")
 
 
 def worst(codes: Iterable[int]) -> int:
@@ -83,7 +84,8 @@ def _watch(workers: Workers) -> None:
         number = signals.number()
         if number is not None and not has_passed_on:
             has_passed_on = True
-            workers.send(number)
+            # Not SIGTERM: TensorFlow swallows it while the workers come together.
+            workers.send(signal.SIGINT)
         failed = [code for _, code in workers.ended if code != 0]
         if failed and limit is None:
             limit = time.monotonic() + _patience(failed[0])

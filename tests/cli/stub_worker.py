@@ -35,6 +35,7 @@ def stop(number, frame):
         sys.exit(128 + number)
 
 
+ignored = [n for n in (signal.SIGINT,) if signal.getsignal(n) is signal.SIG_IGN]
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGINT, stop)
 print(f"worker {index} of {num_workers}", flush=True)

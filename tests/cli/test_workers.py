@@ -104,6 +104,14 @@ def test_without_a_folder_a_new_one_is_made(monkeypatch, tmp_path):
     assert (folder / "workers" / "worker-2.log").exists()
 
 
+def test_workers_of_a_launcher_in_the_background_do_not_ignore_ctrl_c(monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run("assert not ignored", monkeypatch, num_workers=1) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_gpus_are_shared_out(monkeypatch, capfd):
     monkeypatch.setattr(launch, "visible_gpus", lambda: ["0", "1", "5"])
     assert run("meet(); print(os.environ['CUDA_VISIBLE_DEVICES'])", monkeypatch, num_workers=2) == 0
@@ -212,7 +220,7 @@ def test_a_signal_reaches_each_worker_once(number, monkeypatch, tmp_path):
     assert run(scenario, monkeypatch) == 128 + number
     thread.join()
     for index in range(3):
-        assert Path(f"run/signals-{index}").read_text() == number.name + "\n"
+        assert Path(f"run/signals-{index}").read_text() == "SIGINT\n"
 
 
 PROGRAM = """
