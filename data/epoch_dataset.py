@@ -39,6 +39,8 @@ class EpochDataset(tf.data.Dataset):  # type: ignore[misc]
       num_examples: Rows of the arrays, including those that `drop_remainder` leaves out.
       num_batches: Batches in an epoch, which is also the cardinality.
       resident: The same batches, made by the graph that trains on them.
+      slices: Function of `tf.distribute.InputContext` to a dataset of what a worker needs of them;
+        None: each worker makes whole batches.
 
     Example:
       >>> dataset = pipeline.make_dataset(np.arange(6), global_batch_size=2)
@@ -66,6 +68,7 @@ class EpochDataset(tf.data.Dataset):  # type: ignore[misc]
         self.num_examples = num_examples
         self.num_batches = resident.num_batches
         self.resident = resident
+        self.slices: Callable[[Any], tf.data.Dataset] | None = None
         super().__init__(dataset._variant_tensor)
 
     def seek(self, epoch: int, step: int = 0) -> None:

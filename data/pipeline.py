@@ -34,6 +34,7 @@ from .epoch_dataset import (
     steps_dataset,
 )
 from .resident import Epoch, ResidentBatches, Stacks
+from .slices import SliceIndices, slices_maker
 from .stored_arrays import StoredArrays
 
 __all__ = ["ORDERS", "Augment", "EpochDataset", "make_dataset", "train_validation_split"]
@@ -47,7 +48,6 @@ Raw = tuple[Tree, Tree | None, Tree | None]
 _PIXEL_RANKS = (3, 4)
 
 # The parts of a batch, in this order: (order, step) -> indices -> raw examples -> batch.
-SliceIndices = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Transform = Callable[[Raw], Raw]
 
 
@@ -118,15 +118,17 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
     with tf.init_scope(), tf.device("CPU:0"):
         arrays = StoredArrays(_pack(examples, channel_axis))
         order_of = epoch_order(order if shuffle else None, n, batch_size, seed)
-        steps = steps_dataset(position, order_of, arrays, num_batches)
+        make_steps = functools.partial(steps_dataset, position, order_of, arrays, num_batches)
         slice_indices = _slicer(n, batch_size, drop_remainder)
         transform = _transformer(examples, rescale)
-        make_batch = _batch_maker(slice_indices, transform, num_batches, augment, seed)
-        batches = InlineMap(steps, make_batch)
+        make_batch = _batch_maker(transform, num_batches, augment, seed)
+        batches = InlineMap(make_steps(), functools.partial(make_batch, slice_indices))
         dataset = batches.prefetch(_positive("prefetch", prefetch)).with_options(_options())
+        slices = slices_maker(make_steps, slice_indices, make_batch, _options())
     stacks = None if augment is not None else _stacks(arrays.spec, transform, n, batch_size)
+    make_batch = functools.partial(make_batch, slice_indices)
     spec = dataset.element_spec
-    return EpochDataset(
+    made = EpochDataset(
         dataset,
         position,
         arrays=arrays,
@@ -135,6 +137,9 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
         num_examples=n,
         resident=ResidentBatches(make_batch, order_of, arrays, num_batches, spec, stacks),
     )
+    if augment is None:  # which draws random numbers for whole batches
+        made.slices = slices
+    return made
 
 
 def _preparer(
@@ -169,15 +174,11 @@ def _count_batches(n: int, batch_size: int, drop_remainder: bool) -> int:
 
 
 def _batch_maker(
-    slice_indices: SliceIndices,
-    transform: Transform,
-    num_batches: int,
-    augment: Augment | None,
-    seed: int,
-) -> Callable[[tf.Tensor, Epoch], Tree]:
-    """Returns a function of `(step, epoch)` to a batch."""
+    transform: Transform, num_batches: int, augment: Augment | None, seed: int
+) -> Callable[[SliceIndices, tf.Tensor, Epoch], Tree]:
+    """Returns a function of indices by `(order, step)`, step and epoch to a batch."""
 
-    def make_batch(step: tf.Tensor, epoch: Epoch) -> Tree:
+    def make_batch(slice_indices: SliceIndices, step: tf.Tensor, epoch: Epoch) -> Tree:
         # An iterator that starts in the middle of an epoch wraps around.
         step %= num_batches
         batch_x, *rest = transform(_take(epoch.arrays, slice_indices(epoch.order, step)))

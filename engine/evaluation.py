@@ -21,6 +21,7 @@ from .replica_rules import find_rules
 from .replica_statistics import statistics_of
 from .replicated_step import StepFn
 from .session import Session
+from .slices import of_context
 from .source import Source
 from .state import TrainState
 from .step_errors import explained
@@ -80,7 +81,9 @@ class Evaluation:
     ) -> None:
         self._config = config
         self._source = Source(
-            unpack_validation(dataset, config), state.strategy, config.validation_steps
+            unpack_validation(of_context(dataset, state.strategy), config),
+            state.strategy,
+            config.validation_steps,
         )
         state.build(self._source.element_spec)
         self.function = cached_function(make_eval_function, eval_step, state, config)

@@ -16,6 +16,7 @@ from keras.src.trainers import data_adapters
 from keras.src.trainers.data_adapters import array_slicing
 
 from .arguments import data_in_words, describe
+from .building import spec_of_replica
 from .config import TrainConfig
 
 # Keras's own default.
@@ -58,7 +59,9 @@ class Inputs:
         self.source = x
         self.shuffles = bool(shuffle)
         self._adapter: Any = None
-        is_dataset = data_adapters.is_tf_dataset(x)
+        is_dataset = data_adapters.is_tf_dataset(x) or isinstance(
+            x, tf.distribute.DistributedDataset
+        )
         if is_dataset and y is sample_weight is None:
             self.dataset = x
             if class_weight is not None:
@@ -98,6 +101,12 @@ class Inputs:
     def is_distributed(self) -> bool:
         """Whether the batches are split over the replicas already."""
         return not isinstance(self.dataset, tf.data.Dataset)
+
+    def spec_of_replica(self, num_replicas: int) -> Any:
+        """Returns the spec of what one of `num_replicas` gets of a batch."""
+        return spec_of_replica(
+            self.dataset.element_spec, 1 if self.is_distributed else num_replicas
+        )
 
     def on_epoch_begin(self) -> None:
         """Starts the workers of a PyDataset."""

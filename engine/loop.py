@@ -24,6 +24,7 @@ from .planner import Planner, Stops
 from .protocols import Resident
 from .replicated_step import StepFn
 from .session import Session
+from .slices import of_context
 from .source import Source
 from .state import TrainState
 from .step_errors import explained
@@ -64,7 +65,8 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
         `(x, y, sample_weight)`, with `global_batch_size` as leading dimension (see
         `engine.protocols` for what else a dataset may offer); a distributed dataset; arrays, which
         are batched by `global_batch_size` (32 without one) in the order of fit; a PyDataset, a
-        generator, a torch DataLoader.
+        generator, a torch DataLoader; a function of `tf.distribute.InputContext` to a dataset of
+        batches of one replica, called on each worker, such as to read its own files.
       y: Targets, where `x` is of arrays.
       sample_weight: A weight an example, likewise.
       config: All fields. With `steps_per_epoch`, a longer dataset continues in the next epoch where
@@ -103,7 +105,7 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     config = within_limits(config)
     with session.timing.part(SETUP):
         state.progress.begin(config.initial_epoch, config.epochs, resume=resume)
-        arrays = x, y, sample_weight
+        arrays = of_context(x, state.strategy), y, sample_weight
         arrays, validation_data = split_validation(arrays, validation_split, validation_data)
         inputs = Inputs(
             *arrays, batch_size=config.global_batch_size, shuffle=shuffle,

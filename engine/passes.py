@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from .inputs import Inputs
 from .protocols import Stateful
+from .slices import distribute
 from .strategy import is_one_cpu
 from .traced_step import operations_of
 
@@ -56,7 +57,7 @@ class Passes:
             self._stateful, dataset = dataset, _without_prefetch(dataset)
         self.distributed = dataset
         if not inputs.is_distributed and not is_one_cpu(strategy):
-            self.distributed = strategy.experimental_distribute_dataset(dataset)
+            self.distributed = distribute(dataset, strategy)
         self._events: list[str | int] = []
         self._last = 0  # index of the last iterator's event
 

@@ -23,6 +23,7 @@ from .inputs import Inputs
 from .protocols import Batch
 from .replica_xla import call_compiled
 from .session import Session
+from .slices import of_context
 from .source import Source
 from .state import TrainState
 from .step import predict_step
@@ -42,7 +43,7 @@ def predict(
 ) -> Any:
     """Returns the outputs of the model over a dataset, as `keras.Model.predict` does.
 
-    Context: cross-replica, on the host.
+    Context: cross-replica, on the host. With several workers, each gets the outputs of all.
 
     Args:
       state: Its model predicts, with its own `predict_step` if it has one; nothing is changed.
@@ -69,6 +70,7 @@ def predict(
     session = Session(state, config, hooks)
     if steps is not None and not (isinstance(steps, int | np.integer) and steps >= 1):
         raise ValueError(f"steps={describe(steps)} must be an int of 1 or more, or None: all.")
+    x = of_context(x, state.strategy)
     inputs = Inputs(x, batch_size=config.global_batch_size, steps_per_epoch=steps)
     source = Source(inputs, state.strategy, steps)
     batches = itertools.islice(source.distributed, steps or inputs.num_batches)
@@ -185,6 +187,8 @@ def make_predict_function(
 
     def run(batch: Batch) -> Any:
         outputs = strategy.run(one_replica, args=(batch,))
+        if not state.peers.is_alone:
+            return tf.nest.map_structure(lambda v: _gather(strategy, v), outputs)
         return tf.nest.map_structure(
             lambda v: _concat(strategy.experimental_local_results(v)), outputs
         )
@@ -201,6 +205,25 @@ def make_predict_function(
         compiled.get_concrete_function(element_spec)
     function: Callable[[Batch], Any] = compiled
     return function
+
+
+def _gather(strategy: tf.distribute.Strategy, value: Any) -> Any:
+    """Returns the outputs of the replicas of all workers, on each of them."""
+    first = strategy.experimental_local_results(value)[0]
+    if not isinstance(first, tf.Tensor):
+        raise ValueError(
+            f"The model gives a {type(first).__name__}, which workers cannot exchange: let it give "
+            "a dense tensor, such as outputs.to_tensor(), or predict in one process."
+        )
+    # The collectives know neither booleans nor the short floating-point types.
+    wire = {tf.bool: tf.int32, tf.bfloat16: tf.float32}.get(first.dtype, first.dtype)
+
+    def prepare(v: tf.Tensor) -> tf.Tensor:
+        v = tf.cast(v, wire)
+        return v[None] if v.shape.rank == 0 else v
+
+    prepared = strategy.run(prepare, args=(value,))
+    return tf.cast(strategy.gather(prepared, axis=0), first.dtype)
 
 
 def _concat(values: tuple[Any, ...]) -> Any:

@@ -44,6 +44,18 @@ class Stateful(Protocol):
 
 
 @runtime_checkable
+class Sliceable(Protocol):
+    """A dataset of which each of several workers can make its part alone.
+
+    Attributes:
+      slices: Function of `tf.distribute.InputContext` to a dataset, of the parts of each batch for
+        the replicas of that worker, in their order; None: the whole batches are made and split.
+    """
+
+    slices: Callable[[Any], Any] | None
+
+
+@runtime_checkable
 class HasBatchSize(Protocol):
     """A dataset that knows its batch size although the last batch may be smaller.
 

@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from .agreement import BatchSizeCheck
-from .building import batches_in_words, spec_of_replica
+from .building import batches_in_words
 from .inputs import Inputs
 from .passes import Passes
 from .planner import Execution, Planner, Stops
@@ -64,7 +64,7 @@ class Source:
         self._may_end_early = inputs.num_batches is None and not inputs.is_endless
         if inputs.is_endless and steps_per_epoch is None:
             raise ValueError("The dataset has no end: set steps_per_epoch (or validation_steps).")
-        self.element_spec = spec_of_replica(dataset.element_spec, strategy.num_replicas_in_sync)
+        self.element_spec = inputs.spec_of_replica(strategy.num_replicas_in_sync)
         with batches_in_words(self.element_spec):
             self._passes = Passes(inputs, strategy)
         self.distributed = self._passes.distributed

@@ -89,6 +89,7 @@ FLOORS = (
     ),
     ("graph_loops", "compiled_loop", "eager_loop", "step_function"),
     (
+        "slices",
         "inputs",
         "passes",
         "settings",

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 from gradloop import engine
+from gradloop.engine import planner
+from gradloop.engine.peers import Peers
 from tests.engine.distribution import clusters
 
 IS_CLUSTER = os.environ["TF_CONFIG"] != clusters.ALONE
@@ -76,32 +79,29 @@ def worker_of(state: engine.TrainState) -> int:
 
 
 def clocks_differ(strategy: tf.distribute.Strategy) -> Any:
-    """The sizes of executions are measured, and one worker is slow."""
+    """The second worker measures that no execution is short, the others that none is long."""
     state, sizes = make_state(strategy), []
-
-    def look(info: engine.HookInfo) -> None:
-        sizes.append(info.execution_steps)
-        if state.peers.worker == 1:
-            time.sleep(0.02)
-
-    hooks = [engine.LambdaHook(on_execution_end=look)]
-    config = engine.TrainConfig(**fields(epochs=4))
+    target = "TARGET_EXECUTION_SECS"
+    before = getattr(planner, target)
+    setattr(planner, target, 0.0 if state.peers.worker == 1 else 1e6)
+    hooks = [engine.LambdaHook(on_execution_end=lambda info: sizes.append(info.execution_steps))]
+    config = engine.TrainConfig(**fields(epochs=4, global_batch_size=8))
     history = engine.fit(state, make_dataset(), config, hooks=hooks)
+    setattr(planner, target, before)
     return result(state, history) | {"own": {"sizes": sizes}}
 
 
 def one_stops(strategy: tf.distribute.Strategy) -> Any:
     """A hook of one worker, and a signal to it, end all workers at the same step."""
-    found = []
+    state, found = make_state(strategy), []
     for options in (
         {"reason": "I have seen enough"},
         {"reason": "interrupted", "kind": engine.StopKind.INTERRUPTED, "immediately": True,
          "signal": 15},
     ):  # fmt: skip
-        state = make_state(strategy)
 
         def ask(info: engine.HookInfo, options: dict[str, Any] = options) -> None:
-            if worker_of(info.state) == 1 and info.progress.num_steps_completed == 6:
+            if worker_of(info.state) == 1 and info.progress.step == 6:
                 info.request_stop(**options)
 
         config = engine.TrainConfig(**fields(epochs=4, steps_per_execution=2))
@@ -114,7 +114,7 @@ def one_stops(strategy: tf.distribute.Strategy) -> Any:
 def early_stopping(strategy: tf.distribute.Strategy) -> Any:
     """Validation has a last batch of 3 examples, and decides the end."""
     state = make_state(strategy)
-    hooks = [engine.EarlyStopping("val_loss", patience=1, restore_best_weights=True)]
+    hooks = [engine.EarlyStopping(patience=1, min_delta=9, restore_best_weights=True)]
     history = engine.fit(
         state, make_dataset(), engine.TrainConfig(**fields(epochs=12)),
         validation_data=make_dataset(65, 76), hooks=hooks,
@@ -149,6 +149,53 @@ def one_overflows(strategy: tf.distribute.Strategy) -> Any:
     return result(state, history)
 
 
+def predictions(strategy: tf.distribute.Strategy) -> Any:
+    """All examples in order; of the last batch, the second replica has none, or less."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        x = keras.Input([4])
+        hidden = keras.layers.Dense(3)(x)
+        outputs = {
+            "hidden": hidden,
+            "is_positive": hidden > 0,
+            "half": keras.ops.cast(hidden, "bfloat16"),
+        }
+        state = engine.TrainState(keras.Model(x, outputs))
+    found = []
+    for num_examples in (76, 73):
+        dataset = tf.data.Dataset.from_tensor_slices(X[:num_examples]).batch(8)
+        outputs = engine.predict(state, dataset, CONFIG)
+        kinds = {name: [str(v.dtype), list(v.shape)] for name, v in outputs.items()}
+        found.append([kinds, *(v.astype("float64").tolist() for v in outputs.values())])
+        expected = X[:num_examples] @ state.model.get_weights()[0]
+        np.testing.assert_allclose(outputs["hidden"], expected, rtol=1e-4, atol=1e-5)
+    return found
+
+
+def uneven_batches(strategy: tf.distribute.Strategy) -> Any:
+    """Batches of 15, none of which divides."""
+    state = make_state(strategy)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Batches of 15 do not divide")
+        config = engine.TrainConfig(**fields(global_batch_size=15))
+        return result(state, engine.fit(state, make_dataset(0, 76, 15), config))
+
+
+def from_files(strategy: tf.distribute.Strategy) -> Any:
+    """Each worker reads what is its own: a function of the context, for training and validation."""
+
+    def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        size = context.get_per_replica_batch_size(8)
+        whole = make_dataset(batch_size=size)
+        return whole.shard(context.num_input_pipelines, context.input_pipeline_id)
+
+    # In one process there is one pipeline: the same batches come from a dataset.
+    data = make if IS_CLUSTER else make_dataset()
+    state = make_state(strategy)
+    return result(state, engine.fit(state, data, CONFIG, validation_data=data))
+
+
 def fields(**others: Any) -> dict[str, Any]:
     """Returns the fields of the config, with others."""
     return dataclasses.asdict(CONFIG) | others
@@ -157,11 +204,18 @@ def fields(**others: Any) -> dict[str, Any]:
 def main(folder: Path, name: str, checks: Sequence[Callable[[Any], Any]]) -> None:
     engine.configure_runtime(CONFIG)
     strategy = engine.make_strategy(CONFIG)
-    found = {check.__name__: check(strategy) for check in checks}
+    found = {}
+    for check in checks:
+        found[check.__name__] = check(strategy)
+        print(check.__name__, f"{time.perf_counter():.0f} s")
     (folder / f"{name}.json").write_text(json.dumps(found))
-    make_state(strategy).peers.barrier()
+    Peers(strategy).barrier()
 
+
+CHECKS = (
+    clocks_differ, one_stops, early_stopping, predictions, uneven, uneven_batches, one_overflows,
+    from_files,
+)  # fmt: skip
 
 if __name__ == "__main__":
-    CHECKS = (clocks_differ, one_stops, early_stopping, uneven, one_overflows)
     main(Path(sys.argv[1]), sys.argv[2], CHECKS)

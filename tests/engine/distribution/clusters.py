@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[3]
-TIMEOUT_SECS = 200
+TIMEOUT_SECS = 280
 ALONE = "{}"  # TF_CONFIG of a process that has no peers
 
 

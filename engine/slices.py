@@ -1,0 +1,52 @@
+"""Slices: what each of several workers takes of the batches of a dataset.
+
+`experimental_distribute_dataset` shards by files where it finds some, and gives a worker of several
+replicas parts that do not follow one another. Here a batch is split as one process splits it under
+`MirroredStrategy`, and each worker takes the parts of its own replicas: the numbers are the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.data.experimental.ops.distribute import _LegacyRebatchDataset
+
+from .peers import Peers
+from .protocols import Sliceable
+
+
+def distribute(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:
+    """Returns the dataset of the strategy, of the same global batches on any number of workers."""
+    if Peers(strategy).is_alone:
+        return strategy.experimental_distribute_dataset(dataset)
+    slices = dataset.slices if isinstance(dataset, Sliceable) else None
+    return strategy.distribute_datasets_from_function(slices or functools.partial(_slices, dataset))
+
+
+def of_context(data: Any, strategy: tf.distribute.Strategy) -> Any:
+    """Returns the dataset that a function of `tf.distribute.InputContext` makes; else the data.
+
+    Args:
+      data: What a person passed as x, or for validation.
+      strategy: Calls the function, once on each worker.
+    """
+    is_function = inspect.isfunction(data) or isinstance(data, functools.partial)
+    if not is_function or inspect.isgeneratorfunction(data):
+        return data
+    return strategy.distribute_datasets_from_function(data)
+
+
+def _slices(dataset: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:
+    """Returns the parts of each batch that belong to the replicas of a worker, in their order."""
+    num_replicas = context.num_replicas_in_sync
+    num_local = num_replicas // context.num_input_pipelines
+    first = context.input_pipeline_id * num_local
+
+    def is_own(index: tf.Tensor, _: Any) -> tf.Tensor:
+        return tf.equal(index % num_replicas // num_local, first // num_local)
+
+    parts = _LegacyRebatchDataset(dataset, num_replicas).enumerate().filter(is_own)
+    return parts.map(lambda _, part: part).prefetch(num_local)
