@@ -147,10 +147,9 @@ def _flags(settings: Mapping[str, Any], run_dir: Path) -> list[str]:
     flags = [_FLAG, "none", "--run_dir", str(run_dir)]
     if settings["max_restarts"] is not None:
         flags += ["--max_restarts", "none"]
-    num_threads = max(1, num_cores() // settings["num_workers"])
-    for name in ("intra_op_threads", "inter_op_threads"):
-        if settings[name] is None:
-            flags += [f"--{name}", str(num_threads)]
+    # Not intra_op_threads: the bits of a convolution depend on them, and would not be mirrored's.
+    if settings["inter_op_threads"] is None:
+        flags += ["--inter_op_threads", str(max(1, num_cores() // settings["num_workers"]))]
     return flags
 
 
