@@ -32,12 +32,19 @@ def oracle(name, num_examples):
     return train(name, 1, num_examples)
 
 
+def find_marks(name, num_replicas, rest):
+    """Returns the marks of a case: all were too many for CI."""
+    if (num_replicas, rest) == (2, "1"):
+        return [] if name in FAST else [pytest.mark.slow]
+    is_sampled = name in FAST and (num_replicas, rest) == (4, "7")
+    return [pytest.mark.slow if is_sampled else pytest.mark.exhaustive]
+
+
 def settings():
     for name in CASES:
         for num_replicas in (2, 3, 4):
             for rest, num_examples in LEFT_OVER.items():
-                is_fast = name in FAST and num_replicas == 2 and rest == "1"
-                marks = [] if is_fast else [pytest.mark.slow]
+                marks = find_marks(name, num_replicas, rest)
                 label = f"{name}, {num_replicas} replicas, last batch of {rest}"
                 yield pytest.param(name, num_replicas, num_examples, id=label, marks=marks)
 
