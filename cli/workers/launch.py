@@ -117,7 +117,7 @@ def _claim(settings: Mapping[str, Any]) -> tuple[Path, list[Path]]:
     if named is None:
         model, dataset = settings["model"], settings["dataset"]
         run_dir = run_directory.make_new("runs", model=model, dataset=dataset)
-        made = [run_dir]
+        made = [run_dir.parent, run_dir]
     else:
         run_dir = Path(named)
         made = [] if run_dir.exists() else [run_dir]
