@@ -32,16 +32,18 @@ def fresh_keras():
 class Command:
     """`train.py` in a process of its own, in a folder of its own."""
 
-    def __init__(self, folder, *flags, **environment):
+    def __init__(self, folder, *flags, max_file_blocks=None, **environment):
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self.errors = folder / "errors"
         environment = {k: v for k, v in os.environ.items() if k != "TF_CONFIG"} | environment
+        command = [sys.executable, str(ROOT / "train.py"), *flags]
+        if max_file_blocks is not None:
+            command = ["sh", "-c", f'ulimit -f {max_file_blocks}; exec "$@"', "sh", *command]
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "train.py"), *flags],
-                cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=errors,
-            )  # fmt: skip
+                command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=errors
+            )
 
     @property
     def run_dir(self):
@@ -166,3 +168,12 @@ def test_a_worker_that_stands_still_ends_the_others(train):
     assert code == EXIT_PEERS_LOST, errors
     assert time.monotonic() - began < 60
     assert "worker 0 of 2" in errors and f"exit code {EXIT_PEERS_LOST}" in errors
+
+
+def test_no_room_for_the_chiefs_checkpoints_costs_nothing_but_these(train, mirrored):
+    command = train(*TRAIN, *TWO, max_file_blocks=200)
+    code, errors = command.end()
+    assert code == 0, errors
+    assert not list(command.run_dir.glob("checkpoints/*.npz"))
+    assert errors.count("Training goes on") == 1 and "start again" not in errors, errors
+    check_equal(command.run_dir, mirrored)
