@@ -1,14 +1,18 @@
 """What a GPU makes of a workload: precisions, XLA, batch sizes, several GPUs, memory, copies.
 
     python -m benchmarks.gpu --workload cnn
+    python -m benchmarks.gpu --workload resnet50 --peers_python .venv-peers/bin/python
 
 Races the engine and `keras.Model.fit` in turn, each in a process of its own, in float32,
 TensorFloat-32, bfloat16 and float16, each with and without XLA, alike for both. fit runs twice:
 where its own bits vary, the engine need not have them. In one precision it also asks what
 deterministic operations cost, and MirroredStrategy on one GPU, and at which batch size memory ends;
-and it trains on 1, 2, 4, ... and all GPUs, with the same batch for each (weak scaling) and for all
-together (strong scaling). Writes benchmarks/results/gpu-<workload>_<hardware>_<date>.json, which
-`benchmarks.reporting.report` shows.
+and it trains on 1, 2, 4, ... and all GPUs, with the same batch for each (weak scaling, also with
+XLA in the replica function, where fit has none) and for all together (strong scaling). After each
+race the engine trains under TensorFlow's profiler: the share of the wall time in which a GPU did
+nothing, and that of the reduce. ResNet50 and the transformer are larger than in the races on a CPU.
+With --peers_python, PyTorch and JAX race on one GPU, where they see it. Writes
+benchmarks/results/gpu-<workload>_<hardware>_<date>.json, which `benchmarks.reporting.report` shows.
 
 Without a GPU it says so and exits with 0.
 """
@@ -19,10 +23,8 @@ import argparse
 import dataclasses
 import os
 import shlex
-import statistics
 import sys
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +38,18 @@ from benchmarks.hardware.utilization import (
     describe_cell,
     survey,
 )
-from benchmarks.race import correctness, harness, process, screen
+from benchmarks.race import harness, process
+from benchmarks.race.gpu_cell import (
+    MAX_EXAMPLES,
+    Measure,
+    default_batch_sizes,
+    gpu_workload,
+    measure_cell,
+)
 from benchmarks.race.workloads import WORKLOADS, Task, Workload
-from benchmarks.reporting import records, tables
+from benchmarks.reporting import gpu_tables, records
 from gradloop.usage import EXIT_USAGE
 
-# The modules of the arms, by their names in the record.
-ARMS = {name: f"benchmarks.gpu_arms.{name}" for name in ("keras_fit", "keras_fit_again", "engine")}
-# Size of MNIST.
-_MAX_EXAMPLES = 60_000
 _COPY_CODE = """
 import json, statistics, time
 import tensorflow as tf
@@ -61,88 +66,6 @@ print(json.dumps({num_bytes} / statistics.median(secs[1:])))
 """
 
 
-@dataclasses.dataclass
-class Measured:
-    """What a race of one cell gave.
-
-    Attributes:
-      speeds: Images per second by arm, of the arms that are correct.
-      memory: Peak bytes of device memory of the engine.
-      faults: Why the others are not, by arm.
-      first_run_secs: Seconds by arm by which the first run took longer: tracing and compiling.
-      fit_is_steady: Whether fit gave the same bits twice; None: unknown.
-    """
-
-    speeds: dict[str, float]
-    memory: int | None = None
-    faults: dict[str, str] = dataclasses.field(default_factory=dict)
-    first_run_secs: dict[str, float] = dataclasses.field(default_factory=dict)
-    fit_is_steady: bool | None = None
-
-
-Measure = Callable[[Cell], Measured]
-
-
-def make_task(workload: Workload, cell: Cell, num_steps: int, directory: Path) -> Task:
-    """Returns the task of the arms for a cell."""
-    batch_size = cell.global_batch_size
-    limit = num_steps if workload.dataset == "synthetic" else _MAX_EXAMPLES // batch_size
-    resized = dataclasses.replace(
-        workload, global_batch_size=batch_size, num_examples=batch_size * min(num_steps, limit)
-    )
-    return Task(
-        workload=resized,
-        directory=directory,
-        device="gpu",
-        precision=cell.precision,
-        jit_compile=cell.jit_compile,
-        num_devices=cell.num_devices,
-        deterministic=cell.deterministic,
-        mirrors=cell.mirrors,
-    )
-
-
-def measure_cell(workload: Workload, cell: Cell, num_steps: int, num_repeats: int) -> Measured:
-    """Races the engine and fit; an arm that fails or is void has no speed."""
-    from benchmarks.race import preparation
-
-    with tempfile.TemporaryDirectory(prefix="gradloop-gpu-") as directory:
-        task = make_task(workload, cell, num_steps, Path(directory))
-        preparation.prepare(task.workload, task.directory)
-        pythons = dict.fromkeys(ARMS.values(), sys.executable)
-        plan = harness.Plan(num_repeats=num_repeats, keeps_all_weights=False)
-        results = harness.race(task, pythons, plan, screen.show_progress)
-        by_name = {result.name.rpartition(".")[2]: result for result in results}
-        is_steady = check_fit(by_name)
-        correctness.void_wrong_arms(
-            results, task.directory / "initial.npz", reference_name=ARMS["keras_fit"]
-        )
-    good = {name: result for name, result in by_name.items() if result.is_ok}
-    secs = {name: statistics.median(result.secs) for name, result in good.items()}
-    return Measured(
-        speeds={name: task.workload.num_examples / value for name, value in secs.items()},
-        memory=by_name["engine"].settings.get("device_memory_bytes"),
-        faults={n: f"{r.status}: {r.reason}" for n, r in by_name.items() if not r.is_ok},
-        first_run_secs={n: max(0.0, good[n].warmup_secs[0] - secs[n]) for n in good},
-        fit_is_steady=is_steady,
-    )
-
-
-def check_fit(by_name: Mapping[str, harness.ArmResult]) -> bool | None:
-    """Returns whether fit gave the same bits twice; if not, no arm needs to have them.
-
-    Args:
-      by_name: Results of one race by arm; changed in place.
-    """
-    one, other = by_name["keras_fit"], by_name["keras_fit_again"]
-    if not (one.is_ok and other.is_ok):
-        return None
-    is_steady = one.weights == other.weights  # equal weights are one file
-    for result in by_name.values():
-        result.claims_bits = result.claims_bits and is_steady
-    return is_steady
-
-
 def make_record(
     arguments: argparse.Namespace, gpus: Sequence[str], measure: Measure, command: str
 ) -> dict[str, Any]:
@@ -154,7 +77,7 @@ def make_record(
       measure: Measures one cell.
       command: As a person types it.
     """
-    workload = WORKLOADS[arguments.workload]
+    workload = gpu_workload(arguments.workload)
     batch_sizes = arguments.batch_sizes or default_batch_sizes(workload)
     roof = throughput.measure_roof(Task(workload=workload, directory=Path(), device="gpu"))
     peaks = roof["matmul_flops_per_sec"]
@@ -169,6 +92,7 @@ def make_record(
         return described | {
             "device_memory_bytes": found.memory, "faults": found.faults,
             "first_run_secs": found.first_run_secs, "fit_is_steady": found.fit_is_steady,
+            "profile": found.profile, "peers": list(found.peers),
         }  # fmt: skip
 
     measured = survey(find, arguments.precisions, batch_sizes, len(gpus), arguments.max_batch_size)
@@ -188,16 +112,20 @@ def make_record(
     }
 
 
-def default_batch_sizes(workload: Workload) -> list[int]:
-    """Returns 1, 4 and 16 times the workload's own batch size."""
-    return [factor * workload.global_batch_size for factor in (1, 4, 16)]
-
-
 def measure_copies(workload: Workload, num_bytes: int = 256 * 2**20, num_calls: int = 8) -> float:
     """Returns bytes per second from the host's memory to that of the first GPU."""
     code = _COPY_CODE.format(num_bytes=num_bytes, num_calls=num_calls)
     task = Task(workload=workload, directory=Path(), device="gpu")
     return float(process.run_python(code, task))
+
+
+def make_measure(arguments: argparse.Namespace) -> Measure:
+    """Returns a function that measures a cell as the flags say."""
+    workload = gpu_workload(arguments.workload)
+    plan = harness.Plan(num_repeats=arguments.num_repeats, keeps_all_weights=False)
+    # Not resolved: an environment's interpreter is a link, and finds its packages by its place.
+    peers = os.path.abspath(arguments.peers_python) if arguments.peers_python else None
+    return lambda cell: measure_cell(workload, cell, plan, arguments.num_steps, peers)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -212,11 +140,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS,
         help="default: all; the first one is that of several GPUs")  # fmt: skip
     add("--batch_sizes", nargs="+", type=int,
-        help="global batch sizes (default: 1, 4 and 16 times the workload's)")  # fmt: skip
+        help="global batch sizes (default: 1, 4 and 16 times the workload's; of large nets 64, "
+             "128 and 256)")  # fmt: skip
     add("--num_steps", type=int, default=100, help="steps of a repeat (default: 100)")
     add("--num_repeats", type=int, default=5, help="counted repeats (default: 5)")
     add("--max_batch_size", type=int, default=0,
         help="double the largest batch until memory ends, up to this (default: 0)")  # fmt: skip
+    add("--peers_python", help="Python that has PyTorch and JAX, to race them (default: none)")
     add("--output", type=Path, help="write the record there (default: in benchmarks/results)")
     return parser
 
@@ -231,8 +161,10 @@ def check(arguments: argparse.Namespace) -> None:
                 raise ValueError(f"--{name} {value}: must be 1 or more")
     if WORKLOADS[arguments.workload].dataset != "synthetic":
         for value in numbers["batch_sizes"]:
-            if value > _MAX_EXAMPLES:
-                raise ValueError(f"--batch_sizes {value}: there are {_MAX_EXAMPLES} examples")
+            if value > MAX_EXAMPLES:
+                raise ValueError(f"--batch_sizes {value}: there are {MAX_EXAMPLES} examples")
+    if arguments.peers_python and not os.access(arguments.peers_python, os.X_OK):
+        raise ValueError(f"--peers_python {arguments.peers_python}: no such program")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -245,11 +177,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not gpus:
             print("No GPU here: nothing is measured.")
             return 0
-        workload = WORKLOADS[arguments.workload]
         record = make_record(
             arguments,
             gpus,
-            lambda cell: measure_cell(workload, cell, arguments.num_steps, arguments.num_repeats),
+            make_measure(arguments),
             shlex.join(["python", "-m", "benchmarks.gpu", *argv]),
         )
         path = arguments.output or records.default_path(record)
@@ -257,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"benchmarks.gpu: error: {error}", file=sys.stderr)
         return EXIT_USAGE
-    print(tables.gpu_tables(record))
+    print(gpu_tables.gpu_tables(record))
     print(f"Record: {path}")
     return 0
 

@@ -30,7 +30,7 @@ def configure(task: Task) -> None:
 
 def scope(task: Task) -> contextlib.AbstractContextManager[Any]:
     """Returns the scope to build in: of MirroredStrategy for replicas, else an empty one."""
-    if task.num_devices == 1 and not task.mirrors:
+    if not task.has_replicas:
         return contextlib.nullcontext()
     context: contextlib.AbstractContextManager[Any] = tf.distribute.MirroredStrategy().scope()
     return context

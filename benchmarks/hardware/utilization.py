@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,6 +31,8 @@ class Cell:
       num_devices: Number of GPUs.
       deterministic: Whether operations are deterministic.
       mirrors: Whether MirroredStrategy is used on one GPU, too.
+      seeks_memory: Whether all that is asked is if the batch fits into memory: nothing is profiled,
+        and no other framework takes memory.
     """
 
     precision: str
@@ -38,6 +41,7 @@ class Cell:
     num_devices: int = 1
     deterministic: bool = False
     mirrors: bool = False
+    seeks_memory: bool = False
 
 
 def make_matrix(precisions: Sequence[str], batch_sizes: Sequence[int]) -> list[Cell]:
@@ -51,11 +55,15 @@ def make_matrix(precisions: Sequence[str], batch_sizes: Sequence[int]) -> list[C
 
 
 def make_questions(precision: str, batch_size: int) -> list[Cell]:
-    """Returns what else is asked of one GPU: what deterministic operations and replicas cost."""
+    """Returns what else is asked of one GPU: what deterministic operations cost, and replicas.
+
+    Replicas are asked without XLA and with it, which then compiles the replica function.
+    """
     plain = Cell(precision=precision, jit_compile=False, global_batch_size=batch_size)
     return [
         dataclasses.replace(plain, deterministic=True),
         dataclasses.replace(plain, mirrors=True),
+        dataclasses.replace(plain, mirrors=True, jit_compile=True),
     ]
 
 
@@ -74,21 +82,27 @@ def find_largest_batch(works: Callable[[int], bool], start: int, limit: int) -> 
 
 
 def make_scaling(
-    num_gpus: int, precision: str, batch_size: int, *, strong: bool = False
+    num_gpus: int,
+    precision: str,
+    batch_size: int,
+    *,
+    strong: bool = False,
+    jit_compile: bool = False,
 ) -> list[Cell]:
-    """Returns runs on 1, 2, 4, ... and all GPUs, without XLA.
+    """Returns runs on 1, 2, 4, ... and all GPUs.
 
     Args:
       num_gpus: How many there are.
       precision: Of all.
       batch_size: Examples a step for each GPU; for strong scaling, for all of them together.
       strong: Whether more GPUs share the same batch.
+      jit_compile: Whether XLA compiles the step, and on several GPUs the replica function.
     """
     counts = {2**power for power in range(num_gpus.bit_length())} | {num_gpus}
     return [
         Cell(
             precision=precision,
-            jit_compile=False,
+            jit_compile=jit_compile,
             global_batch_size=batch_size if strong else count * batch_size,
             num_devices=count,
         )
@@ -186,19 +200,26 @@ def survey(
       max_batch_size: Up to which the largest batch is doubled until memory ends.
     """
     precision, largest = precisions[0], max(batch_sizes)
+    find = functools.cache(find)  # the runs on one GPU are in the matrix, too
 
-    def scale(*, strong: bool) -> list[dict[str, Any]]:
-        cells = make_scaling(num_gpus, precision, largest, strong=strong)
-        return efficiencies({c.num_devices: find(c)["images_per_sec"].get("engine") for c in cells})
+    def scale(**choices: bool) -> list[dict[str, Any]]:
+        cells = make_scaling(num_gpus, precision, largest, **choices)
+        found = {cell.num_devices: find(cell) for cell in cells}
+        rows = efficiencies({n: cell["images_per_sec"].get("engine") for n, cell in found.items()})
+        return [row | {"profile": found[row["num_devices"]].get("profile")} for row in rows]
 
     def fits(batch_size: int) -> bool:
-        cell = Cell(precision=precision, jit_compile=False, global_batch_size=batch_size)
+        cell = Cell(
+            precision=precision, jit_compile=False, global_batch_size=batch_size, seeks_memory=True
+        )
         return "engine" in find(cell)["images_per_sec"]
 
     return {
         "cells": [find(cell) for cell in make_matrix(precisions, batch_sizes)],
         "questions": [find(cell) for cell in make_questions(precision, largest)],
-        "scaling": scale(strong=False),
+        "scaling": scale(),
+        "scaling_xla": scale(jit_compile=True) if num_gpus > 1 else [],
         "strong_scaling": scale(strong=True) if num_gpus > 1 else [],
         "largest_batch_size": find_largest_batch(fits, 2 * largest, max_batch_size),
+        "max_batch_size": max_batch_size,
     }

@@ -96,6 +96,11 @@ class Task:
     mirrors: bool = False
     seed: int = 0
 
+    @property
+    def has_replicas(self) -> bool:
+        """Whether the TensorFlow arms use MirroredStrategy."""
+        return self.num_devices > 1 or self.mirrors
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the task as JSON has it; see `from_dict`."""
         return dataclasses.asdict(self) | {"directory": str(self.directory)}

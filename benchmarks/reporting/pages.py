@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.reporting import conclusions, tables, targets
+from benchmarks.reporting import conclusions, gpu_tables, tables, targets
 from benchmarks.reporting.tables import number
 from benchmarks.reporting.targets import Record, name_of
 
@@ -28,6 +28,19 @@ mean loss within 2 %. An arm that fails this check is void, and its speed is not
 - *Start*: the time to build the model, plus the time that the first run takes beyond the median one
   (tracing and compiling).
 - *Peak memory*: the largest resident size of the arm's process.
+
+`make bench-gpu` measures a machine with GPUs; a record of it has tables of its own here, with these
+columns:
+
+- *Of the data sheet*, *of the measured peak*: the model's matrix operations per second, as a share
+  of what the GPU's maker prints, and of the most that its matrix products reached in the same run.
+- *Device idle*: the share of the wall time in which neither a kernel nor a copy ran on a GPU, from
+  TensorFlow's profiler, in a run of the engine of its own; the mean over the GPUs.
+- *Reduce*: the share in which a collective operation ran, from the same profile. It includes the
+  wait for the slowest GPU, and other kernels may run meanwhile.
+- *First run*: how many seconds the first run takes beyond the median one (tracing and compiling).
+- XLA under MirroredStrategy compiles the engine's replica function. fit fails with it, and runs
+  without: the two then have other bits, and only the losses are compared.
 """
 _NO_RECORDS = "There are no records yet: run `make bench`."
 
@@ -134,7 +147,7 @@ def _record_parts(record: Record, picture: str | None) -> list[str]:
 
 def _other_parts(record: Record) -> list[str]:
     if "cells" in record:
-        return [tables.gpu_tables(record)]
+        return [gpu_tables.gpu_tables(record)]
     return [
         tables.learning_table(record) if "accuracies" in record else tables.scaling_tables(record)
     ]

@@ -220,49 +220,6 @@ def flatness_line(spread: float) -> str:
     )
 
 
-def gpu_tables(record: Record) -> str:
-    """Returns the cells of a GPU record, what several GPUs bring, and the speed of copies."""
-    header = ["precision", "XLA", "batch", "engine, images/s", "fit, images/s", "engine over fit"]
-    header += ["of the data sheet", "of the measured peak", "device memory"]
-    parts = [table(header, map(_gpu_row, record["cells"]))]
-    if record.get("questions"):
-        header = ["asked", "batch", "engine, images/s", "fit, images/s", "fit gave its bits twice"]
-        parts.append(table(header, map(_question_row, record["questions"])))
-    for name, of in (("scaling", "batch for each"), ("strong_scaling", "batch for all")):
-        rows = [
-            [str(row["num_devices"]), number(row["images_per_sec"]), percent(row["efficiency"])]
-            for row in record.get(name) or ()
-        ]
-        if rows:
-            parts.append(table([f"GPUs, the same {of}", "engine, images/s", "efficiency"], rows))
-    copies = number(record["host_to_device_bytes_per_sec"] / 1e9)
-    return "\n\n".join([*parts, f"Copies from host to device: {copies} GB/s."])
-
-
-def _question_row(cell: Mapping[str, Any]) -> list[str]:
-    asked = "deterministic operations" if cell["deterministic"] else "MirroredStrategy on one GPU"
-    speeds, is_steady = cell["images_per_sec"], cell["fit_is_steady"]
-    steady = "-" if is_steady is None else ("yes" if is_steady else "no")
-    batch = str(cell["global_batch_size"])
-    return [asked, batch, number(speeds.get("engine")), number(speeds.get("keras_fit")), steady]
-
-
-def _gpu_row(cell: Mapping[str, Any]) -> list[str]:
-    speeds = cell["images_per_sec"]
-    engine, fit = speeds.get("engine"), speeds.get("keras_fit")
-    return [
-        cell["precision"],
-        "on" if cell["jit_compile"] else "off",
-        str(cell["global_batch_size"]),
-        number(engine),
-        number(fit),
-        number(engine / fit if engine and fit else None),
-        percent(cell["share_of_data_sheet"]),
-        percent(cell["share_of_measured_peak"]),
-        gigabytes(cell["device_memory_bytes"]),
-    ]
-
-
 def one_line(text: str) -> str:
     """Returns a text in one line."""
     return " ".join(str(text).split())

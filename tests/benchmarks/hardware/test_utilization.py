@@ -81,5 +81,26 @@ def test_the_batch_at_which_memory_ends(works_up_to, limit, expected):
 def test_each_question_changes_one_thing():
     questions = utilization.make_questions("tf32", 64)
     assert [(cell.deterministic, cell.mirrors) for cell in questions] == [
-        (True, False), (False, True),
+        (True, False), (False, True), (False, True),
     ]  # fmt: skip
+    assert [cell.jit_compile for cell in questions] == [False, False, True]
+
+
+def test_a_cell_is_measured_once_and_the_memory_apart():
+    asked = []
+
+    def find(cell):
+        asked.append(cell)
+        fits = cell.global_batch_size < 512
+        return {"images_per_sec": {"engine": 1.0} if fits else {}, "profile": cell.num_devices}
+
+    found = utilization.survey(find, ["tf32"], [64], 2, 1024)
+    assert len(asked) == len(set(asked))
+    assert found["largest_batch_size"] == 256
+    searched = [cell.global_batch_size for cell in asked if cell.seeks_memory]
+    assert searched == [128, 256, 512]
+    replicas = [cell for cell in asked if cell.num_devices == 2]
+    assert sorted((cell.jit_compile, cell.global_batch_size) for cell in replicas) == [
+        (False, 64), (False, 128), (True, 128),
+    ]  # fmt: skip
+    assert [row["profile"] for row in found["scaling_xla"]] == [1, 2]
