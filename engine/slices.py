@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.data.experimental.ops.distribute import _LegacyRebatchDataset
 
+from .arguments import describe
 from .peers import Peers
 from .protocols import Sliceable
 
@@ -32,11 +33,35 @@ def of_context(data: Any, strategy: tf.distribute.Strategy) -> Any:
     Args:
       data: What a person passed as x, or for validation.
       strategy: Calls the function, once on each worker.
+
+    Raises:
+      ValueError: If the function returns no dataset.
     """
+    if not _takes_context(data):
+        return data
+
+    def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        dataset = data(context)
+        if not isinstance(dataset, tf.data.Dataset):
+            raise ValueError(
+                f"The function of tf.distribute.InputContext returned {describe(dataset)}: it must "
+                "return a tf.data.Dataset of the batches of one replica. Pass anything else itself."
+            )
+        return dataset
+
+    return strategy.distribute_datasets_from_function(make)
+
+
+def _takes_context(data: Any) -> bool:
+    """Returns whether data are a function of one argument, which yields nothing itself."""
     is_function = inspect.isfunction(data) or isinstance(data, functools.partial)
     if not is_function or inspect.isgeneratorfunction(data):
-        return data
-    return strategy.distribute_datasets_from_function(data)
+        return False
+    try:
+        inspect.signature(data).bind(None)
+    except TypeError:
+        return False
+    return True
 
 
 def _slices(dataset: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -210,6 +210,7 @@ HOOKS = {
 DATA = {
     "string": (lambda: fit("mnist"), ["x is 'mnist' of type str", "tf.data.Dataset"]),
     "function": (lambda: fit(lambda: X), ["of type function", "call it"]),
+    "function of a context": (lambda: fit(lambda c: X), ["InputContext returned", "tf.data.Data"]),
     "lists": (lambda: fit([[1.0, 2.0]]), ["x is a list that holds 1.0", "np.asarray(x)"]),
     "weights": (
         lambda: fit(X, y=Y, sample_weight="balanced"),
