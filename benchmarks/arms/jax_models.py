@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from benchmarks.arms import jax_device
 from benchmarks.race.workloads import LAYER_NORM_EPSILON, Task
 
 _WEIGHTS_PER_BLOCK = 16
 _CONV_DROPOUT, _DENSE_DROPOUT = 0.25, 0.5
 
-_DTYPES = {"float32": jnp.float32, "mixed_bfloat16": jnp.bfloat16}
+_DTYPES = {"float32": jnp.float32, "tf32": jnp.float32, "mixed_bfloat16": jnp.bfloat16}
 
 # (weights and images or tokens in the compute dtype, key of the step) -> inputs of the head
 Body = Callable[[Sequence[jax.Array], jax.Array, jax.Array], jax.Array]
@@ -93,10 +94,13 @@ def _layer_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:
 
 
 def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns a convolution without padding, as one matrix product.
+    """Returns a convolution without padding; on a CPU, as one matrix product.
 
     XLA's own convolutions take twice as long on a CPU, and sixty times as long inside a loop.
     """
+    if jax_device.is_gpu():
+        layout = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
     height, width, channels, filters = kernel.shape
     _, rows, columns, _ = x.shape
     rows, columns = rows - height + 1, columns - width + 1
@@ -121,8 +125,10 @@ def make_forward(task: Task) -> Forward:
       NotImplementedError: If these arms do not support the model, precision or device.
     """
     name = task.workload.model
-    if task.device != "cpu" or task.precision not in _DTYPES or name not in BODIES:
+    is_known = name in BODIES and task.precision in _DTYPES
+    if not is_known or (task.device == "cpu" and task.precision == "tf32"):
         raise NotImplementedError(f"no JAX model {name!r} on {task.device} in {task.precision}")
+    jax_device.configure(task)
     body, dtype = BODIES[name], _DTYPES[task.precision]
 
     def forward(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:

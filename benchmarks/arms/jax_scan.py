@@ -20,7 +20,7 @@ class Arm:
         self._train = jax.jit(_make_epoch(task), donate_argnums=0)
         self._examples = jax_training.load_examples(task)
         self._state = jax_training.make_state(task)
-        self.settings = jax_training.SETTINGS | {
+        self.settings = jax_training.settings() | {
             "compiled": "lax.scan over an epoch, donated state"
         }
 

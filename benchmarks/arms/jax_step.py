@@ -20,7 +20,7 @@ class Arm:
         self._step = jax.jit(jax_training.make_step(task), donate_argnums=0)
         self._examples = jax_training.load_examples(task)
         self._state = jax_training.make_state(task)
-        self.settings = jax_training.SETTINGS | {"compiled": "a call per step, donated state"}
+        self.settings = jax_training.settings() | {"compiled": "a call per step, donated state"}
 
     @property
     def num_right(self) -> int:

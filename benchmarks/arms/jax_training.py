@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.arms import jax_models
+from benchmarks.arms import jax_device, jax_models
 from benchmarks.race import weights as weights_lib
 from benchmarks.race.workloads import Task, Workload
 
 _RHO, _BETA_1, _BETA_2, _EPSILON = 0.9, 0.9, 0.999, 1e-7
 
-SETTINGS: dict[str, Any] = {
-    "convolution": "patches and one matrix product: lax.conv is slower on a CPU",
+_PATCHES = "patches and one matrix product: lax.conv is slower on a CPU"
+_SETTINGS: dict[str, Any] = {
     "data": "bytes on the device, gathered by index in the step",
     "rmsprop": "optax.rmsprop(eps_in_sqrt=True), which is Keras's formula",
     "adam": "Keras's formula by hand: optax adds epsilon after the bias correction",
@@ -56,6 +56,11 @@ class State(NamedTuple):
 
 
 Step = Callable[[State, Examples], State]
+
+
+def settings() -> dict[str, Any]:
+    """Returns the settings of all JAX arms, for the record."""
+    return {"convolution": "lax.conv" if jax_device.is_gpu() else _PATCHES} | _SETTINGS
 
 
 def load_examples(task: Task) -> Examples:

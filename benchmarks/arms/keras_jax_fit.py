@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.arms import jax_device
 from benchmarks.race import keras_models
 from benchmarks.race import weights as weights_lib
 from benchmarks.race.workloads import Task, Workload
@@ -20,16 +21,16 @@ _STEPS_PER_EXECUTION = {"dense": 32, "lstm": 32}
 
 
 class Arm:
-    """See `benchmarks.arms.ArmProtocol`. Runs on the CPU only."""
+    """See `benchmarks.arms.ArmProtocol`."""
 
     claims_bits = False
 
     def __init__(self, task: Task) -> None:
-        if task.device != "cpu":
-            raise NotImplementedError("keras_jax_fit runs on the CPU only")
         assert keras.backend.backend() == "jax", "Keras was imported before this arm"
+        jax_device.configure(task)
         self._workload = task.workload
-        keras.config.set_dtype_policy(task.precision)
+        # Keras knows no TensorFloat-32.
+        keras.config.set_dtype_policy("float32" if task.precision == "tf32" else task.precision)
         keras.utils.set_random_seed(task.seed)
         steps_per_execution = _STEPS_PER_EXECUTION.get(task.workload.model, 1)
         self._model, loss = _build_with_loss(task.workload)

@@ -20,7 +20,7 @@ class Module(lightning.LightningModule):
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.net = torch_training.make_net(task)
-        self.sums = torch_training.Metrics()
+        self.sums = torch_training.Metrics(torch.device("cpu"))
         self._workload = task.workload
         # One for all runs: Lightning asks for it at each fit, and its slots must stay.
         self._optimizer = torch_training.make_optimizer(task, self.net)
@@ -39,18 +39,20 @@ class Module(lightning.LightningModule):
 
 
 class Arm:
-    """See `benchmarks.arms.ArmProtocol`."""
+    """See `benchmarks.arms.ArmProtocol`. Runs on the CPU only."""
 
     claims_bits = False
 
     def __init__(self, task: Task) -> None:
+        if task.device != "cpu":
+            raise NotImplementedError("lightning runs on the CPU only")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         # It warns of too few data loader workers, which data in memory does not need.
         warnings.filterwarnings("ignore", module="lightning")
         self._module = Module(task)
         self._batches = torch_training.Batches(task)
         self.metrics = self._module.sums
-        self.settings = torch_training.settings() | {
+        self.settings = torch_training.settings(self._batches.device) | {
             "trainer": "barebones: no logger, checkpoints, progress bar, summary",
             "data": "an iterable of batches by index_select, without a DataLoader",
             "metrics": "sums in training_step: self.log costs more",
@@ -61,7 +63,7 @@ class Arm:
         self.metrics.reset()
         trainer = lightning.Trainer(accelerator="cpu", barebones=True, max_epochs=num_epochs)
         trainer.fit(self._module, self._batches)
-        return float(self.metrics.loss) / (num_epochs * len(self._batches))
+        return self.metrics.mean_loss(num_epochs * len(self._batches))
 
     def weights(self) -> list[npt.NDArray[np.generic]]:
         """Returns the model's weights."""

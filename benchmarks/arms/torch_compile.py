@@ -34,11 +34,11 @@ class Arm:
             raise RuntimeError(f"torch.compile needs {compiler}: install a C++ compiler")
         self._net = torch_training.make_net(task).train()
         self._batches = Batches(task)
-        self.metrics = Metrics()
+        self.metrics = Metrics(self._batches.device)
         is_split = task.workload.model in _NOT_IN_ONE_GRAPH
         make_step = _make_split_step if is_split else _make_step
         self._step = make_step(task.workload, self._net, self._batches, self.metrics)
-        self.settings = torch_training.settings() | {
+        self.settings = torch_training.settings(self._batches.device) | {
             "rmsprop": "Keras's formula",
             "adam": "Keras's formula",
             "compiled": "model with loss, and update" if is_split else "the whole step, torch.func",
@@ -52,7 +52,7 @@ class Arm:
         for _ in range(num_epochs):
             for rows in self._batches.rows:
                 self._step(rows)
-        return float(self.metrics.loss) / (num_epochs * len(self._batches))
+        return self.metrics.mean_loss(num_epochs * len(self._batches))
 
     def weights(self) -> list[npt.NDArray[np.generic]]:
         """Returns the model's weights."""
@@ -127,7 +127,7 @@ def _make_adam(params: Tensors, learning_rate: float) -> Callable[[Tensors], Non
     """Returns a function of gradients that updates the parameters in place, to be compiled."""
     means, mean_squares = ([torch.zeros_like(param) for param in params] for _ in range(2))
     # A tensor, because a Python number compiles again at each step.
-    num_steps = torch.zeros(())
+    num_steps = torch.zeros((), device=params[0].device)
 
     def update(gradients: Tensors) -> None:
         num_steps.add_(1)

@@ -19,8 +19,8 @@ class Arm:
         self._net = torch_training.make_net(task)
         self._optimizer = torch_training.make_optimizer(task, self._net)
         self._batches = torch_training.Batches(task)
-        self.metrics = torch_training.Metrics()
-        self.settings = torch_training.settings()
+        self.metrics = torch_training.Metrics(self._batches.device)
+        self.settings = torch_training.settings(self._batches.device)
 
     def run(self, num_epochs: int) -> float:
         """Trains batch by batch and returns the mean training loss."""
@@ -34,7 +34,7 @@ class Arm:
                 loss.backward()
                 self._optimizer.step()
                 self.metrics.add(loss, logits, y)
-        return float(self.metrics.loss) / (num_epochs * len(self._batches))
+        return self.metrics.mean_loss(num_epochs * len(self._batches))
 
     def weights(self) -> list[npt.NDArray[np.generic]]:
         """Returns the model's weights."""

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import nn
 
-from benchmarks.arms import torch_resnet
+from benchmarks.arms import torch_device, torch_resnet
 from benchmarks.race.workloads import (
     FEED_FORWARD_FACTOR,
     LAYER_NORM_EPSILON,
@@ -21,7 +21,7 @@ from benchmarks.race.workloads import (
     Workload,
 )
 
-_AUTOCAST_DTYPES = {"float32": None, "mixed_bfloat16": torch.bfloat16}
+_AUTOCAST_DTYPES = {"float32": None, "tf32": None, "mixed_bfloat16": torch.bfloat16}
 
 
 class Net(nn.Module):
@@ -43,7 +43,7 @@ class Net(nn.Module):
         """Returns logits `[batch, num_classes]`, float32."""
         if self._dtype is None:
             return self.head(self.body(x))
-        with torch.autocast("cpu", self._dtype):
+        with torch.autocast(x.device.type, self._dtype):
             hidden = self.body(x)
         return self.head(hidden.float())
 
@@ -145,16 +145,18 @@ class Transformer(nn.Module):
 
 
 def build(task: Task) -> Net:
-    """Returns the workload's model with random weights.
+    """Returns the workload's model with random weights, on the task's device.
 
     Raises:
       NotImplementedError: If these arms do not support the model, precision or device.
     """
-    if task.device != "cpu" or task.precision not in _AUTOCAST_DTYPES:
+    is_known = task.precision in _AUTOCAST_DTYPES
+    if not is_known or (task.device == "cpu" and task.precision == "tf32"):
         raise NotImplementedError(f"no PyTorch arm on {task.device} in {task.precision}")
     body, width = _build_body(task.workload)
     head = nn.Linear(width, task.workload.num_classes)
-    return Net(body, head, _AUTOCAST_DTYPES[task.precision])
+    net = Net(body, head, _AUTOCAST_DTYPES[task.precision])
+    return net.to(torch_device.find(task))
 
 
 def _build_body(workload: Workload) -> tuple[nn.Module, int]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from benchmarks.arms import torch_models
+from benchmarks.arms import torch_device, torch_models
 from benchmarks.race import weights as weights_lib
 from benchmarks.race.workloads import Task, Workload
 
@@ -20,20 +20,22 @@ Tensors = Sequence[torch.Tensor]
 
 
 class Batches:
-    """The examples in memory, as a re-iterable of batches `(x, y)` in the task's order.
+    """The examples in the device's memory: a re-iterable of batches `(x, y)` in the task's order.
 
     Args:
       task: Names the directory of the arrays.
 
     Attributes:
+      device: The task's.
       rows: Indices of the examples of each batch.
     """
 
     def __init__(self, task: Task) -> None:
-        directory = task.directory
-        self._x = torch.from_numpy(np.load(directory / "x_train.npy"))
-        self._y = torch.from_numpy(np.load(directory / "y_train.npy"))
-        order = torch.from_numpy(np.load(directory / "order.npy"))
+        self.device = torch_device.find(task)
+        self._x, self._y, order = (
+            torch.from_numpy(np.load(task.directory / f"{name}.npy")).to(self.device)
+            for name in ("x_train", "y_train", "order")
+        )
         self.rows = order.split(task.workload.global_batch_size)
 
     def __len__(self) -> int:
@@ -52,11 +54,15 @@ class Batches:
 
 
 class Metrics:
-    """Sums of the loss and of correct predictions; no value is read between the steps."""
+    """Sums of the loss and of correct predictions; no value is read between the steps.
 
-    def __init__(self) -> None:
-        self.loss = torch.zeros(())
-        self.num_right = torch.zeros((), dtype=torch.int64)
+    Args:
+      device: On which the losses are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.loss = torch.zeros((), device=device)
+        self.num_right = torch.zeros((), dtype=torch.int64, device=device)
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -69,6 +75,12 @@ class Metrics:
         """Adds a batch."""
         self.loss += loss.detach()
         self.num_right += (logits.argmax(1) == labels).sum()
+
+    def mean_loss(self, num_steps: int) -> float:
+        """Waits for all work on the device and returns the loss of a step."""
+        if self.loss.is_cuda:
+            torch.cuda.synchronize()
+        return float(self.loss) / num_steps
 
 
 def mean_loss(workload: Workload, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -150,15 +162,16 @@ def make_optimizer(task: Task, net: torch.nn.Module) -> torch.optim.Optimizer:
 
 def keras_weights(net: torch.nn.Module) -> list[npt.NDArray[np.generic]]:
     """Returns copies of all weights, in the order and layout of Keras's `get_weights()`."""
-    return [view.contiguous().numpy().copy() for view in torch_models.keras_views(net)]
+    return [view.contiguous().cpu().numpy().copy() for view in torch_models.keras_views(net)]
 
 
-def settings() -> dict[str, Any]:
+def settings(device: torch.device) -> dict[str, Any]:
     """Returns the settings of all PyTorch arms, for the record."""
+    tried = "not tried on a GPU" if device.type == "cuda" else "not faster"
     return {
         "num_threads": torch.get_num_threads(),
         "data": "bytes in memory, index_select per batch",
-        "memory_format": "contiguous: channels_last was not faster",
+        "memory_format": f"contiguous: channels_last was {tried}",
         "rmsprop": "Keras's formula (epsilon inside the root), torch._foreach operations",
         "adam": "torch.optim.Adam(fused=True), epsilon set at each step to have Keras's formula",
     }

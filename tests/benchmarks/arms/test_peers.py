@@ -205,6 +205,47 @@ def test_what_an_arm_cannot_do_is_said_in_one_line(name, make_task):
         make_arm(name, make_task("tiny", "mixed_float16"))
 
 
+@pytest.mark.parametrize("name", ARMS)
+def test_without_a_gpu_an_arm_for_one_says_so_in_one_line(name, make_task, monkeypatch):
+    import jax
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    task = dataclasses.replace(make_task("tiny"), device="gpu")
+    with pytest.raises(NotImplementedError, match=r"sees no GPU|on the CPU only"):
+        make_arm(name, task)
+
+
+def test_float32_on_a_gpu_is_not_tensorfloat32_unless_asked(make_task, monkeypatch):
+    import jax
+
+    from benchmarks.arms import jax_device, torch_device
+
+    updated, backends = {}, torch.backends
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(type(jax.config), "update", lambda self, *pair: updated.update([pair]))
+    for precision, products in (("tf32", "tensorfloat32"), ("float32", "float32")):
+        task = dataclasses.replace(make_task("tiny"), device="gpu", precision=precision)
+        assert torch_device.find(task).type == "cuda"
+        jax_device.configure(task)
+        assert updated == {"jax_default_matmul_precision": products}
+        allowed = (backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32)
+        assert allowed == (precision == "tf32",) * 2
+
+
+def test_the_convolution_of_a_gpu_is_that_of_a_cpu(monkeypatch):
+    import jax
+
+    from benchmarks.arms import jax_models
+
+    random = np.random.default_rng(0)
+    x, kernel = (random.normal(size=s).astype("float32") for s in ((2, 7, 6, 3), (3, 3, 3, 4)))
+    on_cpu = jax_models._conv(x, kernel)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    np.testing.assert_allclose(jax_models._conv(x, kernel), on_cpu, rtol=1e-4, atol=1e-5)
+
+
 def test_a_missing_compiler_is_named(make_task, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(RuntimeError, match="needs no-such-compiler"):
