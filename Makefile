@@ -65,7 +65,7 @@ format: $(has_dev) ## bring the code into shape
 	@$(python) -m ruff format .
 
 parity: $(has_dev) ## the promise against fit: equal bits
-	@$(python) -m pytest tests/parity $(PYTEST_ARGS)
+	@$(python) -m pytest tests/parity -m "not gpu" $(PYTEST_ARGS)
 
 test-gpu: $(has_dev) ## what only a GPU can show: equal bits, replicas, float16, XLA, memory
 	@$(python) -m pytest -m gpu -ra tests/gpu $(PYTEST_ARGS)

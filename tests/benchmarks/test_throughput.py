@@ -79,7 +79,7 @@ def test_the_roof_is_measured_in_a_process_of_its_own():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "workload", ["tiny", "cnn", pytest.param("lstm", marks=pytest.mark.exhaustive)]
+    "workload", ["tiny", *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ("cnn", "lstm"))]
 )
 def test_a_real_run(workload, tmp_path, capsys):
     output = tmp_path / "record.json"

@@ -18,7 +18,6 @@ NAMES = [
     "BYOL", "DP-SGD", "Distillation", "Language model", "MAML", "Mixup", "REINFORCE", "SAM",
     "SimCLR", "VAE", "WGAN-GP",
 ]  # fmt: skip
-ALL_AT_ONCE = 2, "mixed_bfloat16"
 slow = pytest.mark.slow
 # Of each kind one, with seeds, `when=` and two gradients: all of them take a minute more.
 QUICK = ("SAM", "VAE", "WGAN-GP")
@@ -119,11 +118,17 @@ def test_one_step_an_execution_gives_the_bits_of_eight(name, reference):
     assert history.history == run.history.history
 
 
-# Two replicas in bfloat16 are both at once; each alone, and each step, takes two minutes more.
+def mark_of(name, place):
+    """Returns the mark of a case: all of them take some minutes."""
+    if place == (2, "mixed_bfloat16"):
+        return pytest.mark.exhaustive
+    return [] if (name, place) == ("WGAN-GP", (2, "float32")) else slow
+
+
 PLACES = [
-    pytest.param(name, *place, marks=[] if (name, place) == ("WGAN-GP", ALL_AT_ONCE) else slow)
+    pytest.param(name, *place, marks=mark_of(name, place))
     for name in NAMES
-    for place in ((1, "mixed_bfloat16"), (2, "float32"), ALL_AT_ONCE)
+    for place in ((1, "mixed_bfloat16"), (2, "float32"), (2, "mixed_bfloat16"))
 ]
 
 
@@ -140,7 +145,9 @@ def test_step_trains_on_replicas_and_in_bfloat16(name, num_replicas, precision, 
 
 
 @slow
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.exhaustive)]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_replicas_go_on_in_mid_epoch_with_the_same_bits(name, precision, tmp_path):
     keywords = {"num_replicas": 2, "precision": precision}
@@ -152,7 +159,7 @@ def test_replicas_go_on_in_mid_epoch_with_the_same_bits(name, precision, tmp_pat
 
 
 @slow
-@pytest.mark.parametrize("num_replicas", [1, 2])
+@pytest.mark.parametrize("num_replicas", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
 @pytest.mark.parametrize("name", NAMES)
 def test_step_trains_in_float16(name, num_replicas):
     state, history, _ = sections.run(name, num_replicas=num_replicas, precision="mixed_float16")
