@@ -144,11 +144,19 @@ def test_step_trains_on_replicas_and_in_bfloat16(name, num_replicas, precision, 
             np.testing.assert_allclose(history.history[key][0], values[0], rtol=0.03, err_msg=key)
 
 
-@slow
+def mark_of_resumed(name, precision):
+    """Likewise."""
+    return slow if name in QUICK and precision == "float32" else pytest.mark.exhaustive
+
+
 @pytest.mark.parametrize(
-    "precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.exhaustive)]
+    ("name", "precision"),
+    [
+        pytest.param(name, precision, marks=mark_of_resumed(name, precision))
+        for name in NAMES
+        for precision in ("float32", "mixed_bfloat16")
+    ],
 )
-@pytest.mark.parametrize("name", NAMES)
 def test_replicas_go_on_in_mid_epoch_with_the_same_bits(name, precision, tmp_path):
     keywords = {"num_replicas": 2, "precision": precision}
     whole, expected, _ = sections.run_saving(name, tmp_path, **keywords)
