@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from gradloop import engine, signals
 from gradloop.data import DatasetArrays, pipeline
-from gradloop.engine.findings import Finding, refuse_unsupported
-from gradloop.engine.peers import Peers
+from gradloop.engine.checks.findings import Finding, refuse_unsupported
 from gradloop.engine.storage.checkpoint import final_checkpoint
+from gradloop.engine.workers.peers import Peers
 from gradloop.models.recipe import Recipe
 from gradloop.usage import EXIT_USAGE, did_you_mean
 

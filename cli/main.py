@@ -18,9 +18,9 @@ import_quietly()
 import tensorflow as tf
 
 from gradloop import data, engine, lock, signals
-from gradloop.engine import findings
-from gradloop.engine.peers import Peers
+from gradloop.engine.checks import findings
 from gradloop.engine.tuning.choice import apply_choice
+from gradloop.engine.workers.peers import Peers
 from gradloop.files import DirectoryError, json_text
 from gradloop.models import registry
 from gradloop.usage import EXIT_USAGE

@@ -17,8 +17,8 @@ from typing import Any
 import tensorflow as tf
 
 from gradloop import deadline, engine, signals
-from gradloop.engine.cluster import Cluster, find_cluster
-from gradloop.engine.peers import Peers
+from gradloop.engine.workers.cluster import Cluster, find_cluster
+from gradloop.engine.workers.peers import Peers
 from gradloop.usage import EXIT_PEERS_LOST
 
 from .config import DEFAULT_HANG_SECS, JobConfig

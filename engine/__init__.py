@@ -1,5 +1,6 @@
 """gradloop's engine: a training loop for Keras models that gives the numbers of `fit`."""
 
+from .checks.setup import check_setup
 from .config import TrainConfig
 from .evaluation import evaluate
 from .history import History, Progress, StopKind
@@ -26,9 +27,8 @@ from .options import ConfigError
 from .parity.compare import compare_with_fit
 from .parity.comparison import Comparison
 from .prediction import make_predict_function, predict
-from .replica_sums import Largest, as_sum
+from .replicas.sums import Largest, as_sum
 from .runtime import configure_runtime
-from .setup_check import check_setup
 from .state import TrainState
 from .step import eval_step, predict_step, train_step
 from .step_function import make_eval_function, make_train_function

@@ -19,7 +19,7 @@ from .config import TrainConfig
 from .hooks.base import Hook
 from .options import ConfigError
 from .protocols import HasBatchSize
-from .replica_rules import find_rules
+from .replicas.rules import find_rules
 from .runtime import check_runtime
 from .state import TrainState
 from .strategy import check_strategy

@@ -17,16 +17,16 @@ from .inputs import unpack_validation
 from .options import ConfigError
 from .planner import Planner, Stops
 from .protocols import Logs
-from .replica_rules import find_rules
-from .replica_statistics import statistics_of
+from .replicas.rules import find_rules
+from .replicas.statistics import statistics_of
 from .replicated_step import StepFn
 from .session import Session
-from .slices import of_context
 from .source import Source
 from .state import TrainState
 from .step_errors import explained
 from .step_function import cached_function, make_eval_function
 from .timing import EVALUATION
+from .workers.slices import of_context
 
 
 def evaluate(
@@ -136,6 +136,7 @@ class Validation:
     def __init__(
         self, session: Session, validation_data: Any, config: TrainConfig, eval_step: StepFn
     ) -> None:
+        check_step(eval_step, "eval_step")  # also where nothing is validated
         self._session = session
         self._config = config
         self._evaluations = {

@@ -11,7 +11,7 @@ from keras.src.trainers.trainer import model_supports_jit
 from .arguments import check_config, check_state, check_strategy_kind
 from .config import TrainConfig, check_one_replica
 from .fused_updates import Update
-from .replica_rules import ReplicaRules, find_rules
+from .replicas.rules import ReplicaRules, find_rules
 from .state import TrainState
 
 

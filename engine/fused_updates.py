@@ -16,6 +16,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from .patching import patched
+
 
 class Update(enum.Enum):
     """What computes an optimizer's update."""
@@ -43,9 +45,7 @@ def updates_by(optimizers: Iterable[keras.optimizers.Optimizer], update: Update)
             optimizer = getattr(outer, "inner_optimizer", outer)  # of LossScaleOptimizer
             original = optimizer.update_step
             make = _fused if update is Update.FUSED else _compiled
-            # Not by setattr: Keras tracks attributes, to save them.
-            vars(optimizer)["update_step"] = make(optimizer, original)
-            stack.callback(vars(optimizer).pop, "update_step")
+            stack.enter_context(patched(optimizer, update_step=make(optimizer, original)))
         yield
 
 

@@ -3,7 +3,7 @@
 In the way of a batch: last. A Keras optimizer drops missing gradients, unscales, clips, decays,
 reduces over the replicas, updates, averages and constrains, in this order and in one call. This
 module adds what it leaves out: with `TrainConfig.on_nonfinite`, an update is only made where all is
-finite, on all replicas. `replica_updates` says how the optimizer reduces, clips and skips.
+finite, on all replicas. `replicas/updates` says how the optimizer reduces, clips and skips.
 """
 
 from __future__ import annotations

@@ -24,13 +24,13 @@ from .planner import Planner, Stops
 from .protocols import Resident
 from .replicated_step import StepFn
 from .session import Session
-from .slices import of_context
 from .source import Source
 from .state import TrainState
 from .step_errors import explained
 from .step_function import StepFunction, cached_function, make_train_function
 from .strategy import is_one_cpu
 from .timing import DATA, SETUP
+from .workers.slices import of_context
 
 
 def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
@@ -100,7 +100,6 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     refuse_unknown(fit, unknown)
     session = Session(state, config, hooks)
     check_step(train_step, "train_step")
-    check_step(eval_step, "eval_step")
     check_resume(resume)
     config = within_limits(config)
     with session.timing.part(SETUP):

@@ -19,9 +19,9 @@ import tensorflow as tf
 
 from .inputs import Inputs
 from .protocols import Stateful
-from .slices import distribute
 from .strategy import is_one_cpu
 from .traced_step import operations_of
+from .workers.slices import distribute
 
 _BEGIN, _END = "begin", "end"
 # Stateful operations that give the same batches in a new process. Not `ShuffleDataset`: its seed is

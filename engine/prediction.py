@@ -21,15 +21,15 @@ from .execution_mode import resolve_jit_compile
 from .hooks.base import Hook
 from .inputs import Inputs
 from .protocols import Batch
-from .replica_xla import call_compiled
+from .replicas.uneven import feed_row, without_row
+from .replicas.xla import call_compiled
 from .session import Session
-from .slices import of_context
 from .source import Source
 from .state import TrainState
 from .step import predict_step
 from .step_errors import explained, inputs_in_words
 from .step_logs import num_examples
-from .uneven import feed_row, without_row
+from .workers.slices import of_context
 
 
 def predict(

@@ -14,20 +14,20 @@ import keras
 import tensorflow as tf
 
 from .building import none_for_optionals
-from .example_weights import weighs_examples
 from .execution_mode import Mode
 from .grouping import Pulls, takes_iterator
 from .protocols import Batch, Logs
-from .replica_rng import distinct_seeds
-from .replica_updates import updates_of
-from .replica_xla import run_compiled
+from .replicas.example_weights import weighs_examples
+from .replicas.rng import distinct_seeds
+from .replicas.uneven import count_global, mean_over_replicas, take
+from .replicas.updates import updates_of
+from .replicas.xla import run_compiled
 from .state import TrainState
 from .step_errors import update_in_words
 from .step_logs import StepLogs, flatten_logs, last, num_examples
 from .trace_notes import TraceNotes
 from .traced_step import check_traced, unwritten_names
 from .undo import Undo
-from .uneven import count_global, mean_over_replicas, take
 
 StepFn = Callable[[TrainState, Batch], Logs | None]
 

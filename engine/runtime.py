@@ -26,10 +26,10 @@ from gradloop.machine import num_cores, processor_name
 
 from . import devices
 from .arguments import check_config
-from .cluster import find_cluster
 from .config import DEFAULT_NUM_CPU_REPLICAS, TrainConfig
 from .gpus import configure_gpus, describe_gpus
 from .options import ConfigError, show
+from .workers.cluster import find_cluster
 
 _SEED_MODULUS = 2**31 - 1  # of TensorFlow's truncated seeds
 _policy_set_here: str | None = None  # what configure_runtime changed the dtype policy to

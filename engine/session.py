@@ -17,7 +17,6 @@ import numpy as np
 from .agreement import check_agreement
 from .arguments import describe
 from .config import TrainConfig
-from .consensus import Consensus
 from .history import History
 from .hooks.base import Hook, HookInfo
 from .memory import MemoryWatch
@@ -27,6 +26,7 @@ from .skip_watch import skip_watches
 from .state import TrainState
 from .step_function import StepFunction
 from .timing import HOOKS, METRICS, Timing, current
+from .workers.consensus import Consensus
 
 # Moments that come right after others, where all workers know of the stops that were requested.
 _WITHOUT_EXCHANGE = ("on_save_point", "on_predict_batch_begin")

@@ -10,11 +10,11 @@ from typing import Any
 
 import keras
 
-from .cluster import VARIABLE
 from .config import TrainConfig
 from .options import ConfigError, show
 from .runtime import describe_runtime
 from .state import TrainState
+from .workers.cluster import VARIABLE
 
 # A step of an epoch is other examples with another one of these.
 _OF_POSITION = ("global_batch_size", "steps_per_epoch", "gradient_accumulation_steps", "seed")

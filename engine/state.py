@@ -18,7 +18,6 @@ from .arguments import check_model
 from .building import build_model, compile_model
 from .history import Progress
 from .metric_set import MetricSet
-from .peers import Peers
 from .protocols import Logs
 from .resumption import Resumption
 from .step_pieces import StepPieces
@@ -34,7 +33,8 @@ from .variables import (
     local_values,
     name_variables,
 )
-from .worker_values import values_of_all
+from .workers.peers import Peers
+from .workers.values import values_of_all
 
 
 class TrainState(StepPieces):
@@ -204,7 +204,7 @@ class TrainState(StepPieces):
     def saved_values(self, named: NamedVariables) -> NamedValues:
         """Returns the names and values of variables on the replicas of all workers.
 
-        Context: cross-replica, on the host, on all workers; see `worker_values.values_of_all`.
+        Context: cross-replica, on the host, on all workers; see `workers.values.values_of_all`.
         """
         optimizers = tuple(f"{name}/" for name in self.optimizers)
         return values_of_all(self.peers, named, self.values_to_save, optimizers)

@@ -16,20 +16,20 @@ import tensorflow as tf
 
 from .arguments import check_step
 from .building import spec_of_replica
+from .checks.findings import refuse_unsupported
+from .checks.setup import check_setup
 from .compiled_loop import loop_compiled
 from .config import TrainConfig
 from .eager_loop import loop_eagerly
 from .execution_mode import Mode, find_mode
-from .findings import refuse_unsupported
 from .graph_loops import loop_over_iterator, loop_over_resident, stamp
 from .grouping import GroupedBatches, group
 from .protocols import GraphBatches, Logs
-from .replica_rules import find_rules
-from .replica_statistics import average_statistics
-from .replica_updates import updates_of
+from .replicas.rules import find_rules
+from .replicas.statistics import average_statistics
+from .replicas.updates import updates_of
 from .replicated_step import ReplicatedStep, StepFn, VariablesMissing
 from .retracing import Trace, note_trace, signature_of
-from .setup_check import check_setup
 from .state import TrainState
 from .step_logs import StepLogs, count_examples
 

@@ -13,9 +13,10 @@ import keras
 import tensorflow as tf
 from keras.src.losses import loss as keras_loss
 
-from . import gradient_analysis, uneven
+from . import gradient_analysis
 from . import gradients as gradients_lib
 from .protocols import Logs
+from .replicas.uneven import zero_if_empty
 from .step_errors import loss_in_words
 from .step_variables import StepVariables
 from .trace_notes import TraceNotes
@@ -104,7 +105,7 @@ class StepPieces:
         """
         if self.notes.replica.delay_update(gradients, variables, optimizer, when):
             return
-        gradients = uneven.zero_if_empty(list(gradients), self.notes.replica.share)
+        gradients = zero_if_empty(list(gradients), self.notes.replica.share)
         self.notes.replica.end_share()
         optimizer = optimizer or self.optimizer
         if optimizer is None:

@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from . import devices
 from .arguments import check_config
-from .cluster import VARIABLE, Cluster, cluster_of, find_cluster
 from .config import DEFAULT_NUM_CPU_REPLICAS, TrainConfig
 from .options import ConfigError
-from .reduction import Reduction, check_reduction, find_reduction, set_reduction
+from .replicas.reduction import Reduction, check_reduction, find_reduction, set_reduction
+from .workers.cluster import VARIABLE, Cluster, cluster_of, find_cluster
 
 _NUM_KEYS = 1_000_000  # more than a strategy has groups of devices
 

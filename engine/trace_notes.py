@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from .protocols import Logs
-from .uneven import Share, share_of
+from .replicas.uneven import Share, share_of
 
 
 class PendingUpdate(NamedTuple):

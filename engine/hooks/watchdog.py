@@ -12,7 +12,7 @@ from gradloop import deadline
 from gradloop.usage import EXIT_HANG, EXIT_PEERS_LOST
 
 from .. import timing
-from ..cluster import Cluster, cluster_of
+from ..workers.cluster import Cluster, cluster_of
 from .base import Hook, HookInfo
 
 # Parts of a run in which it may hang: a call of the compiled function, or a wait for the device.

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..arguments import check_built, check_path, check_state
-from ..peers import Peers
-from ..replica_statistics import for_other_replicas, statistics_of
+from ..replicas.statistics import for_other_replicas, statistics_of
 from ..variables import METRICS_PREFIX, assign_local_values
+from ..workers.peers import Peers
 from .checkpoint_folder import FINAL, CheckpointFolder
 from .format import CheckpointError, CheckpointFile, DamagedError
 from .matching import Trait, differences, match

@@ -9,7 +9,7 @@ from gradloop import engine, signals
 from gradloop.cli import together
 from gradloop.cli.config import JobConfig
 from gradloop.cli.hooks import watchdogs
-from gradloop.engine.cluster import Cluster
+from gradloop.engine.workers.cluster import Cluster
 
 CLUSTER = Cluster(("10.0.0.1:2222", "10.0.0.2:2222", "10.0.0.3:2222"), 0)
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from gradloop.engine import devices
 from gradloop.engine.config import TrainConfig
 from gradloop.engine.options import ConfigError
-from gradloop.engine.reduction import Reduction, find_reduction
+from gradloop.engine.replicas.reduction import Reduction, find_reduction
 from gradloop.engine.strategy import make_strategy
 
 ROWS = 300_000  # of float32: more than a mebibyte

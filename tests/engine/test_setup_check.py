@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 from gradloop import engine
-from gradloop.engine import devices, findings, setup_rows
+from gradloop.engine import devices
+from gradloop.engine.checks import findings, rows
+from gradloop.engine.checks.setup import check_setup
 from gradloop.engine.config import TrainConfig
 from gradloop.engine.options import ConfigError
-from gradloop.engine.setup_check import check_setup
 from gradloop.models import cnn
 from tests.engine.nets import build_dense, compile_arguments, make_config, make_state, mirrored
 
@@ -41,7 +42,7 @@ def find(row, config=None, build=None, *, strategy=None, optimizer=None):
     with strategy.scope():
         model = build() if build is not None else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gradloop.engine.setup_check.ROWS", (row,))
+        patch.setattr("gradloop.engine.checks.setup.ROWS", (row,))
         found = check_setup(config or TrainConfig(), model, optimizer=optimizer, strategy=strategy)
     return found[0] if found else None
 
@@ -61,30 +62,30 @@ def test_a_plain_setup_is_ok():
 
 def test_of_several_gpus_one_is_used_without_a_strategy(gpus):
     gpus(4)
-    found = find(setup_rows.devices_used)
+    found = find(rows.devices_used)
     assert (found.what, found.verdict) == ("strategy=default with 4 GPUs", "slow")
     assert found.why == "it uses one of them" and "strategy='mirrored'" in found.fix
     gpus(1)
-    assert find(setup_rows.devices_used).verdict == "ok"
+    assert find(rows.devices_used).verdict == "ok"
 
 
 def test_replicas_on_one_cpu_are_not_for_speed(gpus):
-    assert find(setup_rows.devices_used, strategy=mirrored()).verdict == "slow"
+    assert find(rows.devices_used, strategy=mirrored()).verdict == "slow"
     gpus(2)
-    assert find(setup_rows.devices_used, strategy=mirrored()).verdict == "ok"
+    assert find(rows.devices_used, strategy=mirrored()).verdict == "ok"
 
 
 def test_a_model_of_another_scope_is_unsupported():
-    assert find(setup_rows.model_scope, build=build_dense, strategy=mirrored()) is None
-    assert find(setup_rows.model_scope, build=build_dense) is None
+    assert find(rows.model_scope, build=build_dense, strategy=mirrored()) is None
+    assert find(rows.model_scope, build=build_dense) is None
     model = build_dense()
-    found = find(setup_rows.model_scope, build=lambda: model, strategy=mirrored())
+    found = find(rows.model_scope, build=lambda: model, strategy=mirrored())
     assert found.verdict == "unsupported"
     assert "created under no strategy, and trains under MirroredStrategy" in found.why
     with mirrored().scope():
         model = build_dense()
-    assert find(setup_rows.model_scope, build=lambda: model).verdict == "unsupported"
-    found = find(setup_rows.model_scope, build=lambda: model, strategy=mirrored(3))
+    assert find(rows.model_scope, build=lambda: model).verdict == "unsupported"
+    found = find(rows.model_scope, build=lambda: model, strategy=mirrored(3))
     assert found.why == "it was created under another MirroredStrategy"
 
 
@@ -100,7 +101,7 @@ def test_a_model_of_another_scope_is_unsupported():
     ],
 )
 def test_a_batch_that_does_not_divide_among_replicas(fields, verdict, part):
-    found = find(setup_rows.batch_of_replicas, TrainConfig(**fields), strategy=mirrored(4))
+    found = find(rows.batch_of_replicas, TrainConfig(**fields), strategy=mirrored(4))
     assert found.verdict == verdict
     assert part in found.why
     assert found.fix == "" or "4" in found.fix
@@ -116,8 +117,8 @@ def test_replicas_get_what_the_row_says():
 def test_workers_with_unequal_shares_wait():
     def row(batch, num_workers):
         config = TrainConfig(global_batch_size=batch)
-        setup = setup_rows.Setup(config, None, None, None, num_workers, num_workers, 0)
-        return setup_rows.batch_of_workers(setup)
+        setup = rows.Setup(config, None, None, None, num_workers, num_workers, 0)
+        return rows.batch_of_workers(setup)
 
     assert row(6, 3) is row(7, 1) is None
     assert row(7, 3).verdict == "slow"
@@ -137,52 +138,50 @@ def test_workers_with_unequal_shares_wait():
 def test_precisions_that_a_processor_is_slow_in(
     policy, has_bfloat16, num_gpus, verdict, gpus, monkeypatch
 ):
-    monkeypatch.setattr(setup_rows, "has_fast_bfloat16", lambda: has_bfloat16)
+    monkeypatch.setattr(rows, "has_fast_bfloat16", lambda: has_bfloat16)
     gpus(num_gpus)
-    assert find(setup_rows.precision, TrainConfig(precision=policy)).verdict == verdict
+    assert find(rows.precision, TrainConfig(precision=policy)).verdict == verdict
     keras.config.set_dtype_policy(policy)
-    assert find(setup_rows.precision, build=build_dense).verdict == verdict
+    assert find(rows.precision, build=build_dense).verdict == verdict
 
 
 def test_xla_is_slow_on_convolutions_without_a_gpu(gpus):
     config = TrainConfig(jit_compile=True)
-    found = find(setup_rows.xla, config, cnn.build)
+    found = find(rows.xla, config, cnn.build)
     assert found.verdict == "slow"
     assert "ten times slower on convolutions: layer 'conv1' and 1 more" in found.why
     update = TrainConfig(jit_compile=True, jit_scope="update")
-    assert find(setup_rows.xla, update, cnn.build).verdict == "ok"
-    assert find(setup_rows.xla, config, build_dense).verdict == "ok"
-    assert find(setup_rows.xla, TrainConfig(), cnn.build) is None
+    assert find(rows.xla, update, cnn.build).verdict == "ok"
+    assert find(rows.xla, config, build_dense).verdict == "ok"
+    assert find(rows.xla, TrainConfig(), cnn.build) is None
     gpus(1)
-    assert find(setup_rows.xla, config, cnn.build).verdict == "ok"
+    assert find(rows.xla, config, cnn.build).verdict == "ok"
 
 
 def test_layers_that_xla_cannot_compile_are_named_before_the_run():
     model = build_dense()
     model.layers[0].supports_jit = False
-    found = find(setup_rows.xla, TrainConfig(jit_compile=True), lambda: model)
+    found = find(rows.xla, TrainConfig(jit_compile=True), lambda: model)
     assert found.verdict == "slow" and "a layer does not support XLA" in found.why
 
 
 def test_xla_under_replicas_compiles_what_exchanges_nothing():
     config = TrainConfig(jit_compile=True)
-    found = find(setup_rows.xla, config, build_dense, strategy=mirrored())
+    found = find(rows.xla, config, build_dense, strategy=mirrored())
     assert (found.verdict, found.why) == ("ok", "XLA compiles all of a step but the update")
-    found = find(
-        setup_rows.xla, TrainConfig(jit_compile=True, jit_scope="loop"), strategy=mirrored()
-    )
+    found = find(rows.xla, TrainConfig(jit_compile=True, jit_scope="loop"), strategy=mirrored())
     assert (found.verdict, found.fix) == (
         "unsupported", "Set jit_scope='step', or use one replica.",
     )  # fmt: skip
     for is_synchronized, verdict in ((True, "unsupported"), (False, "ok")):
         build = functools.partial(build_normalized, synchronized=is_synchronized)
-        assert find(setup_rows.xla, config, build, strategy=mirrored()).verdict == verdict
+        assert find(rows.xla, config, build, strategy=mirrored()).verdict == verdict
 
 
 def test_fast_numerics_are_for_one_replica():
     config = TrainConfig(numerics="fast")
-    assert find(setup_rows.numerics, config).verdict == "ok"
-    found = find(setup_rows.numerics, config, strategy=mirrored())
+    assert find(rows.numerics, config).verdict == "ok"
+    found = find(rows.numerics, config, strategy=mirrored())
     assert (found.verdict, found.what) == ("unsupported", "numerics=fast on 2 replicas")
 
 
@@ -190,7 +189,7 @@ def test_batch_norm_wants_examples_on_each_replica():
     def row(batch, num_replicas, **options):
         config = TrainConfig(global_batch_size=batch)
         build = lambda: build_normalized(**options)  # noqa: E731
-        return find(setup_rows.batch_norm, config, build, strategy=mirrored(num_replicas))
+        return find(rows.batch_norm, config, build, strategy=mirrored(num_replicas))
 
     assert row(16, 2).verdict == "ok"
     found = row(14, 2)
@@ -207,32 +206,32 @@ def test_an_embedding_makes_each_step_of_replicas_a_call():
     def build():
         return keras.Sequential([keras.Input((3,)), keras.layers.Embedding(5, 2, name="words")])
 
-    assert find(setup_rows.sparse_gradients, build=build) is None
-    found = find(setup_rows.sparse_gradients, build=build, strategy=mirrored())
+    assert find(rows.sparse_gradients, build=build) is None
+    found = find(rows.sparse_gradients, build=build, strategy=mirrored())
     assert (found.verdict, found.what) == ("slow", "layer 'words' on 2 replicas")
 
 
 def test_eager_steps_are_slow():
-    assert find(setup_rows.eager_steps) is None
-    assert find(setup_rows.eager_steps, TrainConfig(run_eagerly=True)).verdict == "slow"
+    assert find(rows.eager_steps) is None
+    assert find(rows.eager_steps, TrainConfig(run_eagerly=True)).verdict == "slow"
 
 
 def test_tensor_float_is_of_gpus(gpus):
-    assert find(setup_rows.tensor_float) is find(setup_rows.tensor_float, TrainConfig(tf32=False))
-    found = find(setup_rows.tensor_float, TrainConfig(tf32=True))
+    assert find(rows.tensor_float) is find(rows.tensor_float, TrainConfig(tf32=False))
+    found = find(rows.tensor_float, TrainConfig(tf32=True))
     assert (found.verdict, found.fix) == ("unsupported", "Leave it out.")
     gpus(1)
-    assert find(setup_rows.tensor_float, TrainConfig(tf32=True)).verdict == "ok"
+    assert find(rows.tensor_float, TrainConfig(tf32=True)).verdict == "ok"
 
 
 def test_resident_input_is_for_one_cpu(gpus):
     config = TrainConfig(input="resident")
-    assert find(setup_rows.resident_input) is None
-    assert find(setup_rows.resident_input, config).verdict == "ok"
-    found = find(setup_rows.resident_input, config, strategy=mirrored())
+    assert find(rows.resident_input) is None
+    assert find(rows.resident_input, config).verdict == "ok"
+    found = find(rows.resident_input, config, strategy=mirrored())
     assert found.verdict == "unsupported"
     gpus(1)
-    assert find(setup_rows.resident_input, config).verdict == "unsupported"
+    assert find(rows.resident_input, config).verdict == "unsupported"
 
 
 BREAKING = {
@@ -245,7 +244,7 @@ BREAKING = {
 @pytest.mark.parametrize("name", BREAKING)
 def test_options_of_the_optimizer_that_replicas_break_are_refused(name, num_replicas, dataset):
     """Without the refusal, Keras raises while it traces, also with one replica."""
-    strategy, row = mirrored(num_replicas), getattr(setup_rows, name)
+    strategy, row = mirrored(num_replicas), getattr(rows, name)
     options = list(BREAKING[name])[-1]
     with strategy.scope():
         optimizer = keras.optimizers.SGD(0.1, **BREAKING[name])
@@ -290,5 +289,5 @@ def test_the_table_has_a_line_for_each_finding_and_one_for_each_fix():
 
 def test_every_row_has_a_test():
     text = Path(__file__).read_text("utf-8")
-    names = [row.__name__ for row in setup_rows.ROWS]
-    assert [n for n in names if f"setup_rows.{n}" not in text and n not in BREAKING] == []
+    names = [row.__name__ for row in rows.ROWS]
+    assert [n for n in names if f"rows.{n}" not in text and n not in BREAKING] == []

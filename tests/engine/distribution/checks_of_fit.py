@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from gradloop import engine
 from gradloop.engine import planner
-from gradloop.engine.peers import Peers
+from gradloop.engine.workers.peers import Peers
 from tests.engine.distribution import clusters
 
 IS_CLUSTER = os.environ["TF_CONFIG"] != clusters.ALONE

@@ -6,11 +6,11 @@ import os
 import pytest
 import tensorflow as tf
 
-from gradloop.engine.cluster import find_cluster
 from gradloop.engine.config import TrainConfig
 from gradloop.engine.options import ConfigError
 from gradloop.engine.runtime import configure_runtime
 from gradloop.engine.strategy import make_strategy
+from gradloop.engine.workers.cluster import find_cluster
 
 WORKERS = {"worker": ["host0:2222", "host1:2222"]}
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import engine
-from gradloop.engine.replica_statistics import average_statistics, statistics_of
+from gradloop.engine.replicas.statistics import average_statistics, statistics_of
 from gradloop.engine.variables import local_values
 from tests.engine.nets import compile_arguments, make_compiled, make_config, make_pipeline, mirrored
 from tests.engine.observers import StopAfter

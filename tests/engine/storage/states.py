@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from gradloop.engine import variables
-from gradloop.engine.peers import Peers
 from gradloop.engine.resumption import Resumption
 from gradloop.engine.state import Progress
 from gradloop.engine.step_variables import StepVariables
+from gradloop.engine.workers.peers import Peers
 
 
 @dataclasses.dataclass

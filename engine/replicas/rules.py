@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .config import TrainConfig
+from ..config import TrainConfig
 
 
 class ReplicaRules(NamedTuple):

@@ -12,11 +12,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from .protocols import Logs
-from .state import TrainState
-from .step_logs import Last, flatten_logs
-from .trace_notes import PendingUpdate
-from .traced_step import handles_of
+from ..protocols import Logs
+from ..state import TrainState
+from ..step_logs import Last, flatten_logs
+from ..trace_notes import PendingUpdate
+from ..traced_step import handles_of
 
 
 def call_compiled(function: Callable[[], Any]) -> Any:

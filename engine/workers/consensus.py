@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from .hooks.info import HookInfo, StopRequest
+from ..hooks.info import HookInfo, StopRequest
+from ..planner import Planner
+from ..timing import WORKERS, Timing
 from .peers import Peers
-from .planner import Planner
-from .timing import WORKERS, Timing
 
 # So that a message has room for them: a character takes up to six bytes in JSON.
 _MAX_REASON, _MAX_REQUESTS = 100, 6

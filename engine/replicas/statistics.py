@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .state import TrainState
-from .traced_step import copies_of
-from .variables import flatten_extras
+from ..state import TrainState
+from ..traced_step import copies_of
+from ..variables import flatten_extras
 
 
 def statistics_of(state: TrainState) -> list[keras.Variable]:
@@ -40,7 +40,7 @@ def average_statistics(state: TrainState) -> None:
     numbers has no error: the order does not matter, and what is alike already stays as it is.
 
     Example:
-      >>> from gradloop.engine.replica_statistics import average_statistics
+      >>> from gradloop.engine.replicas.statistics import average_statistics
       >>> average_statistics(state)
     """
     statistics = statistics_of(state)

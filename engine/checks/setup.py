@@ -5,12 +5,12 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from . import devices
-from .arguments import check_config, check_model
-from .cluster import cluster_of
-from .config import TrainConfig
+from .. import devices
+from ..arguments import check_config, check_model
+from ..config import TrainConfig
+from ..workers.cluster import cluster_of
 from .findings import Finding
-from .setup_rows import ROWS, Setup
+from .rows import ROWS, Setup
 
 
 def check_setup(

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ..patching import patched
+
 
 @contextlib.contextmanager
 def distinct_seeds() -> Iterator[None]:
@@ -23,7 +25,7 @@ def distinct_seeds() -> Iterator[None]:
     nothing else: a run that is resumed takes those of one that never stopped.
 
     Example:
-      >>> from gradloop.engine.replica_rng import distinct_seeds
+      >>> from gradloop.engine.replicas.rng import distinct_seeds
       >>> generator = keras.random.SeedGenerator(1)
       >>> with distinct_seeds():
       ...     seed = tf.distribute.get_strategy().run(generator.next)
@@ -41,8 +43,5 @@ def distinct_seeds() -> Iterator[None]:
         replica = tf.cast(context.replica_id_in_sync_group, seed.dtype)
         return tf.random.experimental.stateless_fold_in(seed, replica)
 
-    kind.next = next_of_replica
-    try:
+    with patched(kind, next=next_of_replica):
         yield
-    finally:
-        kind.next = own_next

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from .options import ConfigError
+from ..options import ConfigError
 
 
 class Verdict(enum.StrEnum):

@@ -12,11 +12,11 @@ import keras
 import tensorflow as tf
 from keras.src.trainers.trainer import model_supports_jit
 
-from .config import TrainConfig
+from ..config import TrainConfig
+from ..replicas.rules import find_rules
+from ..runtime import has_fast_bfloat16
+from ..strategy import is_one_cpu
 from .findings import Finding, Verdict
-from .replica_rules import find_rules
-from .runtime import has_fast_bfloat16
-from .strategy import is_one_cpu
 
 OK, SLOW, RISKY, UNSUPPORTED = Verdict
 
@@ -256,7 +256,7 @@ def resident_input(setup: Setup) -> Finding | None:
     """Whether the graph can make the batches."""
     if setup.config.input != "resident":
         return None
-    if is_one_cpu(setup.strategy) and not (setup.num_gpus or setup.config.run_eagerly):
+    if is_one_cpu(setup.strategy) and not setup.config.run_eagerly:
         return Finding("input=resident", OK, "the training graph makes the batches")
     why = "the training graph makes batches on one CPU alone, for one replica"
     return Finding("input=resident", UNSUPPORTED, why, "Set input='auto'.")

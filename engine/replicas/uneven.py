@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from .gradient_analysis import Gradient
-from .protocols import Batch
-from .step_logs import num_examples
+from ..gradient_analysis import Gradient
+from ..protocols import Batch
+from ..step_logs import num_examples
 
 
 class Share(NamedTuple):

@@ -14,14 +14,14 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.data.experimental.ops.distribute import _LegacyRebatchDataset
 
-from .arguments import describe
-from .peers import Peers
-from .protocols import Sliceable
+from ..arguments import describe
+from ..protocols import Sliceable
+from .cluster import cluster_of
 
 
 def distribute(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:
     """Returns the dataset of the strategy, of the same global batches on any number of workers."""
-    if Peers(strategy).is_alone:
+    if cluster_of(strategy).num_workers == 1:
         return strategy.experimental_distribute_dataset(dataset)
     slices = dataset.slices if isinstance(dataset, Sliceable) else None
     return strategy.distribute_datasets_from_function(slices or functools.partial(_slices, dataset))

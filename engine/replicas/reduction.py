@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from . import devices
-from .config import TrainConfig
-from .options import ConfigError, show
+from .. import devices
+from ..config import TrainConfig
+from ..options import ConfigError, show
 
 _CommunicationOptions = tf.distribute.experimental.CommunicationOptions
 _IMPLEMENTATIONS = tf.distribute.experimental.CommunicationImplementation

@@ -17,8 +17,9 @@ from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.losses import loss as keras_loss
 from keras.src.trainers import compile_utils
 
-from .gradient_analysis import Gradient
-from .trace_notes import TraceNotes
+from ..gradient_analysis import Gradient
+from ..patching import patched
+from ..trace_notes import TraceNotes
 from .uneven import factor_of, sum_over_replicas, zero_if_empty
 
 
@@ -34,29 +35,16 @@ def weighs_examples(notes: TraceNotes, *, in_optimizers: bool) -> Iterator[None]
         steps that call them themselves.
     """
     kinds = (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer)
+    places: list[tuple[Any, str, Callable[[Any, TraceNotes], Any]]] = [
+        (compile_utils, "loss_module", _of_outputs),
+        *((keras_loss, name, make) for name, make in _LOSS_FUNCTIONS.items()),
+        (keras_nn, "_compute_moments_sync", _moments),
+        *((kind, "apply", _apply) for kind in kinds if in_optimizers),
+    ]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_replaced(compile_utils, "loss_module", _of_outputs, notes))
-        for name, make in _LOSS_FUNCTIONS.items():
-            stack.enter_context(_replaced(keras_loss, name, make, notes))
-        stack.enter_context(_replaced(keras_nn, "_compute_moments_sync", _moments, notes))
-        for kind in kinds if in_optimizers else ():
-            stack.enter_context(_replaced(kind, "apply", _apply, notes))
+        for owner, name, make in places:
+            stack.enter_context(patched(owner, **{name: make(getattr(owner, name), notes)}))
         yield
-
-
-@contextlib.contextmanager
-def _replaced(
-    owner: Any, name: str, make: Callable[[Any, TraceNotes], Any], notes: TraceNotes
-) -> Iterator[None]:
-    is_own, original = name in vars(owner), getattr(owner, name)
-    setattr(owner, name, make(original, notes))
-    try:
-        yield
-    finally:
-        if is_own:
-            setattr(owner, name, original)
-        else:
-            delattr(owner, name)
 
 
 def _scale(original: Callable[[Any], Any], notes: TraceNotes) -> Callable[[Any], Any]:

@@ -24,8 +24,10 @@ def as_sum(value: Any) -> tf.Tensor:
       ...     def call(self, x):
       ...         self.add_loss(engine.as_sum(tf.reduce_sum(x**2)))
       ...         return x
-      >>> float(SumOfSquares()(tf.ones([2, 3])).shape[0])
-      2.0
+      >>> layer = SumOfSquares()
+      >>> outputs = layer(tf.ones([2, 3]))
+      >>> float(layer.losses[0])
+      6.0
     """
     value = tf.convert_to_tensor(value)
     weight = keras_loss.scale_loss_for_distribution(tf.ones([], value.dtype))

@@ -14,9 +14,10 @@ from typing import Any
 
 import keras
 
-from .execution_mode import Mode
-from .fused_updates import updates_by
-from .state import TrainState
+from ..execution_mode import Mode
+from ..fused_updates import updates_by
+from ..patching import patched
+from ..state import TrainState
 
 
 @contextlib.contextmanager
@@ -44,9 +45,9 @@ def updates_of(state: TrainState, mode: Mode) -> Iterator[None]:
                 reduces = has_replicas and (clips_globally or not _clips(optimizer))
                 scaling = state.step_variables.loss_scalings[name]
                 apply = functools.partial(scaling.apply, reduces=reduces)
-                stack.enter_context(_replaced(optimizer, _tf_apply=apply))
+                stack.enter_context(patched(optimizer, _tf_apply=apply))
                 for part in parts if reduces else ():
-                    stack.enter_context(_replaced(part, _all_reduce_sum_gradients=_as_they_are))
+                    stack.enter_context(patched(part, _all_reduce_sum_gradients=_as_they_are))
             elif has_replicas and clips_globally:
                 for part in filter(_clips, parts):
                     stack.enter_context(_clipping_last(part))
@@ -86,21 +87,10 @@ def _clipping_last(optimizer: Any) -> contextlib.AbstractContextManager[None]:
         gradients, variables = zip(*reduce(pairs), strict=True)
         return list(zip(clip(list(gradients)), variables, strict=True))
 
-    return _replaced(
+    return patched(
         optimizer, _clip_gradients=_as_they_are, _all_reduce_sum_gradients=reduce_and_clip
     )
 
 
 def _as_they_are(values: Any) -> Any:
     return values
-
-
-@contextlib.contextmanager
-def _replaced(optimizer: Any, **methods: Any) -> Iterator[None]:
-    # Not by setattr: Keras tracks attributes, to save them.
-    vars(optimizer).update(methods)
-    try:
-        yield
-    finally:
-        for name in methods:
-            del vars(optimizer)[name]

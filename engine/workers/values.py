@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..variables import NamedValues, NamedVariables
 from .peers import Peers
-from .variables import NamedValues, NamedVariables
 
 _HASH_BYTES = 8
 Read = Callable[[keras.Variable], list[np.ndarray]]

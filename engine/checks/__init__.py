@@ -1,0 +1,1 @@
+"""What of a setup does not go together, before the first step."""

@@ -1,0 +1,1 @@
+"""What several replicas do alike with fit, and what they do right where fit is wrong."""
