@@ -182,12 +182,39 @@ def _add_flag(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> 
         group.add_argument(f"--no_{field.name}", action="store_const", const=False,
                            help=argparse.SUPPRESS, **options)  # fmt: skip
         return
+    kinds = field_types(JobConfig, field.name)
+    if dict in kinds or (list in kinds and int not in kinds):
+        action, metavar = (_Pairs, "NAME=VALUE") if dict in kinds else (_Words, field.name.upper())
+        group.add_argument(*flags, action=action, metavar=metavar, help=help_text, **options)
+        return
     words = field.metadata.get("choices") or _words(field)
     metavar = "{" + ",".join(words) + "}" if words else field.name.upper()
     group.add_argument(*flags, metavar=metavar, type=_flag_type(field), help=help_text, **options)
     for value, meaning in field.metadata.get("shortcuts", {}).items():
         same = f"same as --{field.name} {value}: {meaning}"
         group.add_argument(f"--{value}", action="store_const", const=value, help=same, **options)
+
+
+class _Words(argparse.Action):
+    """A flag of words: it can be repeated, and takes several between commas."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        words = [word.strip() for word in values.split(",")]
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest, []), *words])
+
+
+class _Pairs(argparse.Action):
+    """A flag of `NAME=VALUE`, which can be repeated; values are what JSON reads, else text."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        name, equals, text = values.partition("=")
+        if not name or not equals:
+            raise argparse.ArgumentError(self, f"{values!r} must be NAME=VALUE.")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        setattr(namespace, self.dest, getattr(namespace, self.dest, {}) | {name.strip(): value})
 
 
 def _none_of(field: dataclasses.Field[Any]) -> str:

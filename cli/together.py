@@ -21,7 +21,8 @@ from gradloop.engine.workers.cluster import Cluster, find_cluster
 from gradloop.engine.workers.peers import Peers
 from gradloop.usage import EXIT_PEERS_LOST
 
-from .config import DEFAULT_HANG_SECS, JobConfig
+from .config import JobConfig
+from .settings.reliability import DEFAULT_HANG_SECS
 
 # What may differ between machines.
 _LOCAL = {"run_dir", "data_dir", "intra_op_threads", "inter_op_threads"}

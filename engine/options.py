@@ -28,7 +28,9 @@ def option(default: Any, group: str, help_text: str, **metadata: Any) -> Any:
       help_text: One line for `--help`.
       **metadata: What `check_field` enforces: `choices`, `minimum`, `maximum`, `above`; `none`: the
         word that stands for None, "none" without it; and `on_resume`: whether another value is
-        "applied" in a run that goes on, "refused", or "warned" about because it changes bits.
+        "applied" in a run that goes on, "refused", or "warned" about because it changes bits. The
+        type `list[str]` makes a flag that can be repeated or takes words between commas, and
+        `dict[str, Any]` one of `NAME=VALUE` that can be repeated.
     """
     on_resume = "warned" if group == "execution" else "applied"
     defaults = {"group": group, "help": help_text, "on_resume": on_resume}
@@ -72,6 +74,8 @@ def check_field(field: dataclasses.Field[Any], value: Any, legal_types: tuple[ty
     is_bool_for_number = isinstance(value, bool) and bool not in legal_types
     is_int_for_float = isinstance(value, int) and float in legal_types
     choices = field.metadata.get("choices")
+    if isinstance(value, list | dict) and type(value) in legal_types:
+        return _check_words(field, value, choices)
     if bool in legal_types and isinstance(value, str):
         words = [*([none] if type(None) in legal_types else []), *(choices or ())]
         choices = ["true", "false", *words]
@@ -92,6 +96,22 @@ def check_field(field: dataclasses.Field[Any], value: Any, legal_types: tuple[ty
         )
     if isinstance(value, int | float) and not isinstance(value, bool):
         _check_range(field, value)
+
+
+def _check_words(
+    field: dataclasses.Field[Any], value: list[Any] | dict[str, Any], choices: Any
+) -> None:
+    """Raises ConfigError if a list holds something that is no choice, or a name is empty."""
+    if field.metadata.get("minimum") is not None:
+        return  # of numbers: the class of the config checks them
+    for word in value:
+        if not isinstance(word, str) or not word.strip():
+            raise ConfigError(f"{field.name}={value!r} must hold names that are not empty.")
+        if choices and word not in choices:
+            raise ConfigError(
+                f"{field.name}={word!r} is not one of: {', '.join(choices)}."
+                f"{did_you_mean(word, choices)}"
+            )
 
 
 def _check_range(field: dataclasses.Field[Any], value: int | float) -> None:

@@ -1,0 +1,1 @@
+"""The settings of the command line, by what they are about. Without TensorFlow."""
