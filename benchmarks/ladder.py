@@ -156,7 +156,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(f"--{name} {value}: must be 1 or more")
     recipe = registry.get(arguments.model)
     global_batch_size = arguments.global_batch_size or recipe.global_batch_size
-    arrays = data.load(arguments.dataset)
+    arrays = data.load_arrays(arguments.dataset)
     examples = (arrays.x_train, arrays.y_train, arrays.num_classes)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         rungs = rungs_lib.make_rungs(recipe, examples, global_batch_size, Path(folder), stack)

@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     recipe = registry.get(arguments.model)
     if arguments.epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=arguments.epochs)
-    arrays = data.load("mnist")
+    arrays = data.load_arrays("mnist")
     chosen = [name for name in CONFIGS if name == EXACT or name not in arguments.leave_out]
     accuracies: dict[str, list[float]] = {name: [] for name in chosen}
     for seed in range(arguments.num_seeds):

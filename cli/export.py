@@ -69,7 +69,7 @@ def model_on_one_device(job: Job) -> Any:
 
 def _write_saved_model(job: Job, path: Path) -> None:
     serving = _Serving(model_on_one_device(job), rescale=job.config.rescale)
-    images = tf.TensorSpec([None, *job.arrays.x_train.shape[1:]], tf.uint8, name="images")
+    images = tf.TensorSpec([None, *job.splits.train.x.shape[1:]], tf.uint8, name="images")
     function = tf.function(serving.predict, input_signature=[images], autograph=False)
     serving.function = function
     signatures = {SIGNATURE: function.get_concrete_function()}

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from gradloop import engine, signals
-from gradloop.data import DatasetArrays, pipeline
+from gradloop.data import Split, Splits
+from gradloop.data.epoch_dataset import EpochDataset
 from gradloop.engine.checks.findings import Finding, refuse_unsupported
 from gradloop.engine.storage.checkpoint import final_checkpoint
 from gradloop.engine.workers.peers import Peers
@@ -54,7 +55,7 @@ class Job:
     Attributes:
       config: All settings.
       recipe: The model's.
-      arrays: The dataset.
+      splits: The dataset: training, validation and test examples.
       strategy: Where to train.
       choice: File of the `--tune` choice that changed the config; None if there is none.
       plan: What to do in the config's folder.
@@ -68,7 +69,7 @@ class Job:
 
     config: JobConfig
     recipe: Recipe
-    arrays: DatasetArrays
+    splits: Splits
     strategy: tf.distribute.Strategy
     choice: Path | None = None
     plan: resuming.Plan = resuming.Plan.START
@@ -92,7 +93,7 @@ class Job:
             state = self.state = self.make_state()
         if config.mode == "train":
             refuse_unsupported(self.check_setup())
-        state.build(self.make_dataset().element_spec)
+        state.build(self.make_dataset(training=True).element_spec)
         if config.keep_best is not None:
             self._check_metric(config.keep_best)
         if self.resumes:
@@ -198,24 +199,45 @@ class Job:
 
     def build_model(self) -> Any:
         """Returns a new model for images as the pipeline gives them. Context: as the caller's."""
-        shape = self.arrays.x_train.shape[1:]
-        return self.recipe.build((*shape, 1) if len(shape) == 2 else shape, self.arrays.num_classes)
+        return self.recipe.build(self.splits.input_shape, self.splits.num_classes)
 
-    def make_dataset(
-        self, *, training: bool = False, prefetch: int | None = None
-    ) -> pipeline.EpochDataset:
-        """Returns the training set, in a new order each epoch, or the test set in its own order."""
-        x, y = self.arrays[:2] if training else self.arrays[2:4]
-        return pipeline.make_dataset(
-            x,
-            y,
+    def make_dataset(self, *, training: bool = False, prefetch: int | None = None) -> EpochDataset:
+        """Returns the training set, in a new order each epoch, or the test set in its own order.
+
+        Raises:
+          ConfigError: If there is no test set.
+        """
+        return self._batches(self.splits.train if training else self.test, training, prefetch)
+
+    def make_validation(self) -> EpochDataset | None:
+        """Returns what training is validated on: `validation_split`, or the test set; or None."""
+        split = self.splits.validation or self.splits.test
+        return None if split is None else self._batches(split)
+
+    def _batches(
+        self, split: Split, training: bool = False, prefetch: int | None = None
+    ) -> EpochDataset:
+        return split.make_dataset(
             global_batch_size=self.config.global_batch_size,
-            num_classes=self.arrays.num_classes,
             rescale=self.config.rescale,
-            shuffle=training,
+            shuffle=training and self.config.overfit_batches is None,
             seed=self.config.seed or 0,
             prefetch=prefetch or self.config.prefetch,
         )
+
+    @property
+    def test(self) -> Split:
+        """The test set.
+
+        Raises:
+          ConfigError: If there is none.
+        """
+        if self.splits.test is None:
+            raise engine.ConfigError(
+                f"dataset={self.config.dataset!r} has no test set, and mode={self.config.mode!r} "
+                "measures on it: add one (x_test and y_test, or a folder test/)."
+            )
+        return self.splits.test
 
     def num_steps_left(self) -> int:
         """Returns how many training steps this run has."""
@@ -228,11 +250,14 @@ class Job:
 
     def fit_config(self) -> JobConfig:
         """Returns the config for the loop: limits above the number of batches mean all of them."""
+        validation_ds = self.make_validation()
         limits: dict[str, Any] = {
             "steps_per_epoch": self.make_dataset(training=True).num_batches,
-            "validation_steps": self.make_dataset().num_batches,
+            "validation_steps": None if validation_ds is None else validation_ds.num_batches,
         }
         changes = {
-            k: limit for k, limit in limits.items() if (getattr(self.config, k) or 0) > limit
+            k: limit
+            for k, limit in limits.items()
+            if limit and (getattr(self.config, k) or 0) > limit
         }
         return dataclasses.replace(self.config, **changes)

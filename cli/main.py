@@ -17,7 +17,7 @@ import_quietly()
 
 import tensorflow as tf
 
-from gradloop import data, engine, lock, signals
+from gradloop import engine, lock, signals
 from gradloop.engine.checks import findings
 from gradloop.engine.tuning.choice import apply_choice
 from gradloop.engine.workers.peers import Peers
@@ -33,6 +33,7 @@ from .log import Log, warnings_as_lines
 from .modes import MODES
 from .resuming import Plan
 from .run_folder import RunFolder
+from .splits import describe_splits, load_splits
 from .start import PROG
 
 DESCRIPTION = "Trains a Keras model and gives the numbers of keras.Model.fit."
@@ -158,11 +159,7 @@ def prepare(config: JobConfig) -> tuple[tf.distribute.Strategy, Peers]:
 
 def make_job(config: JobConfig, strategy: tf.distribute.Strategy) -> Job:
     """Returns the parts that a config names, without a state."""
-    try:
-        arrays = data.load(config.dataset, config.data_dir)
-    except ValueError as error:
-        raise engine.ConfigError(str(error)) from error
-    return Job(config, registry.get(config.model), arrays, strategy)
+    return Job(config, registry.get(config.model), load_splits(config), strategy)
 
 
 def check(config: JobConfig) -> int:
@@ -265,8 +262,7 @@ def draw(job: Job, folder: RunFolder, log: Log) -> None:
 
 def begin(job: Job, folder: RunFolder, log: Log) -> None:
     """Writes config.json and environment.json, and shows the banner."""
-    num_train, num_test = len(job.arrays.x_train), len(job.arrays.x_test)
-    lines = {"data": f"{job.config.dataset}, {num_train:,} training and {num_test:,} test examples"}
+    lines = {"data": f"{job.config.dataset}, {describe_splits(job.splits)}"}
     if job.restored is not None:
         lines["restored"] = str(job.restored)
     if job.choice is not None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import gradloop
 from gradloop import engine, signals
 from gradloop.engine.tuning import input_diagnosis, search
@@ -38,13 +40,14 @@ _STATUS_OF_STOP = {
 
 def train(job: Job, folder: RunFolder, log: Log) -> None:
     """Trains, and evaluates the final weights on the test set."""
-    dataset, test_ds, config = job.make_dataset(training=True), job.make_dataset(), job.fit_config()
+    dataset, config = job.make_dataset(training=True), job.fit_config()
     hooks = make_hooks(folder, log, config, started_at=job.started_at)
     # What fit has begun, such as the last save, is not left half done: a hook cuts it short.
     with signals.listening(signals.note):
         history = engine.fit(
-            job.state, dataset, config, validation_data=test_ds, hooks=hooks, resume=job.resumes
-        )
+            job.state, dataset, config, validation_data=job.make_validation(), hooks=hooks,
+            resume=job.resumes,
+        )  # fmt: skip
     num_steps = job.state.progress.num_steps_completed
     job.facts |= report.describe_training(history, num_steps, dataset)
     job.signal_number = history.stop_signal or 0
@@ -53,7 +56,8 @@ def train(job: Job, folder: RunFolder, log: Log) -> None:
         job.facts["exit_reason"] = history.stop_reason
     if job.status in (Status.COMPLETED, Status.STOPPED):
         job.check_signals()
-        _evaluate(job)
+        if job.splits.test is not None:
+            _evaluate(job)
 
 
 def evaluate(job: Job, folder: RunFolder, log: Log) -> None:
@@ -75,7 +79,7 @@ def predict(job: Job, folder: RunFolder, log: Log) -> None:
     """Writes a checkpoint's probabilities for the test set, as tables and pictures."""
     probabilities = engine.predict(job.state, job.make_dataset(), job.config)
     if folder.writes:  # of several workers, the chief has the predictions of all
-        images, labels = job.arrays[2:4]
+        images, labels = job.test.take(np.arange(job.test.num_examples))
         accuracy = report.write_predictions(folder, log, images, labels, probabilities)
         job.facts["test_accuracy"] = accuracy
     job.end(Status.COMPLETED)
@@ -91,7 +95,7 @@ def compare(job: Job, folder: RunFolder, log: Log) -> None:
         job.make_state,
         lambda: job.make_dataset(training=True),
         job.fit_config(),
-        make_validation_data=job.make_dataset,
+        make_validation_data=job.make_validation,
         strategy=job.strategy,
         hooks=(engine.ProgressBar(line=log.line), engine.LambdaHook(on_train_begin=keep_state)),
     )

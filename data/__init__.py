@@ -1,4 +1,4 @@
-"""Datasets as NumPy arrays; the module `pipeline` turns arrays into a `tf.data.Dataset`."""
+"""Datasets by name; the module `pipeline` turns arrays into a `tf.data.Dataset`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ import numpy.typing as npt
 from gradloop.usage import did_you_mean
 
 from .sets import fashion_mnist, mnist, synthetic
+from .splits import Split, Splits
 
-__all__ = ["DATASETS", "DatasetArrays", "fashion_mnist", "load", "mnist", "synthetic"]
+__all__ = [
+    "DATASETS", "DatasetArrays", "Split", "Splits", "fashion_mnist", "load", "load_arrays", "mnist",
+    "synthetic",
+]  # fmt: skip
 
 DATASETS = {"mnist": mnist, "fashion_mnist": fashion_mnist, "synthetic": synthetic}
 
@@ -39,8 +43,35 @@ class DatasetArrays(NamedTuple):
     num_classes: int
 
 
-def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetArrays:
+def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Splits:
     """Loads a dataset by name.
+
+    Args:
+      name: One of `DATASETS`.
+      data_dir: See `load_arrays`.
+
+    Returns:
+      Its training and test examples, and the names of its classes.
+
+    Raises:
+      ValueError: If there is no such dataset, or its files cannot be obtained.
+
+    Example:
+      >>> splits = data.load("fashion_mnist")
+      >>> splits.class_names[:2], splits.input_shape
+      (('T-shirt/top', 'Trouser'), (28, 28, 1))
+    """
+    arrays = load_arrays(name, data_dir)
+    num_classes = arrays.num_classes
+    return Splits(
+        Split(arrays.x_train, arrays.y_train, num_classes),
+        Split(arrays.x_test, arrays.y_test, num_classes),
+        class_names=DATASETS[name].CLASS_NAMES,
+    )
+
+
+def load_arrays(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetArrays:
+    """Loads a dataset by name, as NumPy arrays.
 
     Args:
       name: One of `DATASETS`.
@@ -55,7 +86,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetAr
       DataError: If its files cannot be obtained or are not the published ones. It is a ValueError.
 
     Example:
-      >>> arrays = data.load("mnist")
+      >>> arrays = data.load_arrays("mnist")
       >>> arrays.x_test.shape, arrays.num_classes
       ((10000, 28, 28), 10)
     """

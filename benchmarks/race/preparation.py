@@ -66,7 +66,7 @@ def _load_arrays(workload: Workload) -> dict[str, Array]:
             workload.input_shape, workload.num_classes, num, _NUM_SYNTHETIC_TEST_EXAMPLES
         )
     else:
-        x_train, y_train, x_test, y_test, _ = data.load(workload.dataset)
+        x_train, y_train, x_test, y_test, _ = data.load_arrays(workload.dataset)
     if len(x_train) < num:
         raise ValueError(f"{workload.dataset} has {len(x_train)} examples, fewer than {num}.")
     return {

@@ -19,3 +19,13 @@ class DataSettings:
     data_dir: str | None = option(
         None, "data", "folder of the dataset's files", default_text="the user's cache"
     )
+    validation_split: float | None = option(
+        None, "data",
+        "part of the training examples that validates, such as 0.1; the test set is used once, at "
+        "the end; none: the test set validates", above=0, on_resume="refused",
+    )  # fmt: skip
+    overfit_batches: int | None = option(
+        None, "data",
+        "train on the first N batches alone, in one order, and validate on them: a model that "
+        "cannot learn these has a fault", minimum=1, modes=("train",), on_resume="refused",
+    )  # fmt: skip

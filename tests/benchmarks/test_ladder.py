@@ -37,7 +37,7 @@ def test_the_program_prints_and_writes(tmp_path, capsys, monkeypatch):
     small = lambda **_: synthetic.load_data(num_train=40, num_test=1)  # noqa: E731
     (x, y), (x_test, y_test) = small()
     loaded = ladder.data.DatasetArrays(x, y, x_test, y_test, 10)
-    monkeypatch.setattr(ladder.data, "load", lambda name: loaded)
+    monkeypatch.setattr(ladder.data, "load_arrays", lambda name: loaded)
     flags = ["--model", "dense", "--dataset", "synthetic", "--global_batch_size", "8"]
     # More steps than the five batches of an epoch.
     flags += ["--num_steps", "7", "--num_repeats", "2"]

@@ -24,9 +24,9 @@ NUM_IMAGES = 200  # 4 batches, the last one partial
 def make_job(**fields):
     """A job as set_up leaves it, with weights that no initializer makes."""
     config = JobConfig(**{"model": "dense", "dataset": "synthetic"} | fields)
-    splits = data.synthetic.load_data(num_train=NUM_IMAGES, num_test=NUM_IMAGES)
-    arrays = data.DatasetArrays(*splits[0], *splits[1], 10)
-    job = Job(config, registry.get(config.model), arrays, engine.make_strategy(config))
+    train, test = data.synthetic.load_data(num_train=NUM_IMAGES, num_test=NUM_IMAGES)
+    splits = data.Splits(data.Split(*train, 10), data.Split(*test, 10))
+    job = Job(config, registry.get(config.model), splits, engine.make_strategy(config))
     with job.strategy.scope():
         job.state = job.make_state()
     job.state.build(job.make_dataset().element_spec)
@@ -54,7 +54,7 @@ def served(path, job):
     assert signature.structured_input_signature[1]["images"].dtype == tf.uint8
     size = job.config.global_batch_size
     return in_batches(
-        lambda x: signature(images=tf.constant(x))["probabilities"].numpy(), job.arrays.x_test, size
+        lambda x: signature(images=tf.constant(x))["probabilities"].numpy(), job.splits.test.x, size
     )
 
 
@@ -71,7 +71,7 @@ def test_the_saved_model_goes_from_uint8_images_to_the_bits_of_predict(model, re
 def test_each_format_from_a_mirrored_state(form, tmp_path):
     job = make_job(strategy="mirrored", num_replicas=2, format=form)
     folder = run(job, tmp_path)
-    images = (job.arrays.x_test[..., None] / 255).astype("float32")
+    images = (job.splits.test.x[..., None] / 255).astype("float32")
     if form == "saved_model":
         outputs = served(folder / "saved_model", job)
     elif form == "keras":
@@ -135,7 +135,7 @@ def test_train_py_exports_and_a_fresh_process_loads_it(tmp_path):
     code = (
         "import sys, numpy as np, tensorflow as tf\n"
         "from gradloop import data\n"
-        "images = data.load('synthetic').x_test\n"
+        "images = data.load('synthetic').test.x\n"
         "function = tf.saved_model.load(sys.argv[1]).signatures['serving_default']\n"
         "batches = [images[i : i + 128] for i in range(0, len(images), 128)]\n"
         "outputs = [function(images=tf.constant(b))['probabilities'] for b in batches]\n"

@@ -21,6 +21,8 @@ REFUSED = {
     "gradient_accumulation_steps": "2",
     "seed": "1",
     "rescale": "false",
+    "validation_split": "0.1",
+    "overfit_batches": "2",
 }
 WARNED = {
     "strategy", "num_replicas", "precision", "numerics", "jit_compile", "jit_scope", "run_eagerly",

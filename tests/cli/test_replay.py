@@ -1,5 +1,7 @@
 """--mode replay: which operation of a step went wrong, from the bits that the run had."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -75,11 +77,10 @@ def test_weights_that_are_too_large_are_found_in_the_forward_pass(tmp_path, caps
 def test_a_batch_with_a_nan_is_told(trained, monkeypatch, capsys):
     load = data.load
 
-    def load_bad(*args):
-        arrays = load(*args)
-        x = arrays.x_train.astype("float32")
-        x[:] = np.nan
-        return arrays._replace(x_train=x)
+    def load_bad(*args, **kwargs):
+        splits = load(*args, **kwargs)
+        x = np.full_like(splits.train.x, np.nan, "float32")
+        return dataclasses.replace(splits, train=dataclasses.replace(splits.train, x=x))
 
     monkeypatch.setattr(data, "load", load_bad)
     assert replay(trained, 4, "--no_rescale") == 0

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_load_looks_datasets_up_by_name():
-    loaded = data.load("mnist")
+    loaded = data.load_arrays("mnist")
     np.testing.assert_array_equal(loaded.x_test, mnist.load_data()[1][0])
     assert loaded.num_classes == 10
     assert set(data.DATASETS) == {"mnist", "fashion_mnist", "synthetic"}

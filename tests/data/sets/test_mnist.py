@@ -31,7 +31,7 @@ def test_the_arrays_are_the_callers_to_change(arrays):
 
 @pytest.mark.slow
 def test_fashion_mnist_has_the_published_arrays():
-    loaded = data.load("fashion_mnist")
+    loaded = data.load_arrays("fashion_mnist")
     assert loaded.x_train.shape == (60_000, 28, 28)
     assert np.bincount(loaded.y_train).tolist() == [6000] * 10
     assert loaded.y_train[:5].tolist() == [9, 0, 0, 3, 0]

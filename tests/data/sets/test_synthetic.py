@@ -43,7 +43,7 @@ def test_the_nearest_class_mean_learns_it():
 
 
 def test_load_gives_sixty_thousand_by_name():
-    loaded = data.load("synthetic", data_dir="ignored")
+    loaded = data.load_arrays("synthetic", data_dir="ignored")
     assert loaded.x_train.shape == (60_000, 28, 28)
     assert loaded.num_classes == 10
 
