@@ -9,12 +9,13 @@ from gradloop.engine.config import TrainConfig
 from gradloop.engine.options import ConfigError, option
 
 from .settings.data import DataSettings
-from .settings.output import OutputSettings
+from .settings.output import OutputSettings, check_output
 from .settings.reliability import (
     DEFAULT_HANG_SECS,
     DEFAULT_START_SECS,
     ReliabilitySettings,
 )
+from .settings.stopping import StoppingSettings, check_stopping
 from .settings.work import RECIPE, WorkSettings
 from .texts import parse_duration, parse_profile
 
@@ -27,7 +28,9 @@ FAST_DEV_RUN_STEPS = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class JobConfig(WorkSettings, DataSettings, OutputSettings, ReliabilitySettings, TrainConfig):
+class JobConfig(
+    WorkSettings, DataSettings, OutputSettings, StoppingSettings, ReliabilitySettings, TrainConfig
+):
     """All settings of the command line: each field is a flag, and a key of config files.
 
     The engine reads the fields of `TrainConfig`, some of which have another default here; the
@@ -100,6 +103,8 @@ class JobConfig(WorkSettings, DataSettings, OutputSettings, ReliabilitySettings,
         _check_start(self)
         _check_profile(self)
         _check_workers(self)
+        check_output(self)
+        check_stopping(self, keep_best=self.keep_best)
         if self.max_time is not None:
             parse_duration(self.max_time)
 

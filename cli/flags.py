@@ -174,21 +174,22 @@ def _add_flag(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> 
     default = field.metadata.get("default_text") or show(field.default, _none_of(field))
     help_text = f"{field.metadata['help']} (default: {default})".replace("%", "%%")
     options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
-    if field.default is True or field.default is False:
+    kinds = field_types(JobConfig, field.name)
+    if bool in kinds:
+        words = [*_words(field), *field.metadata.get("choices", ())]
         group.add_argument(
             *flags, nargs="?", const=True, type=_flag_type(field), help=help_text,
-            metavar="|".join(["BOOL", *field.metadata.get("choices", ())]), **options,
+            metavar="|".join(["BOOL", *words]), **options,
         )  # fmt: skip
         group.add_argument(f"--no_{field.name}", action="store_const", const=False,
                            help=argparse.SUPPRESS, **options)  # fmt: skip
         return
-    kinds = field_types(JobConfig, field.name)
     if dict in kinds or (list in kinds and int not in kinds):
         action, metavar = (_Pairs, "NAME=VALUE") if dict in kinds else (_Words, field.name.upper())
         group.add_argument(*flags, action=action, metavar=metavar, help=help_text, **options)
         return
-    words = field.metadata.get("choices") or _words(field)
-    metavar = "{" + ",".join(words) + "}" if words else field.name.upper()
+    legal = field.metadata.get("choices")
+    metavar = "{" + ",".join(legal) + "}" if legal else field.name.upper()
     group.add_argument(*flags, metavar=metavar, type=_flag_type(field), help=help_text, **options)
     for value, meaning in field.metadata.get("shortcuts", {}).items():
         same = f"same as --{field.name} {value}: {meaning}"
@@ -223,8 +224,7 @@ def _none_of(field: dataclasses.Field[Any]) -> str:
 
 
 def _words(field: dataclasses.Field[Any]) -> list[str]:
-    is_tristate = bool in field_types(JobConfig, field.name)
-    return [_none_of(field), "true", "false"] if is_tristate else []
+    return [_none_of(field)] if type(None) in field_types(JobConfig, field.name) else []
 
 
 def _flag_type(field: dataclasses.Field[Any]) -> typing.Callable[[str], Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from gradloop.engine.hooks import (
+    EarlyStopping,
     Hook,
     OnNonfinite,
     Profile,
     ProgressBar,
     SaveCheckpoint,
     StateDigest,
+    StopAfterSteps,
     StopAfterTime,
     StopOnNaN,
     StopOnSignal,
@@ -33,19 +35,19 @@ def make_hooks(
     Args:
       folder: Where files go.
       log: Where lines go.
-      config: Read: `profile`, `on_nonfinite` and the settings of its group "reliability".
+      config: Read: what it says of stops, files and the group "reliability".
       started_at: The `time.monotonic()` from which `max_time` counts; None: the first step.
     """
-    writers: list[Writer] = [CSVWriter(folder.metrics_csv), JSONLinesWriter(folder.metrics_jsonl)]
-    try:
-        writers.append(TensorBoardWriter(folder.tensorboard))
-    except MissingExtra as error:
-        log.line(f"no TensorBoard files: {error}")
     return [
         *_optional_hooks(folder, log, config, started_at),
         StopOnSignal(),
         *_nonfinite_hooks(folder, log, config),
-        WriteMetrics(MultiWriter(*writers), on_error=config.on_save_error),
+        *_early_stopping(config),
+        WriteMetrics(
+            MultiWriter(*_writers(folder, log, config)),
+            every_steps=config.log_every_steps,
+            on_error=config.on_save_error,
+        ),
         SaveCheckpoint(
             folder.checkpoints,
             every_steps=config.checkpoint_every_steps,
@@ -53,11 +55,36 @@ def make_hooks(
             every_secs=config.checkpoint_every_secs,
             max_to_keep=config.keep,
             keep_best=config.keep_best,
+            mode=config.direction or "auto",
             asynchronous=config.checkpoint_async,
             on_error="stop" if config.on_save_error == "stop" else "continue",
             grace_secs=config.grace_secs,
         ),
-        ProgressBar(line=log.line),
+        ProgressBar(stream=log.bar_stream, line=log.line),
+    ]
+
+
+def _writers(folder: RunFolder, log: Log, config: JobConfig) -> list[Writer]:
+    writers: list[Writer] = [CSVWriter(folder.metrics_csv), JSONLinesWriter(folder.metrics_jsonl)]
+    if config.tensorboard is not False:
+        try:
+            writers.append(TensorBoardWriter(folder.tensorboard))
+        except MissingExtra as error:
+            log.line(f"no TensorBoard files: {error}")
+    return writers
+
+
+def _early_stopping(config: JobConfig) -> list[Hook]:
+    if config.early_stopping is None:
+        return []
+    return [
+        EarlyStopping(
+            config.early_stopping,
+            min_delta=config.min_delta or 0.0,
+            patience=config.patience or 0,
+            mode=config.direction or "auto",
+            restore_best_weights=config.restore_best,
+        )
     ]
 
 
@@ -71,6 +98,8 @@ def _optional_hooks(
         hooks.append(Profile(folder.new_profile(), *steps, line=log.line))
     if config.max_time is not None:
         hooks.append(StopAfterTime(parse_duration(config.max_time), started_at=started_at))
+    if config.max_steps is not None:
+        hooks.append(StopAfterSteps(config.max_steps))
     hooks += watchdogs(config)
     if config.state_digest is not None:
         hooks.append(StateDigest(folder.digests_csv, every_steps=config.state_digest))

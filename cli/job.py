@@ -18,10 +18,11 @@ from gradloop.engine.checks.findings import Finding, refuse_unsupported
 from gradloop.engine.storage.checkpoint import final_checkpoint
 from gradloop.engine.workers.peers import Peers
 from gradloop.models.recipe import Recipe
-from gradloop.usage import EXIT_USAGE, did_you_mean
+from gradloop.usage import EXIT_USAGE
 
 from . import resuming, together
 from .config import JobConfig
+from .monitored import check_metrics
 from .run_folder import RunFolder
 from .texts import parse_profile
 
@@ -31,7 +32,7 @@ class Status(enum.Enum):
 
     COMPLETED = "completed", 0
     STOPPED = "stopped", 0  # by a hook, before the last epoch
-    PAUSED = "paused", 0  # by max_time
+    PAUSED = "paused", 0  # by max_time or max_steps
     DIVERGED = "diverged", 1
     FAILED = "failed", 1
     REFUSED = "refused", EXIT_USAGE
@@ -94,8 +95,8 @@ class Job:
         if config.mode == "train":
             refuse_unsupported(self.check_setup())
         state.build(self.make_dataset(training=True).element_spec)
-        if config.keep_best is not None:
-            self._check_metric(config.keep_best)
+        has_validation = bool(self.splits.validation or self.splits.test)
+        check_metrics(config, state, has_validation=has_validation)
         if self.resumes:
             self._resume()
         elif config.checkpoint is not None:
@@ -103,14 +104,6 @@ class Job:
             state.progress = engine.Progress()
         if config.profile is not None:
             parse_profile(config.profile, self.num_steps_left())
-
-    def _check_metric(self, name: str) -> None:
-        metrics = [*self.state.metrics_result()]
-        legal = sorted([*metrics, *(f"val_{metric}" for metric in metrics)])
-        if name not in legal:
-            raise engine.ConfigError(
-                f"keep_best={name!r} is not one of: {', '.join(legal)}.{did_you_mean(name, legal)}"
-            )
 
     def _resume(self) -> None:
         checkpoints = RunFolder(Path(self.config.run_dir or "")).checkpoints
@@ -141,6 +134,12 @@ class Job:
     def _check_work_left(self) -> None:
         config, num_done = self.config, self.state.progress.num_epochs_completed
         is_over = num_done == config.epochs and resuming.is_done(Path(config.run_dir or ""))
+        num_steps = self.state.progress.num_steps_completed
+        if config.max_steps is not None and num_steps >= config.max_steps:
+            raise engine.ConfigError(
+                f"max_steps={config.max_steps}, but {num_steps} are done: to continue, ask for "
+                "more, or for max_steps=none."
+            )
         if num_done > config.epochs or (is_over and config.resume is True):
             raise engine.ConfigError(
                 f"epochs={config.epochs}, but {num_done} are done: to continue, ask for more."
@@ -246,7 +245,10 @@ class Job:
         per_epoch = min(config.steps_per_epoch or num_batches, num_batches)
         first = max(config.initial_epoch, progress.num_epochs_completed)
         num_done = progress.step if progress.epoch == first else 0
-        return (config.epochs - first) * per_epoch - num_done
+        num_left = (config.epochs - first) * per_epoch - num_done
+        if config.max_steps is None:
+            return num_left
+        return min(num_left, config.max_steps - progress.num_steps_completed)
 
     def fit_config(self) -> JobConfig:
         """Returns the config for the loop: limits above the number of batches mean all of them."""

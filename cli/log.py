@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -24,12 +25,16 @@ class Log:
     Args:
       path: The file, which is appended to; its directory is created. None: the stream alone.
       stream: Default: `sys.stdout` at the time of writing.
+
+    Attributes:
+      is_quiet: Whether lines without a stream of their own go to the file alone; results do not.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, stream: TextIO | None = None) -> None:
         self.path = Path(os.devnull)
         if path is not None:
             self.path = make_directory(Path(path).parent) / Path(path).name
+        self.is_quiet = False
         self._stream = stream
         self._file: TextIO | None = None
         self._has_failed = False
@@ -43,10 +48,20 @@ class Log:
           text: Without the newline at its end.
           stream: Default: the log's own.
         """
-        stream = stream or self._stream or sys.stdout
-        tqdm.write(text, file=stream)
-        stream.flush()
+        if stream is not None or not self.is_quiet:
+            stream = stream or self._stream or sys.stdout
+            tqdm.write(text, file=stream)
+            stream.flush()
         self._write(_CONTROL.sub("", text) + "\n")
+
+    def result(self, text: str) -> None:
+        """Writes a line that a quiet log shows, too."""
+        self.line(text, stream=self._stream or sys.stdout)
+
+    @property
+    def bar_stream(self) -> TextIO | None:
+        """Where a progress bar goes: None stands for `sys.stdout`."""
+        return io.StringIO() if self.is_quiet else None
 
     def _write(self, text: str) -> None:
         """Writes to the file; warns of the first error, and tries again with the next line."""

@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None, *, started_at: float | None = None) 
             print(f"{PROG}: interrupted", file=sys.stderr)
             return 128 + (signals.number() or signal.SIGINT)
         with folder.open_log() as log, warnings_as_lines(log):
+            log.is_quiet = config.quiet
             run(job, folder, log)
             draw(job, folder, log)
             is_written = report.finish(folder, log, job.state, job.facts)
@@ -202,13 +203,16 @@ def open_folder(job: Job, stack: contextlib.ExitStack) -> RunFolder:
     config = job.config
     suffix = f".{config.mode}" if config.resume and config.mode != "train" else ""
     path = together.ask_chief(job.peers, lambda: _make_folder(config, suffix, stack))
-    return RunFolder(Path(path), suffix, writes=job.peers.is_chief)
+    draws = config.plots is not False
+    return RunFolder(Path(path), suffix, writes=job.peers.is_chief, draws=draws)
 
 
 def _make_folder(config: JobConfig, suffix: str, stack: contextlib.ExitStack) -> str:
     try:
         if config.run_dir is None:
-            folder = RunFolder.create("runs", model=config.model, dataset=config.dataset)
+            folder = RunFolder.create(
+                "runs", model=config.model, dataset=config.dataset, name=config.run_name
+            )
         else:
             is_new = not Path(config.run_dir).exists()
             folder = RunFolder.at(config.run_dir, resume=bool(config.resume), suffix=suffix)
@@ -263,6 +267,8 @@ def draw(job: Job, folder: RunFolder, log: Log) -> None:
 def begin(job: Job, folder: RunFolder, log: Log) -> None:
     """Writes config.json and environment.json, and shows the banner."""
     lines = {"data": f"{job.config.dataset}, {describe_splits(job.splits)}"}
+    if job.config.run_name is not None:
+        lines["run"] = job.config.run_name
     if job.restored is not None:
         lines["restored"] = str(job.restored)
     if job.choice is not None:

@@ -33,6 +33,7 @@ _STATUS_OF_STOP = {
     None: Status.COMPLETED,
     engine.StopKind.REQUESTED: Status.STOPPED,
     engine.StopKind.TIME_LIMIT: Status.PAUSED,
+    engine.StopKind.STEP_LIMIT: Status.PAUSED,
     engine.StopKind.DIVERGED: Status.DIVERGED,
     engine.StopKind.INTERRUPTED: Status.INTERRUPTED,
 }
@@ -97,9 +98,12 @@ def compare(job: Job, folder: RunFolder, log: Log) -> None:
         job.fit_config(),
         make_validation_data=job.make_validation,
         strategy=job.strategy,
-        hooks=(engine.ProgressBar(line=log.line), engine.LambdaHook(on_train_begin=keep_state)),
+        hooks=(
+            engine.ProgressBar(stream=log.bar_stream, line=log.line),
+            engine.LambdaHook(on_train_begin=keep_state),
+        ),
     )
-    log.line(comparison.to_table())
+    log.result(comparison.to_table())
     job.facts |= report.describe_comparison(comparison)
     if comparison.is_equal and comparison.has_moved:
         job.end(Status.COMPLETED)
@@ -116,7 +120,7 @@ def tune(job: Job, folder: RunFolder, log: Log) -> None:
         secs_in_process=lambda changes, num_steps: secs_in_process(job.config, changes, num_steps),
     )
     path = tuning.save(choice_key(job.config))
-    log.line(tuning.to_table())
+    log.result(tuning.to_table())
     log.line(f"kept for later runs in {path}")
     job.facts["tuning"] = dataclasses.asdict(tuning)
     job.end(Status.COMPLETED)
@@ -155,7 +159,7 @@ def diagnose_input(job: Job, folder: RunFolder, log: Log) -> None:
         job.fit_config(),
         strategy=job.strategy if job.state.has_scope else None,
     )
-    log.line(diagnosis.to_text())
+    log.result(diagnosis.to_text())
     job.facts["input"] = diagnosis.to_dict()
     job.end(Status.COMPLETED)
 

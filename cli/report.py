@@ -170,7 +170,7 @@ def device_peak_memory_bytes() -> dict[str, int]:
 
 def draw_history(folder: RunFolder, log: Log) -> None:
     """Draws the curves of the epochs in the folder's metrics.csv, if there is one."""
-    if not folder.writes:
+    if not folder.writes or not folder.draws:
         return
     records = _read_records(folder, log)
     if epoch_records(records):
@@ -197,8 +197,8 @@ def finish(folder: RunFolder, log: Log, state: TrainState, facts: dict[str, Any]
     is_written &= log.attempt(folder.write_summary, summary)
     log.line(format_summary(summary, epochs))
     if summary["test_accuracy"] is not None:
-        log.line(f"Test set prediction accuracy: {100 * summary['test_accuracy']:.2f}%")
-    log.line(f"Everything is in {folder.path}")
+        log.result(f"Test set prediction accuracy: {100 * summary['test_accuracy']:.2f}%")
+    log.result(f"Everything is in {folder.path}")
     return is_written
 
 
@@ -236,6 +236,8 @@ def write_predictions(
         predicted=predicted,
         probabilities=probabilities,
     )
+    if not folder.draws:
+        return float((predicted == labels).mean())
     confusion, mistakes = folder.plots / "confusion_matrix.png", folder.plots / "worst_mistakes.png"
     _draw(log, plots.plot_confusion_matrix, labels, predicted, num_classes, confusion)
     _draw(log, plots.plot_worst_mistakes, images, labels, probabilities, mistakes)

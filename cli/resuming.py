@@ -43,7 +43,8 @@ def make_plan(config: JobConfig) -> Plan:
         return Plan.START_ANEW
     if config.mode == "train":
         refuse_changes(config)
-    if config.resume == "auto" and is_done(run_dir) and not find_changes(config):
+    is_over = is_done(run_dir) or has_reached(config.max_steps, run_dir)
+    if config.resume == "auto" and is_over and not find_changes(config):
         return Plan.NOTHING
     return Plan.GO_ON
 
@@ -51,6 +52,12 @@ def make_plan(config: JobConfig) -> Plan:
 def is_done(run_dir: Path) -> bool:
     """Returns whether the last training in a folder has ended with nothing left to do."""
     return read_summary(run_dir).get("status") in _DONE
+
+
+def has_reached(max_steps: int | None, run_dir: Path) -> bool:
+    """Returns whether the last training in a folder has done so many steps; None: no limit."""
+    num_steps = read_summary(run_dir).get("num_steps")
+    return max_steps is not None and isinstance(num_steps, int) and num_steps >= max_steps
 
 
 def describe_result(config: JobConfig) -> str:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,39 @@ CLAIM = "command.txt"
 _RUN_FILES = (CLAIM, "config.json", "environment.json", "history.json", "summary.json")
 
 
-def make_new(root: str | os.PathLike[str], *, model: str, dataset: str) -> Path:
+def make_new(
+    root: str | os.PathLike[str], *, model: str, dataset: str, name: str | None = None
+) -> Path:
     """Creates `<root>/<model>-<dataset>/<YYYYmmdd-HHMMSS>-<n>/`, which no other process owns.
+
+    Args:
+      root: Where the folders of runs lie.
+      model: Of the run.
+      dataset: Likewise.
+      name: In place of the time; a second run of that name is `<name>-2`.
 
     Raises:
       ValueError: If it cannot be created.
     """
     parent = make_directory(Path(root) / f"{_file_name(model)}-{_file_name(dataset)}")
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    for number in itertools.count(1):
-        path = parent / f"{now}-{number}"
+    for folder in _names(name):
+        path = parent / folder
         try:
             path.mkdir()  # Succeeds in one process only.
         except FileExistsError:
             continue
         return path
-    raise AssertionError("count() does not end")
+    raise AssertionError("names do not end")
+
+
+def _names(name: str | None) -> Iterator[str]:
+    """Yields the names that a new folder may have, the first one first."""
+    if name is None:
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        yield from (f"{now}-{number}" for number in itertools.count(1))
+    else:
+        yield _file_name(name)
+        yield from (f"{_file_name(name)}-{number}" for number in itertools.count(2))
 
 
 def holds_run(directory: Path) -> bool:

@@ -33,24 +33,33 @@ class RunFolder:
       suffix: In the names of JSON files, before `.json`: what is done with a run that has ended
         leaves the run's own files alone.
       writes: Whether this process writes files there: of several workers, the chief alone does.
+      draws: Whether pictures are drawn.
     """
 
-    def __init__(self, path: Path, suffix: str = "", *, writes: bool = True) -> None:
+    def __init__(
+        self, path: Path, suffix: str = "", *, writes: bool = True, draws: bool = True
+    ) -> None:
         self.path = path
         self.suffix = suffix
         self.writes = writes
+        self.draws = draws
         self._written: set[str] = set()
 
     @classmethod
     def create(
-        cls, root: str | os.PathLike[str] = "runs", *, model: str, dataset: str
+        cls,
+        root: str | os.PathLike[str] = "runs",
+        *,
+        model: str,
+        dataset: str,
+        name: str | None = None,
     ) -> RunFolder:
-        """Creates `<root>/<model>-<dataset>/<YYYYmmdd-HHMMSS>-<n>/`, which no other process owns.
+        """Creates a new folder in `root`: see `run_directory.make_new`.
 
         Raises:
           ValueError: If it cannot be created.
         """
-        folder = cls(run_directory.make_new(root, model=model, dataset=dataset))
+        folder = cls(run_directory.make_new(root, model=model, dataset=dataset, name=name))
         folder._append_command()
         return folder
 

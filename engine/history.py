@@ -46,6 +46,7 @@ class StopKind(enum.Enum):
     REQUESTED = "requested"  # by a hook that had seen enough, as fit's `stop_training`
     INTERRUPTED = "interrupted"  # from outside; the run can be resumed
     TIME_LIMIT = "time limit"  # set by the person; the run can be resumed
+    STEP_LIMIT = "step limit"  # likewise
     DIVERGED = "diverged"  # the run has failed
 
 

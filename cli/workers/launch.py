@@ -116,7 +116,9 @@ def _claim(settings: Mapping[str, Any]) -> tuple[Path, list[Path]]:
     named = settings["run_dir"]
     if named is None:
         model, dataset = settings["model"], settings["dataset"]
-        run_dir = run_directory.make_new("runs", model=model, dataset=dataset)
+        run_dir = run_directory.make_new(
+            "runs", model=model, dataset=dataset, name=settings["run_name"]
+        )
         made = [run_dir.parent, run_dir]
     else:
         run_dir = Path(named)

@@ -7,7 +7,7 @@ all hooks know what has happened.
 from ..history import StopKind
 from .base import Hook, HookInfo, LambdaHook
 from .gradient_norm import GradientNorm
-from .interruption import StopAfterTime, StopOnSignal
+from .interruption import StopAfterSteps, StopAfterTime, StopOnSignal
 from .keras_callbacks import KerasCallbacks
 from .nonfinite import OnNonfinite, StopOnNaN
 from .profiling import Profile
@@ -30,6 +30,7 @@ __all__ = [
     "ProgressBar",
     "SaveCheckpoint",
     "StateDigest",
+    "StopAfterSteps",
     "StopAfterTime",
     "StopKind",
     "StopOnNaN",

@@ -1,4 +1,4 @@
-"""Hooks that end a run from outside, so that it can be resumed: on a signal, and after a time."""
+"""Hooks that end a run so that it can be resumed: on a signal, after a time, after some steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from gradloop import signals
 
 from ..history import StopKind
-from .base import Hook, HookInfo
+from .base import Hook, HookInfo, check_period
 
 
 class StopOnSignal(Hook):
@@ -99,3 +99,41 @@ class StopAfterTime(Hook):
     def _stop(self, info: HookInfo) -> None:
         reason = f"the time limit of {self.secs:g} s"
         info.request_stop(reason, kind=StopKind.TIME_LIMIT, immediately=True)
+
+
+class StopAfterSteps(Hook):
+    """Ends a run after a step, exactly, so that it is saved and can be resumed.
+
+    The kind is `StopKind.STEP_LIMIT`. An epoch that is complete then is validated and ends; the end
+    of the last epoch is the end of the run, and no stop.
+
+    Args:
+      num_steps: The limit, in steps of the whole run.
+
+    Raises:
+      ValueError: If it is not an integer above 0.
+
+    Example:
+      >>> hooks = [engine.StopAfterSteps(2), engine.SaveCheckpoint(tmp_path)]
+      >>> engine.fit(state, train_ds, config, hooks=hooks).num_steps
+      2
+    """
+
+    def __init__(self, num_steps: int) -> None:
+        check_period("num_steps", num_steps)
+        self.num_steps = num_steps
+
+    def max_steps(self, num_steps_completed: int) -> int | None:
+        """Returns the steps that are left."""
+        return max(1, self.num_steps - num_steps_completed)
+
+    def on_execution_end(self, info: HookInfo) -> None:
+        """Stops the run at the limit."""
+        progress = info.progress
+        if progress.num_steps_completed < self.num_steps:
+            return
+        ends_epoch = progress.step == progress.steps_per_epoch
+        if ends_epoch and progress.epoch + 1 == progress.num_epochs:
+            return
+        reason = f"the limit of {self.num_steps:,} steps"
+        info.request_stop(reason, kind=StopKind.STEP_LIMIT, immediately=not ends_epoch)

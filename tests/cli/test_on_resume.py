@@ -34,7 +34,9 @@ APPLIED = {
     "on_nonfinite", "steps_per_execution", "max_retraces", "input", "prefetch", "data_dir",
     "checkpoint_every_steps", "checkpoint_every_epochs", "checkpoint_every_secs",
     "checkpoint_async", "keep", "keep_best", "on_save_error", "max_time", "grace_secs", "hang_secs",
-    "state_digest", "max_skipped_steps",
+    "state_digest", "max_skipped_steps", "max_steps", "early_stopping", "patience", "min_delta",
+    "restore_best", "direction", "run_name", "tags", "log_every_steps", "tensorboard", "plots",
+    "quiet",
 }  # fmt: skip
 
 

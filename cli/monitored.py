@@ -1,0 +1,39 @@
+"""The metrics that settings name: whether there are such, before the first step."""
+
+from __future__ import annotations
+
+from gradloop.engine.hooks.monitored import find_direction
+from gradloop.engine.options import ConfigError
+from gradloop.engine.state import TrainState
+from gradloop.usage import did_you_mean
+
+from .config import JobConfig
+
+_SETTINGS = ("keep_best", "early_stopping")
+
+
+def check_metrics(config: JobConfig, state: TrainState, *, has_validation: bool) -> None:
+    """Raises ConfigError if a setting names no metric, or nobody knows which values are better.
+
+    Args:
+      config: Read: the settings that name metrics, and `direction`.
+      state: Built.
+      has_validation: Whether `val_` metrics will come.
+    """
+    metrics = [*state.metrics_result()]
+    legal = sorted([*metrics, *(f"val_{metric}" for metric in metrics if has_validation)])
+    for setting in _SETTINGS:
+        name = getattr(config, setting)
+        if name is None:
+            continue
+        if name not in legal:
+            raise ConfigError(
+                f"{setting}={name!r} is not one of: {', '.join(legal)}.{did_you_mean(name, legal)}"
+            )
+        try:
+            find_direction(setting, name, config.direction or "auto", state)
+        except ValueError as error:
+            raise ConfigError(
+                f"{setting}={name!r}: it is not known whether more or less of it is better. Add "
+                "direction='max' or direction='min'."
+            ) from error

@@ -1,0 +1,56 @@
+"""StoppingSettings: what ends a run before its last epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gradloop.engine.options import ConfigError, option, show
+
+_OF_EARLY_STOPPING = ("patience", "min_delta", "restore_best")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoppingSettings:
+    """What ends a run before its last epoch."""
+
+    max_steps: int | None = option(
+        None, "training", "step of the run after which it is saved and ends, if epochs do not end "
+        "it before; none: epochs alone", minimum=1, modes=("train",),
+    )  # fmt: skip
+    early_stopping: str | None = option(
+        None, "training", "metric without whose improvement the run ends, such as val_loss",
+        modes=("train",),
+    )  # fmt: skip
+    patience: int | None = option(
+        None, "training", "epochs without improvement before early_stopping ends the run",
+        minimum=0, default_text="0, as in Keras", modes=("train",),
+    )  # fmt: skip
+    min_delta: float | None = option(
+        None, "training", "smallest change that early_stopping counts as an improvement",
+        minimum=0, default_text="0, as in Keras", modes=("train",),
+    )  # fmt: skip
+    restore_best: bool = option(
+        False, "training", "end early_stopping with the weights of the best epoch",
+        modes=("train",),
+    )  # fmt: skip
+    direction: str | None = option(
+        None, "training", "which values of the metric of early_stopping, keep_best or a sweep are "
+        "better; auto: as the metric says, min for a loss", choices=("min", "max"), none="auto",
+        modes=("train",),
+    )  # fmt: skip
+
+
+def check_stopping(config: StoppingSettings, *, keep_best: str | None) -> None:
+    """Raises ConfigError if a setting is given that nothing reads."""
+    given = {name: getattr(config, name) for name in _OF_EARLY_STOPPING}
+    for name, value in given.items():
+        if config.early_stopping is None and value is not None and value is not False:
+            raise ConfigError(
+                f"{name}={show(value)} is of early_stopping, which is not asked for: name its "
+                "metric, as in early_stopping='val_loss', or leave it out."
+            )
+    if config.direction is not None and config.early_stopping is None and keep_best is None:
+        raise ConfigError(
+            f"direction={config.direction!r} is of the metric of early_stopping or keep_best, and "
+            "none is named: leave it out."
+        )
