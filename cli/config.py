@@ -170,6 +170,16 @@ def _check_profile(config: JobConfig) -> None:
         )
 
 
+def field_names() -> dict[str, str]:
+    """Returns each legal key, aliases included, with the field it sets."""
+    names = {}
+    for field in dataclasses.fields(JobConfig):
+        names[field.name] = field.name
+        if "alias" in field.metadata:
+            names[field.metadata["alias"]] = field.name
+    return names
+
+
 def choice_key(config: JobConfig) -> dict[str, Any]:
     """Returns what the choice of `--tune` depends on besides the machine."""
     names = (

@@ -1,4 +1,4 @@
-"""Where the values of a config come from: flags, files, the folder of a resumed run."""
+"""Flags: what each field of a config is on the command line."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import argparse
 import dataclasses
 import json
 import re
-import tomllib
 import typing
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from gradloop.engine.options import ConfigError, check_field, field_types, show
 from gradloop.usage import EXIT_USAGE, did_you_mean
 
-from .config import FAST_DEV_RUN_STEPS, JobConfig
+from .config import JobConfig
 
 _GROUPS = ("what", "training", "execution", "replicas", "data", "output", "reliability")
 # Settings of one call, which a resumed run does not take from its folder. It does take the epochs
@@ -24,56 +22,6 @@ NOT_RESUMED = (
     "mode", "run_dir", "resume", "checkpoint", "fast_dev_run", "profile", "step", "format",
     "num_workers", "max_restarts", "start_secs",
 )  # fmt: skip
-
-
-def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
-    """Returns the settings that a person chose.
-
-    Flags win over the config file, which wins over the config.json of a resumed run.
-
-    Args:
-      argv: The command line without the program's name.
-      prog: Name of the program in messages.
-      description: First line of `--help`.
-
-    Returns:
-      Field to value, and `print_config` if it was given.
-
-    Raises:
-      ConfigError: If a file cannot be read or has an unknown key, or a flag does nothing in the
-        mode.
-    """
-    flags = parse_flags(argv, prog=prog, description=description)
-    chosen = read_config_file(flags.pop("config")) if "config" in flags else {}
-    chosen |= flags
-    _check_modes(flags, chosen.get("mode", JobConfig.mode))
-    if chosen.get("mode") == "replay" and "run_dir" in chosen:
-        chosen.setdefault("resume", True)
-    if chosen.get("resume") in (True, "auto") and isinstance(chosen.get("run_dir"), str):
-        chosen = read_saved_settings(chosen["run_dir"]) | chosen
-    return chosen
-
-
-def read_saved_settings(run_dir: str | Path) -> dict[str, Any]:
-    """Returns the settings of the run in a folder that one which goes on has too.
-
-    Raises:
-      ConfigError: If its config.json cannot be read.
-    """
-    path = Path(run_dir, "config.json")
-    saved = read_config_file(path) if path.exists() else {}
-    return {name: value for name, value in saved.items() if name not in NOT_RESUMED}
-
-
-def _check_modes(flags: Mapping[str, Any], mode: str) -> None:
-    """Raises ConfigError if a flag was given that does nothing in this mode."""
-    for field in dataclasses.fields(JobConfig):
-        modes = field.metadata.get("modes", (mode,))
-        if field.name in flags and mode not in modes:
-            raise ConfigError(
-                f"{field.name} is for mode {' or '.join(map(repr, modes))}, and this is "
-                f"mode={mode!r}: leave it out."
-            )
 
 
 def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
@@ -98,53 +46,8 @@ def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str
     flags, unknown = parser.parse_known_args([_underscores(arg) for arg in argv])
     if unknown:
         legal = [s for action in parser._actions for s in action.option_strings]
-        parser.error(f"unknown argument {unknown[0]!r}. {_hint(unknown[0].split('=')[0], legal)}")
+        parser.error(f"unknown argument {unknown[0]!r}. {hint(unknown[0].split('=')[0], legal)}")
     return vars(flags)
-
-
-def read_config_file(path: str | Path) -> dict[str, Any]:
-    """Returns field to value from a `.json` or `.toml` file; aliases become their fields.
-
-    Raises:
-      ConfigError: If the file cannot be read, or a key is not a field of `JobConfig`.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"config file {str(path)!r} cannot be read as JSON or TOML: {error}"
-        ) from error
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"config file {str(path)!r} must hold an object of fields, not a {values!r}"
-        )
-    values = {key.replace("-", "_"): value for key, value in values.items()}
-    names = _names()
-    for key in values:
-        if key not in names:
-            raise ConfigError(
-                f"config file {str(path)!r}: unknown key {key!r}. {_hint(key, names)}"
-            )
-    return {names[key]: value for key, value in values.items()}
-
-
-def make_config(*layers: Mapping[str, Any]) -> JobConfig:
-    """Merges layers of values over the defaults: recipe, file, flags. Later layers win.
-
-    Raises:
-      ConfigError: If the result is not legal.
-    """
-    values: dict[str, Any] = {}
-    for layer in layers:
-        values.update(layer)
-    if values.get("fast_dev_run"):
-        values |= {
-            "epochs": 1, "initial_epoch": 0, "steps_per_epoch": FAST_DEV_RUN_STEPS,
-            "validation_steps": FAST_DEV_RUN_STEPS,
-        }  # fmt: skip
-    return JobConfig(**values)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -152,17 +55,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: error: {message}\n")
 
 
-def _names() -> dict[str, str]:
-    """Returns each legal key, aliases included, with the field it sets."""
-    names = {}
-    for field in dataclasses.fields(JobConfig):
-        names[field.name] = field.name
-        if "alias" in field.metadata:
-            names[field.metadata["alias"]] = field.name
-    return names
-
-
-def _hint(word: str, legal: Iterable[str]) -> str:
+def hint(word: str, legal: Iterable[str]) -> str:
+    """Returns all legal words in a sentence, and the nearest of them in another."""
     legal = sorted(legal)
     return f"Legal: {', '.join(legal)}.{did_you_mean(word, legal)}"
 

@@ -19,33 +19,35 @@ import tensorflow as tf
 
 from gradloop import engine, lock, signals
 from gradloop.engine.checks import findings
-from gradloop.engine.tuning.choice import apply_choice
 from gradloop.engine.workers.peers import Peers
-from gradloop.files import DirectoryError, json_text
+from gradloop.files import DirectoryError
 from gradloop.models import registry
 from gradloop.usage import EXIT_USAGE
 
 from . import report, resuming, together
-from .config import JobConfig, choice_key
-from .flags import make_config, read_choices
+from .config import JobConfig
 from .job import Job, Status
 from .log import Log, warnings_as_lines
 from .modes import MODES
+from .reading import PROG, Settings, read_config
 from .resuming import Plan
 from .run_folder import RunFolder
 from .splits import describe_splits, load_splits
-from .start import PROG
-
-DESCRIPTION = "Trains a Keras model and gives the numbers of keras.Model.fit."
 
 
-def main(argv: Sequence[str] | None = None, *, started_at: float | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    settings: Settings | None = None,
+    started_at: float | None = None,
+) -> int:
     """Runs what the flags ask for.
 
     SIGINT and SIGTERM end it soon, a second one at once: see `gradloop.signals`.
 
     Args:
       argv: The command line without the program's name. Default: `sys.argv[1:]`.
+      settings: What `read_config` has returned. Default: it reads the command line now.
       started_at: The `time.monotonic()` from which `max_time` counts. Default: now.
 
     Returns:
@@ -59,7 +61,10 @@ def main(argv: Sequence[str] | None = None, *, started_at: float | None = None) 
         resume: bool | str = False
         try:
             with signals.listening(signals.interrupt):
-                config, choice = read_config(sys.argv[1:] if argv is None else argv)
+                if settings is None:
+                    settings = read_config(sys.argv[1:] if argv is None else argv)
+                config, choice = settings
+                _check_alone(config)
                 resume = config.resume
                 stack.enter_context(together.ending_alone(config))
                 if config.mode == "check":
@@ -88,38 +93,17 @@ def main(argv: Sequence[str] | None = None, *, started_at: float | None = None) 
         return job.exit_code or (Status.FAILED.exit_code if is_fatal else 0)
 
 
-def _refuse(error: Exception, exit_code: int) -> int:
-    print(f"{PROG}: error: {error}", file=sys.stderr)
-    return exit_code
-
-
-def read_config(argv: Sequence[str]) -> tuple[JobConfig, Path | None]:
-    """Merges defaults < recipe < the choice of `--tune` < what a person chose.
-
-    `--print_config` prints the result and exits.
-
-    Returns:
-      The config, and the file of the `--tune` choice if it changed something.
-    """
-    chosen = read_choices(argv, prog=PROG, description=DESCRIPTION)
-    prints = chosen.pop("print_config", False)
-    try:
-        recipe = registry.get(chosen.get("model", JobConfig.model))
-    except ValueError as error:
-        raise engine.ConfigError(str(error)) from error
-    config = make_config(recipe.defaults, chosen)
-    choice = None
-    if config.mode == "train":
-        config, choice = apply_choice(config, choice_key(config), chosen)
-    if prints:
-        print(json_text(config, indent=2))
-        sys.exit(0)
+def _check_alone(config: JobConfig) -> None:
     if config.num_workers is not None:
         raise engine.ConfigError(
             f"num_workers={config.num_workers} starts the processes of the workers, which the "
             "command does, and not this function: call python train.py."
         )
-    return config, choice
+
+
+def _refuse(error: Exception, exit_code: int) -> int:
+    print(f"{PROG}: error: {error}", file=sys.stderr)
+    return exit_code
 
 
 def set_up(config: JobConfig, choice: Path | None, stack: contextlib.ExitStack) -> Job | None:

@@ -10,7 +10,8 @@ from typing import Any
 from gradloop.engine.options import ConfigError, show
 
 from .config import JobConfig
-from .flags import NOT_RESUMED, read_saved_settings
+from .config_files import read_saved_settings
+from .flags import NOT_RESUMED
 from .run_directory import has_checkpoints, read_summary
 
 _DONE = ("completed", "stopped")  # what summary.json says of a run with nothing left to do

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
-from pathlib import Path
 
 from gradloop import signals
+from gradloop.engine.options import ConfigError
+from gradloop.usage import EXIT_USAGE
 
+from .reading import PROG, Settings, read_config
 from .workers import launch
 
-PROG = "gradloop" if Path(sys.argv[0]).stem == "gradloop" else "train.py"
 _STDERR = 2
 
 
 def start() -> int:
-    """Runs what the flags ask for, as `main` does, and returns the exit code."""
+    """Runs what the flags ask for, as `main` does, and returns the exit code.
+
+    What needs no TensorFlow is done without it: `--help`, and the refusal of wrong settings.
+    """
     started_at = time.monotonic()
     with signals.caught(), signals.listening(signals.note):
-        code = _launch_workers()
-        if code is not None:
-            return code
+        try:
+            settings = read_config(sys.argv[1:])
+        except ConfigError as error:
+            print(f"{PROG}: error: {error}", file=sys.stderr)
+            return EXIT_USAGE
+        if settings.config.num_workers is not None:
+            return _launch_workers(settings)
         # While TensorFlow is imported, stderr is somewhere else.
         stderr = os.dup(_STDERR)
 
@@ -34,18 +43,17 @@ def start() -> int:
             from .main import main
             from .together import leave
         os.close(stderr)
-        code = main(started_at=started_at)
+        code = main(settings=settings, started_at=started_at)
         signals.ignore()
         if "TF_CONFIG" in os.environ:
             leave(code)
     return code
 
 
-def _launch_workers() -> int | None:
-    """Runs the command with several workers if it asks for them: see `launch`."""
+def _launch_workers(settings: Settings) -> int:
+    """Runs the command with several workers: see `launch`."""
     argv = sys.argv[1:]
-    if not launch.is_asked_for(argv):
-        return None
     # As it was started: `python train.py`, an installed `gradloop`, `python -c ...`.
     program = sys.orig_argv[1 : len(sys.orig_argv) - len(argv)]
-    return launch.launch([sys.executable, *program, *argv], prog=PROG)
+    command = [sys.executable, *program, *argv]
+    return launch.launch(command, dataclasses.asdict(settings.config), prog=PROG)

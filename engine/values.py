@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
-
-import numpy as np
 
 
 def as_python(value: Any, legal_types: tuple[type, ...]) -> Any:
@@ -19,7 +18,9 @@ def as_python(value: Any, legal_types: tuple[type, ...]) -> Any:
         return [as_python(one, (int,)) for one in value]
     if str in legal_types and isinstance(value, os.PathLike):
         return os.fspath(value)
-    return value.item() if isinstance(value, np.generic) else value
+    # Where there is a value of NumPy's, NumPy has been imported.
+    numpy = sys.modules.get("numpy")
+    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value
 
 
 def whole_number_hint(value: Any) -> str:

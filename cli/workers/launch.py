@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,40 +25,20 @@ LOGS = "workers"  # in the run folder
 _FLAG = "--num_workers"
 
 
-def is_asked_for(argv: Sequence[str]) -> bool:
-    """Returns whether a command line, or its config file, may ask for several workers."""
-    words = ["--" + word[2:].replace("-", "_") if word.startswith("--") else word for word in argv]
-    if {"-h", "--help", "--print_config"} & set(words):
-        return False
-    files = [after for word, after in zip(words, argv[1:], strict=False) if word == "--config"]
-    files += [word.partition("=")[2] for word in argv if word.startswith("--config=")]
-    return any(word.partition("=")[0] == _FLAG for word in words) or any(map(_mentions, files))
-
-
-def _mentions(file: str) -> bool:
-    try:
-        return "num_workers" in Path(file).read_text("utf-8").replace("-", "_")
-    except (OSError, ValueError):
-        return False  # what is wrong with it is said where it is parsed
-
-
-def launch(command: Sequence[str], *, prog: str) -> int | None:
-    """Runs a command of `train.py` with several workers, if its settings say so.
+def launch(command: Sequence[str], settings: Mapping[str, Any], *, prog: str) -> int:
+    """Runs a command of `train.py` with several workers.
 
     Args:
       command: Program and arguments, as a new process takes them.
+      settings: Of that command; `num_workers` is a number.
       prog: Name of the program in messages.
 
     Returns:
-      The exit code, as `supervise` describes it; None if the settings are for one process.
+      The exit code, as `supervise` describes it.
     """
-    settings = read_settings(command)
-    if signals.number() is not None:
-        return 128 + (signals.number() or signal.SIGINT)
-    if isinstance(settings, int):
-        return settings
-    if settings["num_workers"] is None:
-        return None
+    number = signals.number()
+    if number is not None:
+        return 128 + number
     try:
         check(settings, os.environ)
         run_dir, made = _claim(settings)
@@ -72,18 +49,6 @@ def launch(command: Sequence[str], *, prog: str) -> int | None:
     if code == EXIT_USAGE or settings["mode"] == "check":
         _remove(made)
     return code
-
-
-def read_settings(command: Sequence[str]) -> dict[str, Any] | int:
-    """Returns the settings of a command, or its exit code if it is refused.
-
-    The command itself prints them, in a process of its own: this one stays small and without
-    TensorFlow.
-    """
-    asked = subprocess.run(
-        [*command, "--print_config"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False
-    )
-    return dict(json.loads(asked.stdout)) if asked.returncode == 0 else asked.returncode
 
 
 def check(settings: Mapping[str, Any], environment: Mapping[str, str]) -> None:

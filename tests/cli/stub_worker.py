@@ -1,8 +1,7 @@
 """A stand-in for `train.py` as a worker: no TensorFlow. Usage: stub_worker.py SCENARIO [flags].
 
-`--print_config` prints the settings in the environment variable SETTINGS. A scenario is Python that
-knows `index` and `num_workers` of the worker, `is_restart`, `run_dir`, and `meet`: it waits until
-all workers have come to it.
+A scenario is Python that knows `index` and `num_workers` of the worker, `is_restart`, `run_dir`,
+and `meet`: it waits until all workers have come to it.
 """
 
 import json
@@ -12,9 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-if "--print_config" in sys.argv:
-    print(os.environ["SETTINGS"])
-    sys.exit(0)
 config = json.loads(os.environ["TF_CONFIG"])
 index, num_workers = config["task"]["index"], len(config["cluster"]["worker"])
 flags = dict(zip(sys.argv[2:], sys.argv[3:], strict=False))

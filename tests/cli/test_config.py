@@ -7,7 +7,8 @@ import pytest
 
 from gradloop.cli import modes
 from gradloop.cli.config import FAST_DEV_RUN_STEPS, MODES, JobConfig, choice_key
-from gradloop.cli.flags import make_config, read_choices, read_config_file
+from gradloop.cli.config_files import read_config_file
+from gradloop.cli.reading import make_config, read_choices
 from gradloop.cli.texts import parse_profile
 from gradloop.engine.options import ConfigError
 from gradloop.files import json_text

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from gradloop import signals
+from gradloop.cli import main
+from gradloop.cli.start import start
 from gradloop.cli.workers import launch, processes, supervisor
 from gradloop.machine import num_cores
 from tests.cli.runs import ROOT, contents
@@ -35,10 +38,10 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "SETTLE_SECS", 1.0)
 
 
-def run(scenario, monkeypatch, **settings):
+def run(scenario, **settings):
     """Returns the exit code of workers that do what the scenario says."""
-    monkeypatch.setenv("SETTINGS", json.dumps(SETTINGS | settings))
-    return launch.launch([sys.executable, str(STUB), scenario], prog="train.py")
+    command = [sys.executable, str(STUB), scenario]
+    return launch.launch(command, SETTINGS | settings, prog="train.py")
 
 
 def alive(tmp_path):
@@ -55,7 +58,7 @@ def alive(tmp_path):
 
 def test_workers_are_a_cluster_on_this_machine(monkeypatch, capfd):
     scenario = "meet(); print(os.environ['TF_CONFIG'], os.environ['TF_GRPC_REUSE_PORT'], sys.argv)"
-    assert run(scenario, monkeypatch) == 0
+    assert run(scenario) == 0
     texts = [capfd.readouterr().out]
     texts += [Path(f"run/workers/worker-{i}.log").read_text() for i in (1, 2)]
     addresses = set()
@@ -75,7 +78,7 @@ def test_workers_are_a_cluster_on_this_machine(monkeypatch, capfd):
 
 
 def test_a_chosen_number_of_threads_is_kept(monkeypatch, capfd):
-    assert run("print(sys.argv)", monkeypatch, num_workers=1, inter_op_threads=2) == 0
+    assert run("print(sys.argv)", num_workers=1, inter_op_threads=2) == 0
     assert "inter_op_threads" not in capfd.readouterr().out
 
 
@@ -94,11 +97,11 @@ def test_a_worker_can_listen_on_its_port(monkeypatch):
         "s.bind(('127.0.0.1', port)); s.listen()\n"
         "c = socket.create_connection(('127.0.0.1', port)); s.accept()"
     )
-    assert run(listen, monkeypatch, num_workers=2) == 0
+    assert run(listen, num_workers=2) == 0
 
 
 def test_without_a_folder_a_new_one_is_made(monkeypatch, tmp_path):
-    assert run("meet()", monkeypatch, run_dir=None) == 0
+    assert run("meet()", run_dir=None) == 0
     (folder,) = (tmp_path / "runs" / "cnn-mnist").iterdir()
     assert (folder / "workers" / "worker-2.log").exists()
 
@@ -106,14 +109,14 @@ def test_without_a_folder_a_new_one_is_made(monkeypatch, tmp_path):
 def test_workers_of_a_launcher_in_the_background_do_not_ignore_ctrl_c(monkeypatch):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        assert run("assert not ignored", monkeypatch, num_workers=1) == 0
+        assert run("assert not ignored", num_workers=1) == 0
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 def test_gpus_are_shared_out(monkeypatch, capfd):
     monkeypatch.setattr(launch, "visible_gpus", lambda: ["0", "1", "5"])
-    assert run("meet(); print(os.environ['CUDA_VISIBLE_DEVICES'])", monkeypatch, num_workers=2) == 0
+    assert run("meet(); print(os.environ['CUDA_VISIBLE_DEVICES'])", num_workers=2) == 0
     assert capfd.readouterr().out.endswith("\n0,5\n")
     assert Path("run/workers/worker-1.log").read_text().endswith("\n1\n")
 
@@ -137,7 +140,7 @@ def test_what_cannot_be_is_refused_in_one_line(words, monkeypatch, capfd, tmp_pa
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "command.txt").touch()
     before = contents(tmp_path)
-    assert run("", monkeypatch, **settings) == 2
+    assert run("", **settings) == 2
     output = capfd.readouterr()
     assert output.out == "" and output.err.count("\n") == 1
     assert output.err.startswith("train.py: error: ") and words in output.err
@@ -145,7 +148,7 @@ def test_what_cannot_be_is_refused_in_one_line(words, monkeypatch, capfd, tmp_pa
 
 
 def test_what_the_workers_refuse_leaves_nothing(monkeypatch, tmp_path):
-    assert run("sys.exit(2)", monkeypatch) == 2
+    assert run("sys.exit(2)") == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,7 +166,7 @@ def test_one_that_dies_ends_all_and_all_start_again(death, victim, monkeypatch, 
         f"meet()\nif index == {victim} and not is_restart: print('last words', flush=True); {death}"
         f"\nif not is_restart: time.sleep(60)"
     )
-    assert run(scenario, monkeypatch) == 0
+    assert run(scenario) == 0
     errors = capfd.readouterr().err
     assert f"worker {victim} " in errors and "restart 1 of 3" in errors
     assert ("  last words" in errors) == (victim == 1)  # the chief's are on the screen
@@ -172,7 +175,7 @@ def test_one_that_dies_ends_all_and_all_start_again(death, victim, monkeypatch, 
 
 def test_it_is_given_up_after_max_restarts(monkeypatch, capfd):
     scenario = "(run_dir / 'starts').open('a').write(str(index))\nif index == 1: sys.exit(7)"
-    assert run(scenario, monkeypatch, max_restarts=2) == 7
+    assert run(scenario, max_restarts=2) == 7
     assert Path("run/starts").read_text().count("1") == 3
     assert "restart 2 of 2" in capfd.readouterr().err
 
@@ -195,7 +198,7 @@ def test_what_another_start_would_not_change_is_the_end(case, monkeypatch):
         "evaluation": {"mode": "evaluate"},
         "nothing saved to go on from": {"checkpoint": "other.npz"},
     }.get(case, {})
-    assert run(scenario, monkeypatch, num_workers=2, **changes) == code
+    assert run(scenario, num_workers=2, **changes) == code
 
 
 @pytest.mark.parametrize(
@@ -216,7 +219,7 @@ def test_a_signal_reaches_each_worker_once(number, monkeypatch, tmp_path):
     thread = threading.Thread(target=strike)
     thread.start()
     scenario = "meet()\n(run_dir / 'started').touch()\ntime.sleep(60)"
-    assert run(scenario, monkeypatch) == 128 + number
+    assert run(scenario) == 128 + number
     thread.join()
     for index in range(3):
         assert Path(f"run/signals-{index}").read_text() == "SIGINT\n"
@@ -228,7 +231,8 @@ sys.path.insert(0, {root!r})
 from gradloop import signals
 from gradloop.cli.workers.launch import launch
 with signals.caught():
-    sys.exit(launch([sys.executable, {stub!r}, {scenario!r}], prog="train.py"))
+    command = [sys.executable, {stub!r}, {scenario!r}]
+    sys.exit(launch(command, {settings!r}, prog="train.py"))
 """
 DEAF = "meet()\n(run_dir / 'started').touch()\nfor deaf in range(600): time.sleep(0.1)"
 
@@ -236,9 +240,8 @@ DEAF = "meet()\n(run_dir / 'started').touch()\nfor deaf in range(600): time.slee
 @pytest.fixture
 def launcher(tmp_path):
     """A launcher in a process of its own, whose workers do not end by a signal."""
-    program = PROGRAM.format(root=str(ROOT), stub=str(STUB), scenario=DEAF)
-    environment = os.environ | {"SETTINGS": json.dumps(SETTINGS)}
-    process = subprocess.Popen([sys.executable, "-c", program], env=environment, cwd=tmp_path)
+    program = PROGRAM.format(root=str(ROOT), stub=str(STUB), scenario=DEAF, settings=SETTINGS)
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path)
     try:
         while not (tmp_path / "run" / "started").exists():
             assert process.poll() is None
@@ -270,25 +273,24 @@ def test_workers_do_not_outlive_a_killed_launcher(launcher, tmp_path):
     assert is_left_alone(tmp_path)
 
 
-def test_the_launcher_does_not_import_tensorflow():
-    code = "import sys; import gradloop.cli.start; sys.exit('tensorflow' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+WITH_AND_WITHOUT = {
+    "--num_workers 2": True,
+    "--num-workers=2": True,
+    "--config with.toml": True,
+    "--config=with.toml": True,
+    "--config without.toml": False,
+    "--config with.toml --num_workers none": False,
+}
 
 
-@pytest.mark.parametrize(
-    ("argv", "is_asked"),
-    [
-        (["--num_workers", "2"], True),
-        (["--num-workers=2"], True),
-        (["--config", "with.toml"], True),
-        (["--config=with.toml"], True),
-        (["--config", "without.toml"], False),
-        (["--num_workers", "2", "--help"], False),
-        (["--num_workers", "2", "--print-config"], False),
-        ([], False),
-    ],
-)
-def test_where_workers_are_asked_for(argv, is_asked):
+@pytest.mark.parametrize("flags", WITH_AND_WITHOUT)
+def test_where_workers_are_asked_for(flags, monkeypatch):
     Path("with.toml").write_text("num-workers = 2")
     Path("without.toml").write_text("epochs = 2")
-    assert launch.is_asked_for(argv) == is_asked
+    monkeypatch.setattr(sys, "argv", ["train.py", *flags.split(), "--strategy", "multi_worker"])
+    launched = []
+    monkeypatch.setattr(launch, "launch", lambda *_, **__: launched.append("workers") or 0)
+    monkeypatch.setattr(main, "main", lambda **_: launched.append("one process") or 0)
+    monkeypatch.setattr(signals, "ignore", list)  # which is for the end of a process
+    assert start() == 0
+    assert launched == ["workers" if WITH_AND_WITHOUT[flags] else "one process"]

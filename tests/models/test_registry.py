@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 import re
 
 import keras
@@ -16,6 +17,14 @@ def test_every_model_has_a_recipe(name):
     assert recipe.epochs >= 1
     assert recipe.global_batch_size >= 1
     assert recipe.build().name == name
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_what_is_known_before_a_model_is_imported_is_what_its_module_says(name):
+    entry = registry.MODELS[name]
+    assert entry.defaults == registry.get(name).defaults
+    module = importlib.import_module(f"gradloop.models.{name}")
+    assert module.__doc__.lower().startswith(entry.summary.lower())
 
 
 def test_names_are_sorted():

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import engine
-from gradloop.cli.main import read_config
+from gradloop.cli.reading import read_config
 from gradloop.engine.tuning import trial
 
 PAGE = (Path(__file__).parents[3] / "docs" / "profiling.md").read_text("utf-8")

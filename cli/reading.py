@@ -1,0 +1,118 @@
+"""From a command line to a config, before TensorFlow is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gradloop.engine.options import ConfigError
+from gradloop.engine.tuning.choice import apply_choice
+from gradloop.files import json_text
+from gradloop.models import registry
+
+from .config import FAST_DEV_RUN_STEPS, JobConfig, choice_key
+from .config_files import read_config_file, read_saved_settings
+from .flags import parse_flags
+
+PROG = "gradloop" if Path(sys.argv[0]).stem == "gradloop" else "train.py"
+DESCRIPTION = "Trains a Keras model and gives the numbers of keras.Model.fit."
+
+
+class Settings(NamedTuple):
+    """What a command line asks for.
+
+    Attributes:
+      config: All settings.
+      choice: File of the `--tune` choice that changed the config; None if there is none.
+    """
+
+    config: JobConfig
+    choice: Path | None
+
+
+def read_config(argv: Sequence[str]) -> Settings:
+    """Merges defaults < recipe < the choice of `--tune` < what a person chose.
+
+    `--print_config` prints the result and exits.
+
+    Raises:
+      ConfigError: If what was chosen is not legal.
+    """
+    chosen = read_choices(argv, prog=PROG, description=DESCRIPTION)
+    prints = chosen.pop("print_config", False)
+    settings = _with_recipe(chosen)
+    if prints:
+        print(json_text(settings.config, indent=2))
+        sys.exit(0)
+    return settings
+
+
+def _with_recipe(chosen: Mapping[str, Any]) -> Settings:
+    name = chosen.get("model", JobConfig.model)
+    try:
+        registry.check_name(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    config = make_config(registry.MODELS[name].defaults, chosen)
+    if config.mode != "train":
+        return Settings(config, None)
+    return Settings(*apply_choice(config, choice_key(config), chosen))
+
+
+def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
+    """Returns the settings that a person chose.
+
+    Flags win over the config file, which wins over the config.json of a resumed run.
+
+    Args:
+      argv: The command line without the program's name.
+      prog: Name of the program in messages.
+      description: First line of `--help`.
+
+    Returns:
+      Field to value, and `print_config` if it was given.
+
+    Raises:
+      ConfigError: If a file cannot be read or has an unknown key, or a flag does nothing in the
+        mode.
+    """
+    flags = parse_flags(argv, prog=prog, description=description)
+    chosen = read_config_file(flags.pop("config")) if "config" in flags else {}
+    chosen |= flags
+    _check_modes(flags, chosen.get("mode", JobConfig.mode))
+    if chosen.get("mode") == "replay" and "run_dir" in chosen:
+        chosen.setdefault("resume", True)
+    if chosen.get("resume") in (True, "auto") and isinstance(chosen.get("run_dir"), str):
+        chosen = read_saved_settings(chosen["run_dir"]) | chosen
+    return chosen
+
+
+def _check_modes(flags: Mapping[str, Any], mode: str) -> None:
+    """Raises ConfigError if a flag was given that does nothing in this mode."""
+    for field in dataclasses.fields(JobConfig):
+        modes = field.metadata.get("modes", (mode,))
+        if field.name in flags and mode not in modes:
+            raise ConfigError(
+                f"{field.name} is for mode {' or '.join(map(repr, modes))}, and this is "
+                f"mode={mode!r}: leave it out."
+            )
+
+
+def make_config(*layers: Mapping[str, Any]) -> JobConfig:
+    """Merges layers of values over the defaults: recipe, file, flags. Later layers win.
+
+    Raises:
+      ConfigError: If the result is not legal.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values.update(layer)
+    if values.get("fast_dev_run"):
+        values |= {
+            "epochs": 1, "initial_epoch": 0, "steps_per_epoch": FAST_DEV_RUN_STEPS,
+            "validation_steps": FAST_DEV_RUN_STEPS,
+        }  # fmt: skip
+    return JobConfig(**values)
