@@ -1,0 +1,307 @@
+"""What the page of a run shows, section by section; None where there is nothing to show."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..config import JobConfig
+from . import charts
+from .markup import Markup, fold, table, tag
+from .run_files import KEYS, LEARNING_RATE, Record, RunFiles, number, part
+from .words import name_part, show_bytes, show_number, show_secs, show_value
+
+_MAX_PICTURE_BYTES = 4 << 20
+_MAX_LOG_LINES = 60
+_MAX_EPOCH_ROWS = 200
+
+
+def head(run: RunFiles) -> Markup:
+    """Returns the title of the page, and how the run ended."""
+    status = str(run.summary.get("status") or "not ended")
+    reason = run.summary.get("exit_reason")
+    if not run.summary:
+        reason = "there is no summary.json: the run is going on, or it was killed"
+    tags = run.config.get("tags")
+    words = tags if isinstance(tags, list) else []
+    badges = [tag("span", str(word), class_="tag") for word in words]
+    how = f" {reason}" if reason and reason != status else None
+    return tag(
+        "header",
+        tag("h1", run.work),
+        tag("p", tag("span", status, class_=f"status {_kind(status)}"), how),
+        tag("p", tag("b", run.name), " in ", tag("code", str(run.path)), class_="where"),
+        tag("p", *badges) if badges else None,
+        _facts(run),
+    )
+
+
+def _kind(status: str) -> str:
+    kinds = {"completed": "good", "stopped": "good", "failed": "bad", "diverged": "bad"}
+    return kinds.get(status, "other")
+
+
+def _facts(run: RunFiles) -> Markup:
+    summary = run.summary
+    accuracy = number(summary.get("test_accuracy"))
+    logs = {
+        f"test {k}": number(v) for k, v in part(summary, "test_logs").items() if k != "accuracy"
+    }
+    best = best_epoch(run)
+    speed = number(summary.get("steady_images_per_sec")) or number(summary.get("images_per_sec"))
+    facts = {
+        "test accuracy": f"{accuracy:.2%}" if accuracy is not None else None,
+        **{name: show_number(value) for name, value in logs.items() if value is not None},
+        "best epoch": f"{best[0]} ({best[1]} {show_number(best[2])})" if best else None,
+        "steps": show_number(number(summary.get("num_steps"))) if summary else None,
+        "training": show_secs(number(summary.get("train_secs")))
+        if "train_secs" in summary
+        else None,
+        "examples a second": f"{speed:,.0f}" if speed else None,
+        "peak memory": show_bytes(number(summary.get("peak_memory_bytes"))) if summary else None,
+        "started": _moment(summary.get("started_at")),
+        "ended": _moment(summary.get("ended_at")),
+    }
+    cards = [tag("div", tag("dt", name), tag("dd", text)) for name, text in facts.items() if text]
+    return tag("dl", *cards, class_="facts")
+
+
+def _moment(value: Any) -> str | None:
+    return str(value).replace("T", " ")[:19] if isinstance(value, str) and value else None
+
+
+def best_epoch(run: RunFiles) -> tuple[int, str, float] | None:
+    """Returns the number of the best epoch, from 1, the metric that decides, and its value."""
+    for name, sign in (("val_accuracy", 1), ("val_loss", -1), ("loss", -1)):
+        found = [r for r in run.epochs if number(r.get(name)) is not None]
+        if found:
+            best = max(found, key=lambda record: sign * record[name])
+            return best["epoch"] + 1, name, best[name]
+    return None
+
+
+def curves(run: RunFiles) -> Markup | None:
+    """Returns a chart a metric: over epochs, or over the steps of the only one."""
+    epochs, steps = run.epochs, run.steps
+    names = metric_names(run)
+    if not names:
+        return None
+    figures = [chart(run, name) for name in names]
+    rate = learning_rate_points(run)
+    if len({value for _, value in rate}) > 1:
+        one = charts.Series("learning rate", rate, "s2")
+        figures.append(charts.line_chart("learning rate", [one], x_label="step"))
+    note = None
+    if len(epochs) == 1 and steps:
+        note = tag("p", "One epoch: training is the mean since its start, over its steps.")
+    return section("Curves", tag("div", *figures, class_="charts"), note, _epoch_table(epochs))
+
+
+def metric_names(run: RunFiles) -> list[str]:
+    """Returns what has a curve, the loss first, without `val_`."""
+    names = dict.fromkeys(name for record in run.records for name in record)
+    found = [n for n in names if n not in (*KEYS, LEARNING_RATE) and not n.startswith("val_")]
+    return sorted(found, key=lambda name: name != "loss")
+
+
+def chart(run: RunFiles, name: str) -> Markup:
+    """Returns the curves of a metric in training and validation."""
+    best = best_epoch(run)
+    x_label, training, validation = metric_points(run, name)
+    mark = None
+    if best is not None and x_label == "epoch":
+        marked = dict(validation if best[1].startswith("val_") else training)
+        mark = (best[0], marked[best[0]]) if best[0] in marked else None
+    series = [
+        charts.Series("training", training, "s0"),
+        charts.Series("validation", validation, "s1"),
+    ]
+    return charts.line_chart(name.replace("_", " "), series, x_label=x_label, mark=mark)
+
+
+def metric_points(run: RunFiles, name: str) -> tuple[str, list[charts.Point], list[charts.Point]]:
+    """Returns what a metric is drawn over, and its points in training and in validation."""
+    epochs, steps, key = run.epochs, run.steps, f"val_{name}"
+    if len(epochs) > 1 or not steps:
+        return (
+            "epoch",
+            [(r["epoch"] + 1, r[name]) for r in epochs if name in r],
+            [(r["epoch"] + 1, r[key]) for r in epochs if key in r],
+        )
+    both = [*steps, *epochs]
+    return (
+        "step",
+        [(r["step"], r[name]) for r in both if name in r],
+        [(r["step"], r[key]) for r in both if key in r],
+    )
+
+
+def learning_rate_points(run: RunFiles) -> list[charts.Point]:
+    """Returns the learning rate at each step that is recorded."""
+    records = sorted([*run.steps, *run.epochs], key=lambda record: record["step"])
+    return [(r["step"], r[LEARNING_RATE]) for r in records if LEARNING_RATE in r]
+
+
+def _epoch_table(epochs: Sequence[Record]) -> Markup | None:
+    if not epochs:
+        return None
+    names = list(dict.fromkeys(name for r in epochs for name in r if name not in KEYS))
+    rows = [
+        [str(r["epoch"] + 1), *(show_number(r.get(name)) for name in names)]
+        for r in epochs[-_MAX_EPOCH_ROWS:]
+    ]
+    caption = "Epochs" if len(rows) == len(epochs) else f"The last {len(rows)} epochs"
+    return fold("The numbers", table(["epoch", *names], rows, caption=caption, class_="numbers"))
+
+
+def where_the_time_went(run: RunFiles) -> Markup | None:
+    """Returns the parts of the wall time, the largest first."""
+    timing = part(run.summary, "timing")
+    parts = {
+        name: value for name, value in part(timing, "parts").items() if isinstance(value, dict)
+    }
+    wall = number(timing.get("wall_secs"))
+    rows = []
+    for name, values in parts.items():
+        secs, share = number(values.get("secs")), number(values.get("share"))
+        if secs is not None and share is not None:
+            bar = tag("div", class_="bar", style=f"width:{100 * min(max(share, 0), 1):.1f}%")
+            rows.append([name_part(name), show_secs(secs), f"{share:.1%}", bar])
+    if not rows:
+        return None
+    step = part(timing, "step_secs")
+    lines = [f"{show_secs(wall)} in all"] if wall is not None else []
+    if number(step.get("p50")) is not None:
+        percents = [f"{show_secs(number(step.get(p)))} ({p})" for p in ("p50", "p95", "p99")]
+        lines.append(f"a step takes {', '.join(percents)}")
+    note = tag("p", "; ".join(lines) + ".")
+    header = ["part", "time", "share", ""]
+    body = table(header, rows, caption="Where the time went", class_="times")
+    return section("Where the time went", note, body, _traces(run))
+
+
+def _traces(run: RunFiles) -> Markup | None:
+    found = run.summary.get("traces")
+    traces = [t for t in found if isinstance(t, dict)] if isinstance(found, list) else []
+    rows = [[str(t.get("function")), str(t.get("cause"))] for t in traces]
+    return (
+        fold("Traced graphs", table(["function", "why"], rows, caption="Traces")) if rows else None
+    )
+
+
+def settings(run: RunFiles) -> Markup | None:
+    """Returns all settings; those that are not the default come first."""
+    if not run.config:
+        return None
+    fields = {field.name: field for field in dataclasses.fields(JobConfig)}
+    changed, groups = [], dict[str, list[list[str]]]()
+    for name, value in run.config.items():
+        field = fields.get(name)
+        text = show_value(value)
+        if field is None:
+            groups.setdefault("of another version", []).append([name, text, ""])
+            continue
+        groups.setdefault(field.metadata["group"], []).append([name, text, field.metadata["help"]])
+        if value != _default(field):
+            changed.append([name, text, show_value(_default(field))])
+    first: Markup = tag("p", "All settings have their defaults.")
+    if changed:
+        header = ["setting", "value", "default"]
+        first = table(header, changed, caption="Settings that differ from the defaults")
+    folds = [
+        fold(
+            f"{group} ({len(rows)})", table(["setting", "value", "what it is"], rows, caption=group)
+        )
+        for group, rows in groups.items()
+    ]
+    return section("Settings", first, fold("All settings", *folds))
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def environment(run: RunFiles) -> Markup | None:
+    """Returns versions, devices, and the state of the checkout."""
+    rows = []
+    for name, value in run.environment.items():
+        if isinstance(value, dict):
+            inner = [(f"{name}: {key}", item) for key, item in value.items()]
+            rows += [[key, show_value(item)] for key, item in inner if item not in (None, [], {})]
+        elif value is not None:
+            rows.append([name.replace("_", " "), show_value(value)])
+    if not rows:
+        return None
+    return section("Environment", table(["what", "value"], rows, caption="Environment"))
+
+
+def later_results(run: RunFiles) -> Markup | None:
+    """Returns what evaluate and predict found, once the run had ended."""
+    rows = []
+    for mode, summary in run.later.items():
+        logs = part(summary, "test_logs") or {"accuracy": summary.get("test_accuracy")}
+        found = {name: number(value) for name, value in logs.items()}
+        words = [f"{n} {show_number(v)}" for n, v in found.items() if v is not None]
+        rows.append([mode, str(summary.get("status") or "-"), ", ".join(words) or "-"])
+    if not rows:
+        return None
+    return section("Later", table(["mode", "status", "on the test set"], rows, caption="Later"))
+
+
+def log(run: RunFiles) -> Markup | None:
+    """Returns the commands, the warnings, and the end of the log."""
+    warnings = [line for line in run.log if "warning:" in line.lower() or "error:" in line]
+    parts: list[Markup] = []
+    if run.commands:
+        parts += [tag("pre", "\n".join(run.commands), tabindex="0")]
+    if warnings:
+        items = [tag("li", line) for line in dict.fromkeys(warnings)]
+        parts += [tag("h3", "Warnings and errors"), tag("ul", *items, class_="warnings")]
+    if run.log:
+        text = "\n".join(run.log[-_MAX_LOG_LINES:])
+        parts += [fold("The end of train.log", tag("pre", text, tabindex="0"))]
+    return section("Command and log", *parts) if parts else None
+
+
+def pictures(run: RunFiles, names: Sequence[tuple[str, str]]) -> list[Markup]:
+    """Returns those pictures of the folder that are there, embedded.
+
+    Args:
+      run: The run.
+      names: Path below the folder, and what is to be seen.
+    """
+    found = []
+    for name, text in names:
+        source = _embed(run.path / name)
+        if source is not None:
+            image = tag("img", src=source, alt=text, loading="lazy")
+            found.append(tag("figure", image, tag("figcaption", text)))
+    return found
+
+
+def profiles(run: RunFiles) -> Markup | None:
+    """Returns the pictures of profiles."""
+    paths = sorted(run.path.glob("profile*/*.png"))
+    names = [(str(p.relative_to(run.path)), f"Profile: {p.parent.name}") for p in paths]
+    found = pictures(run, names)
+    return section("Profile", *found) if found else None
+
+
+def _embed(path: Path) -> str | None:
+    try:
+        content = path.read_bytes() if path.stat().st_size <= _MAX_PICTURE_BYTES else b""
+    except OSError:
+        return None
+    if not content.startswith(b"\x89PNG"):
+        return None
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+def section(title: str, *children: str | None) -> Markup:
+    """Returns a section of a page."""
+    return tag("section", tag("h2", title), *children)
