@@ -1,5 +1,6 @@
 """--num_workers with stand-ins for workers: one cluster, one exit code, restarts, signals."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,16 +14,14 @@ import pytest
 
 from gradloop import signals
 from gradloop.cli import main
+from gradloop.cli.config import JobConfig
 from gradloop.cli.start import start
 from gradloop.cli.workers import launch, processes, supervisor
 from gradloop.machine import num_cores
 from tests.cli.runs import ROOT, contents
 
 STUB = Path(__file__).with_name("stub_worker.py")
-SETTINGS = {
-    "num_workers": 3, "max_restarts": None, "mode": "train", "model": "cnn", "dataset": "mnist",
-    "checkpoint": None, "resume": False, "run_dir": "run", "inter_op_threads": None,
-}  # fmt: skip
+SETTINGS = dataclasses.asdict(JobConfig(strategy="multi_worker", num_workers=3, run_dir="run"))
 
 
 @pytest.fixture(autouse=True)
