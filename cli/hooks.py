@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from gradloop.engine.hooks import (
     EarlyStopping,
     Hook,
@@ -65,7 +67,10 @@ def make_hooks(
 
 
 def _writers(folder: RunFolder, log: Log, config: JobConfig) -> list[Writer]:
-    writers: list[Writer] = [CSVWriter(folder.metrics_csv), JSONLinesWriter(folder.metrics_jsonl)]
+    writers: list[Writer] = [
+        CSVWriter(folder.metrics_csv, clock=time.time),
+        JSONLinesWriter(folder.metrics_jsonl, clock=time.time),
+    ]
     if config.tensorboard is not False:
         try:
             writers.append(TensorBoardWriter(folder.tensorboard))

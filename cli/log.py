@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from gradloop.files import make_directory
+from gradloop.files import explain, make_directory
 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -74,17 +74,20 @@ class Log:
             self._release()
             if not self._has_failed:
                 self._has_failed = True
-                self._warn(error)
+                self._warn(explain(error) or str(error))
 
-    def _warn(self, error: OSError) -> None:
-        self.line(f"warning: a file of the run cannot be written: {error}", stream=sys.stderr)
+    def _warn(self, reason: str) -> None:
+        self.line(f"warning: a file of the run: {reason}", stream=sys.stderr)
 
     def attempt(self, write: Callable[..., object], *args: Any) -> bool:
-        """Calls what writes a file; returns whether it could. If not, a line on stderr says why."""
+        """Calls what uses a file; returns whether it could. If not, a line on stderr says why."""
         try:
             write(*args)
-        except OSError as error:
-            self._warn(error)
+        except Exception as error:
+            reason = explain(error)
+            if reason is None:
+                raise
+            self._warn(reason)
             return False
         return True
 

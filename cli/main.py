@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +21,11 @@ import tensorflow as tf
 from gradloop import engine, lock, signals
 from gradloop.engine.checks import findings
 from gradloop.engine.workers.peers import Peers
-from gradloop.files import DirectoryError
+from gradloop.files import explain
 from gradloop.models import registry
 from gradloop.usage import EXIT_USAGE
 
-from . import report, resuming, together
+from . import report, resuming, run_directory, summary, together
 from .config import JobConfig
 from .job import Job, Status
 from .log import Log, warnings_as_lines
@@ -48,7 +49,8 @@ def main(
     Args:
       argv: The command line without the program's name. Default: `sys.argv[1:]`.
       settings: What `read_config` has returned. Default: it reads the command line now.
-      started_at: The `time.monotonic()` from which `max_time` counts. Default: now.
+      started_at: The `time.monotonic()` from which `max_time` counts, and which summary.json names.
+        Default: now.
 
     Returns:
       The exit code. 0: success, also of a run that ended after `max_time`. 1: the training
@@ -57,6 +59,7 @@ def main(
       usage, explained in one line. 130 and 143: interrupted by SIGINT or SIGTERM; what was done is
       saved. 75: one of several workers whose peers are gone.
     """
+    began = time.monotonic() if started_at is None else started_at
     with signals.caught(), signals.listening(signals.note), contextlib.ExitStack() as stack:
         resume: bool | str = False
         try:
@@ -74,23 +77,41 @@ def main(
                 return Status.COMPLETED.exit_code
             job.started_at = started_at
             folder = open_folder(job, stack)
-        except engine.ConfigError as error:
-            return _refuse(error, EXIT_USAGE)
-        except engine.CheckpointError as error:
-            # In a loop of restarts nothing is wrong with the usage, and it must not start anew.
-            return _refuse(error, Status.FAILED.exit_code if resume == "auto" else EXIT_USAGE)
         except KeyboardInterrupt:
             print(f"{PROG}: interrupted", file=sys.stderr)
             return 128 + (signals.number() or signal.SIGINT)
+        except Exception as error:
+            return _refuse(error, restarts=resume == "auto")
         with folder.open_log() as log, warnings_as_lines(log):
             log.is_quiet = config.quiet
             run(job, folder, log)
             draw(job, folder, log)
-            is_written = report.finish(folder, log, job.state, job.facts)
+            facts = summary.identify(config, began) | job.facts
+            is_written = summary.finish(folder, log, job.state, facts, config.keep_best)
         if not job.has_left:
             together.part(job.peers, config)
         is_fatal = not is_written and config.on_save_error == "stop"
         return job.exit_code or (Status.FAILED.exit_code if is_fatal else 0)
+
+
+def _refuse(error: Exception, *, restarts: bool) -> int:
+    """Says in one line why there is no run; raises a bug again.
+
+    Args:
+      error: A wrong setting, a checkpoint that cannot be used, or a file that cannot.
+      restarts: Whether the command is one of a loop of restarts.
+
+    Returns:
+      The exit code.
+    """
+    is_explained = isinstance(error, engine.ConfigError | engine.CheckpointError)
+    line = str(error) if is_explained else explain(error)
+    if line is None:
+        raise error
+    print(f"{PROG}: error: {line}", file=sys.stderr)
+    # In a loop of restarts nothing is wrong with the usage, and it must not start anew.
+    is_fault = restarts and not isinstance(error, engine.ConfigError)
+    return Status.FAILED.exit_code if is_fault else EXIT_USAGE
 
 
 def _check_alone(config: JobConfig) -> None:
@@ -99,11 +120,6 @@ def _check_alone(config: JobConfig) -> None:
             f"num_workers={config.num_workers} starts the processes of the workers, which the "
             "command does, and not this function: call python train.py."
         )
-
-
-def _refuse(error: Exception, exit_code: int) -> int:
-    print(f"{PROG}: error: {error}", file=sys.stderr)
-    return exit_code
 
 
 def set_up(config: JobConfig, choice: Path | None, stack: contextlib.ExitStack) -> Job | None:
@@ -185,13 +201,14 @@ def open_folder(job: Job, stack: contextlib.ExitStack) -> RunFolder:
     the chief does it, and the others write nothing there.
     """
     config = job.config
-    suffix = f".{config.mode}" if config.resume and config.mode != "train" else ""
-    path = together.ask_chief(job.peers, lambda: _make_folder(config, suffix, stack))
+    path, suffix = together.ask_chief(job.peers, lambda: _make_folder(config, stack))
     draws = config.plots is not False
     return RunFolder(Path(path), suffix, writes=job.peers.is_chief, draws=draws)
 
 
-def _make_folder(config: JobConfig, suffix: str, stack: contextlib.ExitStack) -> str:
+def _make_folder(config: JobConfig, stack: contextlib.ExitStack) -> tuple[str, str]:
+    """Returns the folder, and what the names of its JSON files get where a run has its own."""
+    suffix = "" if config.mode == "train" or not _is_of_a_run(config) else f".{config.mode}"
     try:
         if config.run_dir is None:
             folder = RunFolder.create(
@@ -199,12 +216,21 @@ def _make_folder(config: JobConfig, suffix: str, stack: contextlib.ExitStack) ->
             )
         else:
             is_new = not Path(config.run_dir).exists()
-            folder = RunFolder.at(config.run_dir, resume=bool(config.resume), suffix=suffix)
+            folder = RunFolder.at(
+                config.run_dir, resume=bool(config.resume or suffix), suffix=suffix
+            )
         if config.run_dir is None or is_new:
             _lock(folder.path, stack)
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
-    return str(folder.path)
+    return str(folder.path), suffix
+
+
+def _is_of_a_run(config: JobConfig) -> bool:
+    """Returns whether the folder holds a run, beside which the files of this mode may lie."""
+    if config.run_dir is None or config.checkpoint is None:
+        return bool(config.resume)
+    return run_directory.holds_run(Path(config.run_dir))
 
 
 def _lock(directory: Path, stack: contextlib.ExitStack) -> None:
@@ -233,8 +259,8 @@ def run(job: Job, folder: RunFolder, log: Log) -> None:
         if not job.peers.is_alone and together.is_loss(error):
             raise
         job.end(Status.FAILED, f"{type(error).__name__}: {error}")
-        is_of_disk = isinstance(error, OSError | DirectoryError)
-        text = f"{PROG}: error: {error}" if is_of_disk else traceback.format_exc().rstrip()
+        line = explain(error)
+        text = traceback.format_exc().rstrip() if line is None else f"{PROG}: error: {line}"
         log.line(text, stream=sys.stderr)
 
 

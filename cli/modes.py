@@ -18,12 +18,13 @@ from gradloop import engine, signals
 from gradloop.engine.tuning import input_diagnosis, search
 from gradloop.files import json_text
 
-from . import report
+from . import report, summary
 from .config import JobConfig, choice_key
 from .export import export
 from .hooks import make_hooks, watchdogs
 from .job import Job, Status
 from .log import Log
+from .reading import PROG
 from .replay import replay
 from .run_folder import RunFolder
 
@@ -50,7 +51,7 @@ def train(job: Job, folder: RunFolder, log: Log) -> None:
             resume=job.resumes,
         )  # fmt: skip
     num_steps = job.state.progress.num_steps_completed
-    job.facts |= report.describe_training(history, num_steps, dataset)
+    job.facts |= summary.describe_training(history, num_steps, dataset)
     job.signal_number = history.stop_signal or 0
     job.end(_STATUS_OF_STOP[history.stop_kind])
     if history.stop_reason is not None:
@@ -58,22 +59,34 @@ def train(job: Job, folder: RunFolder, log: Log) -> None:
     if job.status in (Status.COMPLETED, Status.STOPPED):
         job.check_signals()
         if job.splits.test is not None:
-            _evaluate(job)
+            # The test set is all of it: validation_steps limits validations.
+            _evaluate(job, dataclasses.replace(config, validation_steps=None))
+    if job.status is Status.DIVERGED:
+        log.line(
+            f"{PROG}: error: the run has diverged: {job.facts['exit_reason']}. Try a smaller "
+            "learning_rate, or see --on_nonfinite.", stream=sys.stderr
+        )  # fmt: skip
 
 
 def evaluate(job: Job, folder: RunFolder, log: Log) -> None:
-    """Evaluates a checkpoint on the test set."""
-    _evaluate(job)
+    """Evaluates a checkpoint on the test set: all of it, or the first `validation_steps`."""
+    _evaluate(job, job.config)
+    if job.facts["test_examples"] < job.facts["test_set_examples"]:
+        accuracy = summary.accuracy_of(job.facts["test_logs"])
+        found = "" if accuracy is None else f": {100 * accuracy:.2f}% accuracy"
+        log.result(f"Evaluated on a part of the test set alone (validation_steps){found}")
     job.end(Status.COMPLETED)
 
 
-def _evaluate(job: Job) -> None:
-    config = job.fit_config()
+def _evaluate(job: Job, config: JobConfig) -> None:
+    test_ds = job.make_dataset()
+    if (config.validation_steps or 0) >= test_ds.num_batches:
+        config = dataclasses.replace(config, validation_steps=None)
     hooks: list[engine.Hook] = [engine.StopOnSignal(), *watchdogs(config)]
     with signals.listening(signals.note):
-        logs = engine.evaluate(job.state, job.make_dataset(), config, hooks=hooks)
+        logs = engine.evaluate(job.state, test_ds, config, hooks=hooks)
     job.check_signals()  # It has ended early: what it has is of a part of the data.
-    job.facts |= {"test_accuracy": logs["accuracy"], "test_logs": logs}
+    job.facts |= summary.describe_test(logs, test_ds, config.validation_steps)
 
 
 def predict(job: Job, folder: RunFolder, log: Log) -> None:
@@ -104,7 +117,7 @@ def compare(job: Job, folder: RunFolder, log: Log) -> None:
         ),
     )
     log.result(comparison.to_table())
-    job.facts |= report.describe_comparison(comparison)
+    job.facts |= summary.describe_comparison(comparison)
     if comparison.is_equal and comparison.has_moved:
         job.end(Status.COMPLETED)
     else:

@@ -86,7 +86,10 @@ def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[st
     if chosen.get("mode") == "replay" and "run_dir" in chosen:
         chosen.setdefault("resume", True)
     if chosen.get("resume") in (True, "auto") and isinstance(chosen.get("run_dir"), str):
-        chosen = read_saved_settings(chosen["run_dir"]) | chosen
+        saved = read_saved_settings(chosen["run_dir"])
+        if chosen.get("mode") == "evaluate":
+            saved.pop("validation_steps", None)  # It limits the validations of the training.
+        chosen = saved | chosen
     return chosen
 
 

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+# What a disk says of a write without naming the file.
+_OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE}
+_FIXES = {
+    errno.ENOSPC: "Free some space, or name another folder.",
+    errno.EDQUOT: "Free some space, or name another folder.",
+    errno.ENOENT: "Check the name, or make it.",
+    errno.ENOTDIR: "Move the file that is in its place, or name another folder.",
+    errno.EISDIR: "Move the folder that is in its place, or name another file.",
+    errno.EEXIST: "Move what is in its place, or name another folder.",
+}
+_OTHER_FIX = "Change its permissions, or name another place."
+# How TensorFlow's own files say it.
+_REASONS_OF_TF = [
+    os.strerror(code)
+    for code in (
+        errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT,
+        errno.ENOTDIR, errno.EISDIR, errno.EIO,
+    )
+]  # fmt: skip
 
 
 class DirectoryError(ValueError):
@@ -32,6 +53,44 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
     return directory
 
 
+def explain(error: BaseException) -> str | None:
+    """Returns a line about an error of a file: which one, why, and what to do.
+
+    Returns:
+      None if the error is not of a file: it may be a bug, which keeps its traceback.
+
+    Example:
+      >>> from gradloop import files
+      >>> files.explain(PermissionError(13, "Permission denied", "x.npz"))
+      'x.npz cannot be used: Permission denied. Change its permissions, or name another place.'
+    """
+    if isinstance(error, DirectoryError):
+        return str(error)
+    if type(error).__module__.startswith("tensorflow."):
+        first = str(error).partition("\n")[0]
+        return first if any(reason in first for reason in _REASONS_OF_TF) else None
+    if not isinstance(error, OSError):
+        return None
+    if error.errno is None:  # Raised with a sentence by what knows more.
+        return str(error)
+    if error.filename is None and error.errno not in _OF_DISKS:
+        return None
+    name = "a file" if error.filename is None else str(error.filename)
+    fix = _FIXES.get(error.errno, _OTHER_FIX)
+    return f"{name} cannot be used: {error.strerror}. {fix}"
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Has an error of the disk in the block name the file: that of a full one does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _OF_DISKS:
+            error.filename = str(path)
+        raise
+
+
 def _unwritable(path: Path, reason: str) -> DirectoryError:
     return DirectoryError(
         f"cannot write to {path}: {reason}. Name another directory, or make this one writable."
@@ -47,7 +106,7 @@ def write_atomically(path: Path, write: Callable[[Any], object], mode: str = "w"
       mode: "w" for text, "wb" for bytes.
     """
     text_options: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    with _temporary(path) as temporary:
+    with naming(path), _temporary(path) as temporary:
         with open(temporary, mode.replace("w", "x"), **text_options) as file:
             write(file)
             file.flush()

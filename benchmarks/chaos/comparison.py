@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ CHECKPOINTS = ("final.npz", "best.npz")
 # What depends on the time, the machine, and how often the run was begun.
 NOT_COMPARED = {
     "images_per_sec", "num_traces", "traces", "timing", "memory", "peak_memory_bytes",
-    "device_peak_memory_bytes", "train_secs",
+    "device_peak_memory_bytes", "train_secs", "started_at", "ended_at", "steady_images_per_sec",
 }  # fmt: skip
 _METADATA = "metadata"
 
@@ -129,13 +130,26 @@ def _bits(array: np.ndarray) -> str:
 
 
 def _compare_lines(mine: Path, others: Path) -> tuple[int, list[str]]:
-    """Returns the number of lines, and the first that differs byte for byte."""
-    lines = [p.read_bytes().splitlines(keepends=True) if p.exists() else [] for p in (mine, others)]
+    """Returns the number of lines, and the first that differs byte for byte, but for its time."""
+    lines = [_lines_without_time(path) for path in (mine, others)]
     for number, pair in enumerate(itertools.zip_longest(*lines, fillvalue=b""), 1):
         if pair[0] != pair[1]:
             shown = " instead of ".join(repr(line.decode(errors="replace"))[:100] for line in pair)
             return len(lines[1]), [f"line {number} is {shown}"]
     return len(lines[1]), []
+
+
+def _lines_without_time(path: Path) -> list[bytes]:
+    """Returns the lines of a table with an empty time; [] if it does not exist."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if path.suffix == ".jsonl":
+        return [re.sub(rb'"time": [0-9.]+', b'"time": ""', line) for line in lines]
+    header = lines[0].strip().split(b",") if lines else []
+    if b"time" not in header:
+        return lines
+    # The columns before it hold no commas.
+    before = b"[^,]*," * header.index(b"time")
+    return [re.sub(rb"^(%s)[0-9.]+" % before, rb"\1", line) for line in lines]
 
 
 def _read_json(path: Path, *folders: Path) -> dict[str, Any]:

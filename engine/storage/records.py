@@ -3,7 +3,8 @@
 Every record is flat: `step`, `epoch` and `kind`, then one entry a metric: a float, or a list if the
 metric's result is an array. Steps count from 1 over the whole run, epochs from 0, as in Keras.
 `kind` is "execution" for training logs within epochs and "epoch" for those of a whole epoch, `val_`
-keys included.
+keys included. Files may have a `time` in each record too: when it was written, in seconds since
+1970.
 
 A writer knows how much it has written (`Writer.state`), and a run that is resumed goes on from
 there (`Writer.restore`): no record is missing, and none comes twice.
@@ -23,7 +24,8 @@ from ..timing import WRITERS, part
 
 Kind = Literal["execution", "epoch"]
 Record = dict[str, Any]
-RECORD_KEYS = ("step", "epoch", "kind")
+TIME = "time"
+RECORD_KEYS = ("step", "epoch", "kind", TIME)  # the last one with a clock alone
 
 
 class Writer(abc.ABC):

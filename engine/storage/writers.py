@@ -16,6 +16,7 @@ from gradloop.files import json_text, make_directory, write_atomically
 
 from .records import (
     RECORD_KEYS,
+    TIME,
     Kind,
     MemoryWriter,
     MultiWriter,
@@ -36,6 +37,8 @@ __all__ = [
     "epoch_records",
     "read_csv",
 ]
+_LEADING = RECORD_KEYS[:3]
+Clock = Callable[[], float]
 
 
 class _FileWriter(Writer):
@@ -43,8 +46,9 @@ class _FileWriter(Writer):
 
     _num_header_lines = 0
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
         self.path = make_directory(Path(path).parent) / Path(path).name
+        self._clock = clock
         self._file: io.FileIO | None = None
         self._num_records = 0
 
@@ -84,6 +88,13 @@ class _FileWriter(Writer):
         """Returns the lines as they were, `lines` itself if they are the same."""
         return lines
 
+    def _record(self, step: int, logs: Mapping[str, float], epoch: int, kind: Kind) -> Record:
+        record = make_record(step, logs, epoch, kind)
+        if self._clock is None:
+            return record
+        keys = {name: record.pop(name) for name in _LEADING}
+        return keys | {TIME: round(self._clock(), 3)} | record
+
     def _count(self, lines: list[bytes]) -> int:
         return max(len(lines) - self._num_header_lines, 0)
 
@@ -113,11 +124,12 @@ class JSONLinesWriter(_FileWriter):
 
     Args:
       path: Its directory is created; the file comes with the first record.
+      clock: Returns the time of a record, in seconds since 1970; None: records have none.
     """
 
     def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
         """See `Writer.write`."""
-        line = json_text(make_record(step, logs, epoch, kind))
+        line = json_text(self._record(step, logs, epoch, kind))
         if self._file is None:
             self._read()
         self._append(line + "\n")
@@ -138,12 +150,13 @@ class CSVWriter(_FileWriter):
 
     Args:
       path: Its directory is created; the file comes with the first record.
+      clock: Returns the time of a record, in seconds since 1970; None: records have none.
     """
 
     _num_header_lines = 1
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path)
+    def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
+        super().__init__(path, clock=clock)
         self._columns: list[str] = []
 
     def write(self, step: int, logs: Mapping[str, float], *, epoch: int, kind: Kind) -> None:
@@ -152,7 +165,7 @@ class CSVWriter(_FileWriter):
         Raises:
           ValueError: Also if the file exists and is not a table of this class.
         """
-        record = make_record(step, logs, epoch, kind)
+        record = self._record(step, logs, epoch, kind)
         if self._file is None:
             self._columns = self._header(self._read())
         missing = [name for name in record if name not in self._columns]
@@ -180,10 +193,10 @@ class CSVWriter(_FileWriter):
 
     def _header(self, lines: list[bytes]) -> list[str]:
         columns = next(csv.reader([line.decode() for line in lines[:1]]), [])
-        if columns and tuple(columns[:3]) != RECORD_KEYS:
+        if columns and tuple(columns[:3]) != _LEADING:
             raise ValueError(
                 f"{self.path} exists and is not a table of metrics (its first columns are "
-                f"{columns[:3]}, not {list(RECORD_KEYS)}): name another file or move this one."
+                f"{columns[:3]}, not {list(_LEADING)}): name another file or move this one."
             )
         return columns
 

@@ -12,7 +12,7 @@ from tests.cli.runs import QUICK, SMALL, SUMMARY_KEYS, read
 
 
 def test_evaluate_gives_the_accuracy_of_the_run(trained, tmp_path):
-    flags = [*QUICK, "--mode", "evaluate", "--checkpoint", str(trained / "checkpoints")]
+    flags = [*SMALL, "--mode", "evaluate", "--checkpoint", str(trained / "checkpoints")]
     assert train.main([*flags, "--run_dir", str(tmp_path / "eval")]) == 0
     summary = read(tmp_path / "eval")
     assert summary["test_accuracy"] == read(trained)["test_accuracy"]
