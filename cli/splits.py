@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
 from gradloop import data, engine
 from gradloop.data import Splits
+from gradloop.data.own import FileOptions, from_value
 
+from . import own_code
 from .config import JobConfig
 
 
@@ -25,12 +28,38 @@ def load_splits(config: JobConfig) -> Splits:
             "them out."
         )
     try:
-        splits = data.load(config.dataset, config.data_dir)
+        splits = _load(config)
         if config.validation_split is not None:
             splits = splits.with_validation(config.validation_split, config.seed or 0)
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
     return splits if config.overfit_batches is None else _first_batches(splits, config)
+
+
+def _load(config: JobConfig) -> Splits:
+    options = _file_options(config)
+    if not own_code.is_own(config.dataset) or Path(config.dataset).exists():
+        return data.load(config.dataset, config.data_dir, options=options)
+    function = own_code.load_object(config.dataset, "dataset")
+    value = own_code.call_with(function, {"data_dir": config.data_dir}, {}, "dataset")
+    return from_value(value, config.dataset, options)
+
+
+def _file_options(config: JobConfig) -> FileOptions:
+    size, features = config.image_size, config.features
+    sizes = [size, size] if isinstance(size, int) else size
+    if sizes is not None and len(sizes) != 2:
+        raise engine.ConfigError(
+            f"image_size={size} must be one number, or two: height and width, such as 64,48."
+        )
+    return FileOptions(
+        target=config.target,
+        target_type=config.target_type,
+        features=None if features is None else tuple(features),
+        image_size=None if sizes is None else (sizes[0], sizes[1]),
+        color_mode=config.color_mode,
+        in_memory=config.in_memory,
+    )
 
 
 def _first_batches(splits: Splits, config: JobConfig) -> Splits:

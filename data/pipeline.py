@@ -1,8 +1,9 @@
 """make_dataset: arrays to a `tf.data.Dataset` of batches that resumes at any step of any epoch.
 
-The arrays lie whole in host memory, where `EpochDataset.replace` puts others. An epoch is a
-permutation that depends on `(seed, epoch)` alone, and a step is a slice of it. A batch is one
-gather per array and one transform of the whole batch:
+The arrays lie whole in host memory, where `EpochDataset.replace` puts others; with `decode`, they
+say where the examples lie in files. An epoch is a permutation that depends on `(seed, epoch)`
+alone, and a step is a slice of it. A batch is one gather per array and one transform of the whole
+batch:
 
 ```
 position (epoch, step), arrays -> order of the epoch -> slice, gather, transform -> prefetch
@@ -23,32 +24,33 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradloop.machine import num_cores
+
 from .arrays import Examples, prepare, train_validation_split
+from .batches import (
+    PIXEL_RANKS,
+    Augment,
+    BatchMaker,
+    Decode,
+    make_stacks,
+    options,
+    slicer,
+    transformer,
+)
 from .conversion import Array, Tree, check_alike, describe
 from .epoch_dataset import (
     ORDERS,
     EpochDataset,
-    InlineMap,
     Position,
     epoch_order,
+    map_batches,
     steps_dataset,
 )
-from .resident import Epoch, ResidentBatches, Stacks
-from .slices import SliceIndices, slices_maker
+from .resident import ResidentBatches
+from .slices import slices_maker
 from .stored_arrays import StoredArrays
 
-__all__ = ["ORDERS", "Augment", "EpochDataset", "make_dataset", "train_validation_split"]
-
-# (batch of x, int64 seed of shape [2]) -> batch of x. Context: graph.
-Augment = Callable[[Tree, tf.Tensor], Tree]
-# (x, y, sample_weight) of a batch; None for what is missing.
-Raw = tuple[Tree, Tree | None, Tree | None]
-
-# Of images with and without channels, with the axis of the examples.
-_PIXEL_RANKS = (3, 4)
-
-# The parts of a batch, in this order: (order, step) -> indices -> raw examples -> batch.
-Transform = Callable[[Raw], Raw]
+__all__ = ["ORDERS", "Augment", "Decode", "EpochDataset", "make_dataset", "train_validation_split"]
 
 
 def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them keyword-only
@@ -66,6 +68,7 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
     rescale: bool | None = None,
     channel_axis: bool = True,
     augment: Augment | None = None,
+    decode: Decode | None = None,
     prefetch: int = 4,
 ) -> EpochDataset:
     """Makes a dataset of batches from arrays in memory.
@@ -96,6 +99,9 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
       channel_axis: Whether uint8 images of shape `(n, height, width)` get a last axis of size 1.
       augment: Called with a batch of `x` after rescaling, and an int64 seed of shape `[2]` for
         `tf.random.stateless_*` and `tf.image.stateless_*` that depends on `(seed, epoch, step)`.
+      decode: Says that `x` holds references, such as paths or numbers of rows, of shape `(n, ...)`.
+        Called with a batch of them and of `y`, returns inputs and `y`; one row an example. As many
+        batches as there are cores are decoded at a time.
       prefetch: Batches that tf.data holds ready.
 
     Raises:
@@ -115,27 +121,30 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
     n = examples.num_examples
     num_batches = _count_batches(n, batch_size, drop_remainder)
     position = Position()
+    parallel = 1 if decode is None else num_cores()
     with tf.init_scope(), tf.device("CPU:0"):
-        arrays = StoredArrays(_pack(examples, channel_axis))
+        arrays = StoredArrays(_pack(examples, channel_axis and decode is None))
         order_of = epoch_order(order if shuffle else None, n, batch_size, seed)
         make_steps = functools.partial(steps_dataset, position, order_of, arrays, num_batches)
-        slice_indices = _slicer(n, batch_size, drop_remainder)
-        transform = _transformer(examples, rescale)
-        make_batch = _batch_maker(transform, num_batches, augment, seed)
-        batches = InlineMap(make_steps(), functools.partial(make_batch, slice_indices))
-        dataset = batches.prefetch(_positive("prefetch", prefetch)).with_options(_options())
-        slices = slices_maker(make_steps, slice_indices, make_batch, _options())
-    stacks = None if augment is not None else _stacks(arrays.spec, transform, n, batch_size)
-    make_batch = functools.partial(make_batch, slice_indices)
-    spec = dataset.element_spec
+        slice_indices = slicer(n, batch_size, drop_remainder)
+        transform = transformer(examples.num_classes, rescale)
+        make_batch = BatchMaker(transform, num_batches, decode, augment, seed)
+        batches = map_batches(make_steps(), functools.partial(make_batch, slice_indices), parallel)
+        dataset = batches.prefetch(_positive("prefetch", prefetch)).with_options(options(parallel))
+        slices = slices_maker(make_steps, slice_indices, make_batch, parallel, options(parallel))
+    resident = None
+    if decode is None:
+        stacks = None if augment else make_stacks(arrays.spec, transform, n, batch_size)
+        of_step, spec = functools.partial(make_batch, slice_indices), dataset.element_spec
+        resident = ResidentBatches(of_step, order_of, arrays, num_batches, spec, stacks)
     made = EpochDataset(
         dataset,
         position,
         arrays=arrays,
-        prepare=_preparer(prepare_more, describe(examples[:3]), channel_axis),
+        prepare=_preparer(prepare_more, describe(examples[:3]), channel_axis and decode is None),
         global_batch_size=batch_size,
         num_examples=n,
-        resident=ResidentBatches(make_batch, order_of, arrays, num_batches, spec, stacks),
+        resident=resident,
     )
     if augment is None:  # which draws random numbers for whole batches
         made.slices = slices
@@ -173,118 +182,8 @@ def _count_batches(n: int, batch_size: int, drop_remainder: bool) -> int:
     return num_batches
 
 
-def _batch_maker(
-    transform: Transform, num_batches: int, augment: Augment | None, seed: int
-) -> Callable[[SliceIndices, tf.Tensor, Epoch], Tree]:
-    """Returns a function of indices by `(order, step)`, step and epoch to a batch."""
-
-    def make_batch(slice_indices: SliceIndices, step: tf.Tensor, epoch: Epoch) -> Tree:
-        # An iterator that starts in the middle of an epoch wraps around.
-        step %= num_batches
-        batch_x, *rest = transform(_take(epoch.arrays, slice_indices(epoch.order, step)))
-        if augment is not None:
-            batch_x = augment(batch_x, _augment_seed(seed, epoch.number, step))
-        return keras.utils.pack_x_y_sample_weight(batch_x, *rest)
-
-    return make_batch
-
-
-def _slicer(n: int, batch_size: int, drop_remainder: bool) -> SliceIndices:
-    """Returns a function of `(order, step)` to the indices of the examples of one batch."""
-
-    def slice_indices(order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        start = step * batch_size
-        # Without a partial batch, the graph knows the batch size.
-        is_static = drop_remainder or n % batch_size == 0
-        size = batch_size if is_static else tf.minimum(n - start, batch_size)
-        return tf.slice(order, [start], [size])
-
-    return slice_indices
-
-
-def _take(arrays: Tree, indices: tf.Tensor) -> Raw:
-    """Returns the raw `(x, y, sample_weight)` of some examples."""
-    taken = tf.nest.map_structure(lambda a: tf.gather(a, indices), arrays)
-    raw: Raw = keras.utils.unpack_x_y_sample_weight(taken)
-    return raw
-
-
-def _transformer(examples: Examples, rescale: bool | None) -> Transform:
-    """Returns a function of raw `(x, y, sample_weight)` to what the model gets."""
-    # Captured, not a constant of the graph: TensorFlow's graph optimizer would turn the division
-    # into a multiplication by 1 / 255, which rounds twice: not the bits of NumPy's `x / 255`.
-    white = None if rescale is False else tf.constant(255.0)
-    num_classes = examples.num_classes
-    are_pixels = keras.tree.map_structure(
-        lambda a: a.dtype == np.uint8 and (rescale is True or a.ndim in _PIXEL_RANKS), examples.x
-    )
-
-    def transform(raw: Raw) -> Raw:
-        batch_x, batch_y, batch_weights = raw
-        batch_x = keras.tree.map_structure(
-            lambda a, is_pixels: _scale(a, white) if is_pixels else a, batch_x, are_pixels
-        )
-        if num_classes is not None:
-            batch_y = keras.tree.map_structure_up_to(batch_y, _one_hot, batch_y, num_classes)
-        return batch_x, batch_y, batch_weights
-
-    return transform
-
-
-def _stacks(spec: Tree, transform: Transform, n: int, batch_size: int) -> Stacks | None:
-    """Returns how to make many full batches at once; None if there is no full batch."""
-    if n < batch_size:
-        return None
-
-    def take_stack(epoch: Epoch, step: tf.Tensor, number: int) -> Tree:
-        indices = tf.slice(epoch.order, [step * batch_size], [number * batch_size])
-        raw = _take(epoch.arrays, indices)
-        # Packed, because a loop cannot carry None.
-        return tf.nest.map_structure(
-            lambda t: tf.reshape(t, [number, batch_size, *t.shape[1:]]),
-            keras.utils.pack_x_y_sample_weight(*raw),
-        )
-
-    def finish(raw: Tree) -> Tree:
-        raw = keras.utils.unpack_x_y_sample_weight(raw)
-        return keras.utils.pack_x_y_sample_weight(*transform(raw))
-
-    example_bytes = sum(t.shape[1:].num_elements() * t.dtype.size for t in tf.nest.flatten(spec))
-    return Stacks(take_stack, finish, n // batch_size, batch_size * example_bytes)
-
-
 def _is_gray(array: Array) -> bool:
-    return array.dtype == np.uint8 and array.ndim == min(_PIXEL_RANKS)
-
-
-def _scale(batch: tf.Tensor, white: tf.Tensor | None) -> tf.Tensor:
-    pixels = tf.cast(batch, tf.float32)
-    return pixels if white is None else pixels / white
-
-
-def _one_hot(labels: tf.Tensor, num_classes: int | None) -> tf.Tensor:
-    return labels if num_classes is None else tf.one_hot(labels, num_classes)
-
-
-def _augment_seed(seed: int, epoch: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-    # `fold_in` makes a new pair, so that no augmentation reuses the key of the epoch's order.
-    pair = tf.stack([tf.constant(seed, tf.int64), epoch])
-    return tf.random.fold_in(pair, step, alg="philox")
-
-
-def _options() -> tf.data.Options:
-    options = tf.data.Options()
-    options.deterministic = True
-    # Rewriting serializes the graph and finds nothing here to improve.
-    options.experimental_optimization.apply_default_optimizations = False
-    options.autotune.enabled = False
-    # More threads would only take cores from the training step.
-    options.threading.private_threadpool_size = 1
-    # The only state is the position, which the caller saves as (epoch, step).
-    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
-    # There are no files to shard: several workers can only split the examples.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return options
+    return array.dtype == np.uint8 and array.ndim == min(PIXEL_RANKS)
 
 
 def _positive(name: str, value: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .epoch_dataset import InlineMap
+from .epoch_dataset import map_batches
 from .resident import Epoch
 
 SliceIndices = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -17,6 +17,7 @@ def slices_maker(
     make_steps: Callable[[], tf.data.Dataset],
     slice_indices: SliceIndices,
     make_batch: Callable[[SliceIndices, tf.Tensor, Epoch], Any],
+    parallel: int,
     options: tf.data.Options,
 ) -> Callable[[tf.distribute.InputContext], tf.data.Dataset]:
     """Returns a function of an input context to a dataset of parts of batches.
@@ -25,6 +26,7 @@ def slices_maker(
       make_steps: Returns a dataset of `(step, epoch)`.
       slice_indices: `(order, step)` to the indices of the examples of a batch.
       make_batch: Makes a batch of the indices that a function like it gives.
+      parallel: How many parts are made at a time.
       options: Of the dataset.
     """
 
@@ -42,7 +44,7 @@ def slices_maker(
 
             return make_batch(of_replica, step, Epoch(*epoch))
 
-        parts = InlineMap(make_steps().flat_map(replicas), make_part)
+        parts = map_batches(make_steps().flat_map(replicas), make_part, parallel)
         return parts.prefetch(num_local).with_options(options)
 
     return slices

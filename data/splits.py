@@ -20,6 +20,8 @@ Array = npt.NDArray[Any]
 Tree = Any
 # Of images without channels, with the axis of the examples.
 _GRAY_RANK = 3
+# Examples that are decoded at a time where only their targets are asked for.
+_CHUNK = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Split:
       num_classes: Class numbers become one-hot rows of this size; None: `y` stays as it is.
       decode: Maps references and `y` of a batch to inputs and `y`, as tensors. Context: graph.
         None: `x` holds the inputs.
+      shape: Of one input that is decoded.
 
     Example:
       >>> from gradloop.data.splits import Split
@@ -48,6 +51,7 @@ class Split:
     y: Tree
     num_classes: int | None = None
     decode: Callable[[Any, Any], Any] | None = None
+    shape: Any = None
 
     @property
     def num_examples(self) -> int:
@@ -57,6 +61,8 @@ class Split:
     @property
     def input_shape(self) -> Any:
         """Shape of one input as a model gets it, in the structure of `x`."""
+        if self.decode is not None:
+            return self.shape
         if isinstance(self.x, dict):
             return {name: _shape(array) for name, array in self.x.items()}
         if isinstance(self.x, tuple):
@@ -84,6 +90,7 @@ class Split:
             seed=seed,
             prefetch=prefetch,
             rescale=rescale,
+            decode=self.decode,
         )
 
     def take(self, indices: Sequence[int] | Array) -> tuple[Tree, Tree]:
@@ -92,11 +99,16 @@ class Split:
         Args:
           indices: Places in this part, in any order.
         """
-        return _rows(self.x, indices), _rows(self.y, indices)
+        x, y = _rows(self.x, indices), _rows(self.y, indices)
+        return (x, y) if self.decode is None else _decoded(self.decode, x, y)
 
     def labels(self) -> Tree:
         """Returns class numbers or targets of all examples, in their order."""
-        return self.y
+        if self.y is not None:
+            return self.y
+        starts = range(0, self.num_examples, _CHUNK)
+        parts = [self.take(np.arange(i, min(i + _CHUNK, self.num_examples)))[1] for i in starts]
+        return np.concatenate(parts)
 
     def part(self, indices: Sequence[int] | Array) -> Split:
         """Returns these examples, in this order, as a part of their own."""
@@ -167,6 +179,16 @@ class Splits:
         )
 
 
+def _decoded(decode: Callable[[Any, Any], Any], x: Tree, y: Tree) -> tuple[Tree, Tree]:
+    import tensorflow as tf
+
+    as_tensors = [
+        None if tree is None else tf.nest.map_structure(tf.constant, tree) for tree in (x, y)
+    ]
+    x, y = tf.nest.map_structure(lambda tensor: tensor.numpy(), decode(*as_tensors))
+    return x, y
+
+
 def _leaves(tree: Tree) -> list[Array]:
     if isinstance(tree, dict):
         return [*tree.values()]
@@ -183,4 +205,4 @@ def _rows(tree: Tree, indices: Any) -> Tree:
         return {name: array[indices] for name, array in tree.items()}
     if isinstance(tree, tuple):
         return tuple(array[indices] for array in tree)
-    return tree[indices]
+    return None if tree is None else tree[indices]

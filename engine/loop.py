@@ -219,8 +219,8 @@ def _make_source(state: TrainState, inputs: Inputs, config: TrainConfig) -> Sour
     )
     if config.input == "resident" and not may_be_resident:
         raise ConfigError(
-            "input='resident' is for the pipeline's datasets, on one CPU, with one replica and "
-            "without class weights: use input='auto'."
+            "input='resident' is for the pipeline's datasets of arrays in memory, on one CPU, with "
+            "one replica and without class weights: use input='auto'."
         )
     return Source(
         inputs,

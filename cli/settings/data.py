@@ -11,7 +11,35 @@ from gradloop.engine.options import option
 class DataSettings:
     """The data, and how it becomes batches."""
 
-    dataset: str = option("mnist", "what", "name of the dataset", on_resume="refused")
+    dataset: str = option(
+        "mnist", "what",
+        "name of the dataset; or a .npz, .csv, .tfrecord or .parquet file, or a folder of such "
+        "files or of images; or pkg.module:load, a function of yours", on_resume="refused",
+    )  # fmt: skip
+    target: str | None = option(
+        None, "data", "column of a table that is predicted", on_resume="refused"
+    )
+    target_type: str | None = option(
+        None, "data", "what targets are; none: strings and integers are classes",
+        choices=("classes", "numbers"), on_resume="refused",
+    )  # fmt: skip
+    features: list[str] | None = option(  # noqa: RUF009 - no list is shared
+        None, "data", "columns of a table that are inputs, such as age,height", on_resume="refused",
+        default_text="all but the target",
+    )  # fmt: skip
+    image_size: int | list[int] | None = option(  # noqa: RUF009
+        None, "data", "resize images to this height and width, such as 64,48, or 64 for both",
+        default_text="as they are, all alike", on_resume="refused", minimum=1,
+    )  # fmt: skip
+    color_mode: str | None = option(
+        None, "data", "channels of images: one, three, or four", on_resume="refused",
+        choices=("grayscale", "rgb", "rgba"), default_text="grayscale if all images are, or rgb",
+    )  # fmt: skip
+    in_memory: bool | None = option(
+        None, "data",
+        "whether the examples of files lie in memory, or are read while the model trains; the bits "
+        "are the same", default_text="up to an eighth of the machine's memory",
+    )  # fmt: skip
     prefetch: int = option(4, "data", "batches that a streamed input prepares ahead", minimum=1)
     rescale: bool = option(
         True, "data", "scale pixels to [0, 1]; --no_rescale: keep 0 to 255", on_resume="refused"

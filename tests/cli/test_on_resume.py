@@ -23,6 +23,11 @@ REFUSED = {
     "rescale": "false",
     "validation_split": "0.1",
     "overfit_batches": "2",
+    "target": "y",
+    "target_type": "numbers",
+    "features": "a,b",
+    "image_size": "8,9",
+    "color_mode": "rgb",
 }
 WARNED = {
     "strategy", "num_replicas", "precision", "numerics", "jit_compile", "jit_scope", "run_eagerly",
@@ -32,6 +37,7 @@ WARNED = {
 APPLIED = {
     "epochs", "validation_freq", "validate_every_steps", "validation_steps", "learning_rate",
     "on_nonfinite", "steps_per_execution", "max_retraces", "input", "prefetch", "data_dir",
+    "in_memory",
     "checkpoint_every_steps", "checkpoint_every_epochs", "checkpoint_every_secs",
     "checkpoint_async", "keep", "keep_best", "on_save_error", "max_time", "grace_secs", "hang_secs",
     "state_digest", "max_skipped_steps", "max_steps", "early_stopping", "patience", "min_delta",
