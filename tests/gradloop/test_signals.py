@@ -166,6 +166,8 @@ def test_a_process_at_its_end_can_ignore_them():
 def test_a_signal_to_a_forked_process_is_its_own():
     """A terminal sends Ctrl-C to all: with the data's workers, it would look like several."""
     process = start(
+        "import warnings",
+        "warnings.simplefilter('ignore')  # of Python 3.12: the process has threads",
         "told = []",
         "with signals.listening(told.append):",
         "    child = os.fork()",
