@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gradloop.engine.options import ConfigError
+from gradloop.engine.options import ConfigError, field_types, legal_value
+from gradloop.engine.storage.extras import MissingExtra
+from gradloop.files import parse_json
 
-from .config import field_names
+from .config import JobConfig, field_names
+from .flag_values import none_word
 from .flags import NOT_RESUMED, hint
+from .yaml_files import parse_yaml
+
+_READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    ".json": ("JSON", parse_json),
+    ".yaml": ("YAML", parse_yaml),
+    ".yml": ("YAML", parse_yaml),
+}
 
 
 def read_saved_settings(run_dir: str | Path) -> dict[str, Any]:
@@ -25,26 +36,55 @@ def read_saved_settings(run_dir: str | Path) -> dict[str, Any]:
 
 
 def read_config_file(path: str | Path) -> dict[str, Any]:
-    """Returns field to value from a `.json` or `.toml` file; aliases become their fields.
+    """Returns field to value from a `.json`, `.yaml` or TOML file; aliases become their fields.
 
     Raises:
-      ConfigError: If the file cannot be read, or a key is not a field of `JobConfig`.
+      ConfigError: If the file cannot be read, a key is not a field of `JobConfig`, two keys are the
+        same field, or a value is not legal by itself.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"config file {str(path)!r} cannot be read as JSON or TOML: {error}"
-        ) from error
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"config file {str(path)!r} must hold an object of fields, not a {values!r}"
-        )
-    values = {key.replace("-", "_"): value for key, value in values.items()}
+    keys: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     names = field_names()
-    for key in values:
-        if key not in names:
-            raise ConfigError(f"config file {str(path)!r}: unknown key {key!r}. {hint(key, names)}")
-    return {names[key]: value for key, value in values.items()}
+    fields = {field.name: field for field in dataclasses.fields(JobConfig)}
+    try:
+        for key, value in _read(path).items():
+            name = str(key).replace("-", "_")
+            if name not in names:
+                raise ConfigError(f"unknown key {key!r}. {hint(name, names)}")
+            name = names[name]
+            if name in keys:
+                raise ConfigError(f"{keys[name]!r} and {key!r} are the same setting: keep one.")
+            keys[name] = key
+            values[name] = _value(fields[name], value)
+    except ConfigError as error:
+        raise ConfigError(f"config file {str(path)!r}: {error}") from error
+    return values
+
+
+def _value(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Returns a value of a file: the word for None is None, which TOML does not have."""
+    if type(None) in field_types(JobConfig, field.name) and value == none_word(field):
+        return None
+    return legal_value(JobConfig, field, value)
+
+
+def _read(path: Path) -> dict[Any, Any]:
+    kind, parse = _READERS.get(path.suffix.lower(), ("TOML", tomllib.loads))
+    try:
+        # Some editors begin a file with a byte order mark.
+        values = parse(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"it cannot be read: {error.strerror or error}.") from error
+    except MissingExtra as error:
+        raise ConfigError(str(error)) from error
+    except RecursionError:
+        raise ConfigError(
+            f"it cannot be read as {kind}: it has too many brackets within brackets."
+        ) from None
+    except ValueError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(f"it cannot be read as {kind}: {reason}.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"it must hold an object of fields, not a {type(values).__name__}.")
+    return values

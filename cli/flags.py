@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import re
-import typing
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from gradloop.engine.options import ConfigError, check_field, field_types, show
+from gradloop.engine.options import ConfigError, field_types, show
 from gradloop.usage import EXIT_USAGE, did_you_mean
 
-from .config import JobConfig
+from .config import MODES, JobConfig
+from .flag_values import is_of_pairs, is_of_words, none_word, value_from_text
 
+_SPELLED = "_spelled"  # of the namespace: setting to the flag that has set it
 _GROUPS = ("what", "training", "execution", "replicas", "data", "output", "reliability")
 # Settings of one call, which a resumed run does not take from its folder. It does take the epochs
 # and steps that fast_dev_run has set.
@@ -27,128 +26,129 @@ NOT_RESUMED = (
 def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
     """Returns field to value for the flags that were given, `config` and `print_config` included.
 
-    In a flag `-` and `_` are the same. Wrong usage prints one line and exits with 2; `--help` exits
-    with 0.
+    In a flag `-` and `_` are the same. Of a flag that is repeated the last one wins; words and
+    pairs add up. Wrong usage prints one line and exits with 2; `--help` exits with 0.
     """
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False, add_help=True)
+    parser = make_parser(prog=prog, description=description)
+    words = [_underscores(arg) for arg in argv]
+    flags, unknown = parser.parse_known_args(words, argparse.Namespace(**{_SPELLED: {}}))
+    if unknown:
+        parser.error(_describe_unknown(unknown[0], parser))
+    return {name: value for name, value in vars(flags).items() if name != _SPELLED}
+
+
+def make_parser(*, prog: str, description: str) -> argparse.ArgumentParser:
+    """Returns the parser of all flags."""
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     groups = {name: parser.add_argument_group(name) for name in _GROUPS}
     for field in dataclasses.fields(JobConfig):
         _add_flag(groups[field.metadata["group"]], field)
-    more: dict[str, dict[str, Any]] = {
-        "--config": {
-            "metavar": "FILE",
-            "help": "JSON or TOML file of settings; overrides the recipe, is overridden by flags",
-        },
-        "--print_config": {"action": "store_true", "help": "print all settings as JSON and exit"},
-    }
-    for name, arguments in more.items():
-        groups["output"].add_argument(name, default=argparse.SUPPRESS, **arguments)
-    flags, unknown = parser.parse_known_args([_underscores(arg) for arg in argv])
-    if unknown:
-        legal = [s for action in parser._actions for s in action.option_strings]
-        parser.error(f"unknown argument {unknown[0]!r}. {hint(unknown[0].split('=')[0], legal)}")
-    return vars(flags)
+    output = groups["output"]
+    output.add_argument(
+        "--config", metavar="FILE", action=_Files, default=argparse.SUPPRESS,
+        help="JSON, TOML or YAML file of settings; overrides the recipe, is overridden by "
+        "GRADLOOP_* variables and flags; of several, the last wins",
+    )  # fmt: skip
+    output.add_argument(
+        "--print_config", action="store_true", default=argparse.SUPPRESS,
+        help="print all settings as JSON and exit",
+    )  # fmt: skip
+    return parser
+
+
+def _describe_unknown(argument: str, parser: argparse.ArgumentParser) -> str:
+    if argument in MODES:
+        return f"unknown argument {argument!r}. Did you mean '--mode {argument}'?"
+    legal = [flag for action in parser._actions for flag in action.option_strings]
+    near = did_you_mean(argument.split("=")[0], legal)
+    return f"unknown argument {argument!r}.{near or ' --help lists the flags.'}"
 
 
 class _Parser(argparse.ArgumentParser):
+    """Refuses wrong usage in one line."""
+
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: error: {message}\n")
 
 
 def hint(word: str, legal: Iterable[str]) -> str:
-    """Returns all legal words in a sentence, and the nearest of them in another."""
+    """Returns the legal word that is nearest in a sentence, or all of them."""
     legal = sorted(legal)
-    return f"Legal: {', '.join(legal)}.{did_you_mean(word, legal)}"
+    return did_you_mean(word, legal).strip() or f"Legal: {', '.join(legal)}."
 
 
 def _add_flag(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> None:
-    flags = [f"--{field.name}"]
-    if "alias" in field.metadata:
-        flags.append(f"--{field.metadata['alias']}")
-    default = field.metadata.get("default_text") or show(field.default, _none_of(field))
+    """Adds the flag of a field, and those that are short for one of its values."""
+    default = field.metadata.get("default_text") or show(field.default, none_word(field))
     help_text = f"{field.metadata['help']} (default: {default})".replace("%", "%%")
-    options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
-    kinds = field_types(JobConfig, field.name)
-    if bool in kinds:
-        words = [*_words(field), *field.metadata.get("choices", ())]
+    names = [f"--{name}" for name in (field.name, field.metadata.get("alias")) if name]
+    options: dict[str, Any] = {
+        "dest": field.name, "default": argparse.SUPPRESS, "action": _Flag, "field": field,
+    }  # fmt: skip
+    is_bool = bool in field_types(JobConfig, field.name)
+    more: dict[str, Any] = {"nargs": "?", "const": True} if is_bool else {}
+    group.add_argument(*names, metavar=_metavar(field), help=help_text, **options, **more)
+    if is_bool:
         group.add_argument(
-            *flags, nargs="?", const=True, type=_flag_type(field), help=help_text,
-            metavar="|".join(["BOOL", *words]), **options,
-        )  # fmt: skip
-        group.add_argument(f"--no_{field.name}", action="store_const", const=False,
-                           help=argparse.SUPPRESS, **options)  # fmt: skip
-        return
-    if dict in kinds or (list in kinds and int not in kinds):
-        action, metavar = (_Pairs, "NAME=VALUE") if dict in kinds else (_Words, field.name.upper())
-        group.add_argument(*flags, action=action, metavar=metavar, help=help_text, **options)
-        return
-    legal = field.metadata.get("choices")
-    metavar = "{" + ",".join(legal) + "}" if legal else field.name.upper()
-    group.add_argument(*flags, metavar=metavar, type=_flag_type(field), help=help_text, **options)
+            f"--no_{field.name}", nargs=0, const=False, help=argparse.SUPPRESS, **options
+        )
     for value, meaning in field.metadata.get("shortcuts", {}).items():
         same = f"same as --{field.name} {value}: {meaning}"
-        group.add_argument(f"--{value}", action="store_const", const=value, help=same, **options)
+        group.add_argument(f"--{value}", nargs=0, const=value, help=same, **options)
 
 
-class _Words(argparse.Action):
-    """A flag of words: it can be repeated, and takes several between commas."""
+def _metavar(field: dataclasses.Field[Any]) -> str:
+    kinds = field_types(JobConfig, field.name)
+    legal = field.metadata.get("choices", ())
+    if bool in kinds:
+        none = [none_word(field)] if type(None) in kinds else []
+        return "|".join(["BOOL", *none, *legal])
+    if is_of_pairs(field):
+        return "NAME=VALUE"
+    return "{" + ",".join(legal) + "}" if legal else field.name.upper()
+
+
+class _Flag(argparse.Action):
+    """The flag of a setting: its value is checked where it is read.
+
+    Words and pairs are added to those of before.
+    """
+
+    def __init__(self, *args: Any, field: dataclasses.Field[Any], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.field = field
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        words = [word.strip() for word in values.split(",")]
-        setattr(namespace, self.dest, [*getattr(namespace, self.dest, []), *words])
+        self._refuse_another(getattr(namespace, _SPELLED), str(option_string))
+        value = self._value(values) if isinstance(values, str) else self.const
+        before = getattr(namespace, self.dest, None)
+        if isinstance(value, list) and is_of_words(self.field):
+            value = [*(before or []), *value]
+        elif isinstance(value, dict):
+            value = {**(before or {}), **value}
+        setattr(namespace, self.dest, value)
 
-
-class _Pairs(argparse.Action):
-    """A flag of `NAME=VALUE`, which can be repeated; values are what JSON reads, else text."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        name, equals, text = values.partition("=")
-        if not name or not equals:
-            raise argparse.ArgumentError(self, f"{values!r} must be NAME=VALUE.")
+    def _value(self, text: str) -> Any:
         try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        setattr(namespace, self.dest, getattr(namespace, self.dest, {}) | {name.strip(): value})
-
-
-def _none_of(field: dataclasses.Field[Any]) -> str:
-    """Returns the word that stands for None."""
-    return str(field.metadata.get("none", "none"))
-
-
-def _words(field: dataclasses.Field[Any]) -> list[str]:
-    return [_none_of(field)] if type(None) in field_types(JobConfig, field.name) else []
-
-
-def _flag_type(field: dataclasses.Field[Any]) -> typing.Callable[[str], Any]:
-    legal_types = field_types(JobConfig, field.name)
-
-    def convert(text: str) -> Any:
-        value = _from_text(text, legal_types, _none_of(field))
-        try:
-            check_field(field, value, legal_types)
+            return value_from_text(self.field, text)
         except ConfigError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-        return value
+            raise argparse.ArgumentError(self, str(error)) from error
 
-    return convert
+    def _refuse_another(self, spelled: dict[str, str], flag: str) -> None:
+        """Raises ArgumentError if the setting was given by another flag."""
+        name = flag.replace("--no_", "--", 1)
+        before = spelled.setdefault(self.dest, name)
+        if before != name:
+            raise argparse.ArgumentError(
+                None, f"{before} and {name} both set {self.dest}: leave one of them out."
+            )
 
 
-def _from_text(text: str, legal_types: tuple[type, ...], none: str) -> Any:
-    if type(None) in legal_types and text.lower() == none:
-        return None
-    if bool in legal_types and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for number in (int, float):
-        if number in legal_types:
-            try:
-                return number(text)
-            except ValueError:
-                continue
-    if list in legal_types and re.fullmatch(r"\d+(,\d+)+", text):
-        return [int(number) for number in text.split(",")]
-    return text
+class _Files(argparse.Action):
+    """Files, in the order in which they are named."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest, []), values])
 
 
 def _underscores(argument: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from .log import Log
 from .reading import PROG
 from .replay import replay
 from .run_folder import RunFolder
+from .variables import without_variables
 
 # Time limit of a trial in a process of its own: the number of threads is fixed within a process.
 TRIAL_PROCESS_SECS = 60.0
@@ -157,6 +159,7 @@ def secs_in_process(config: JobConfig, changes: dict[str, Any], num_steps: int) 
             subprocess.run(
                 [sys.executable, "-c", code, "--config", str(file)],
                 check=True, capture_output=True, timeout=TRIAL_PROCESS_SECS,
+                env=without_variables(os.environ),  # they would win over the file
             )  # fmt: skip
             summary = json.loads((run_dir / "summary.json").read_text("utf-8"))
             return float(summary["timing"]["step_secs"]["p50"])

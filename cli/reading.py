@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from gradloop.models import registry
 from .config import FAST_DEV_RUN_STEPS, JobConfig, choice_key
 from .config_files import read_config_file, read_saved_settings
 from .flags import parse_flags
+from .variables import read_variables
 
 PROG = "gradloop" if Path(sys.argv[0]).stem == "gradloop" else "train.py"
 DESCRIPTION = "Trains a Keras model and gives the numbers of keras.Model.fit."
@@ -41,9 +44,13 @@ def read_config(argv: Sequence[str]) -> Settings:
     Raises:
       ConfigError: If what was chosen is not legal.
     """
-    chosen = read_choices(argv, prog=PROG, description=DESCRIPTION)
+    chosen, places = _choose(parse_flags(argv, prog=PROG, description=DESCRIPTION))
     prints = chosen.pop("print_config", False)
-    settings = _with_recipe(chosen)
+    try:
+        settings = _with_recipe(chosen)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_say_where(str(error), places)}") from error
+    _check_data_dir(settings.config)
     if prints:
         print(json_text(settings.config, indent=2))
         sys.exit(0)
@@ -62,10 +69,27 @@ def _with_recipe(chosen: Mapping[str, Any]) -> Settings:
     return Settings(*apply_choice(config, choice_key(config), chosen))
 
 
+def _say_where(message: str, places: Mapping[str, str]) -> str:
+    """Returns where the settings that a message names come from, for those that are no flags."""
+    named = [name for name in places if re.search(rf"\b{name}\b", message)]
+    found = [f"{name} comes from {places[name]}" for name in named]
+    return f" ({'; '.join(found)}.)" if found else ""
+
+
+def _check_data_dir(config: JobConfig) -> None:
+    """Raises ConfigError if the folder of the data does not exist: a typo must not download."""
+    if config.data_dir is not None and not Path(config.data_dir).is_dir():
+        raise ConfigError(
+            f"data_dir={config.data_dir!r} is no folder: name one that exists, make it first to "
+            "have the data downloaded into it, or leave it out for the user's cache."
+        )
+
+
 def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
     """Returns the settings that a person chose.
 
-    Flags win over the config file, which wins over the config.json of a resumed run.
+    Flags win over `GRADLOOP_*` variables, which win over config files, which win over the
+    config.json of a resumed run. Of several files, the last wins.
 
     Args:
       argv: The command line without the program's name.
@@ -76,12 +100,18 @@ def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[st
       Field to value, and `print_config` if it was given.
 
     Raises:
-      ConfigError: If a file cannot be read or has an unknown key, or a flag does nothing in the
-        mode.
+      ConfigError: If a file or a variable cannot be read or names no setting, or a flag does
+        nothing in the mode.
     """
-    flags = parse_flags(argv, prog=prog, description=description)
-    chosen = read_config_file(flags.pop("config")) if "config" in flags else {}
-    chosen |= flags
+    return _choose(parse_flags(argv, prog=prog, description=description))[0]
+
+
+def _choose(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the settings that a person chose, and where those that are no flags come from."""
+    layers = {f"config file {str(path)!r}": read_config_file(path)
+              for path in flags.pop("config", ())}  # fmt: skip
+    layers |= read_variables(os.environ)
+    chosen = {name: value for layer in layers.values() for name, value in layer.items()} | flags
     _check_modes(flags, chosen.get("mode", JobConfig.mode))
     if chosen.get("mode") == "replay" and "run_dir" in chosen:
         chosen.setdefault("resume", True)
@@ -89,8 +119,10 @@ def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[st
         saved = read_saved_settings(chosen["run_dir"])
         if chosen.get("mode") == "evaluate":
             saved.pop("validation_steps", None)  # It limits the validations of the training.
+        layers = {f"the run in {chosen['run_dir']}": saved} | layers
         chosen = saved | chosen
-    return chosen
+    places = {name: place for place, layer in layers.items() for name in layer}
+    return chosen, {name: place for name, place in places.items() if name not in flags}
 
 
 def _check_modes(flags: Mapping[str, Any], mode: str) -> None:

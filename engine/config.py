@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Self
 
-from .options import ConfigError, check_field, check_names, field_types, option, show
-from .values import as_python
+from .options import ConfigError, check_names, legal_value, option, show
 
 STRATEGIES = ("default", "one_device", "mirrored", "multi_worker")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -188,12 +187,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            legal_types = field_types(type(self), field.name)
-            value = as_python(getattr(self, field.name), legal_types)
-            if isinstance(value, str) and value == field.metadata.get("none"):  # Keras's "auto"
-                value = None
+            value = legal_value(type(self), field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-            check_field(field, value, legal_types)
         _check_epochs(self)
         _check_replicas(self)
         _check_xla(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -12,7 +13,13 @@ from typing import Any
 
 from gradloop.usage import did_you_mean
 
-from .values import whole_number_hint
+from .values import as_python, whole_number_hint
+
+# Of a value in a message: a file may hold anything.
+_MAX_TEXT = 200
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlist = _BRIEF.maxdict = 20
+_BRIEF.maxstring = _BRIEF.maxother = _MAX_TEXT
 
 
 class ConfigError(ValueError):
@@ -68,12 +75,28 @@ def _hints(config_class: type) -> dict[str, Any]:
     return typing.get_type_hints(config_class)
 
 
+def legal_value(config_class: type, field: dataclasses.Field[Any], value: Any) -> Any:
+    """Returns a value as a field keeps it: Python's own, and None for the word that means it.
+
+    Raises:
+      ConfigError: If it has another type than the field, or is not legal by itself.
+    """
+    legal_types = field_types(config_class, field.name)
+    value = as_python(value, legal_types)
+    if isinstance(value, str) and value == field.metadata.get("none"):  # Keras's "auto"
+        value = None
+    check_field(field, value, legal_types)
+    return value
+
+
 def check_field(field: dataclasses.Field[Any], value: Any, legal_types: tuple[type, ...]) -> None:
     """Raises ConfigError if a value has another type than the field, or is not legal by itself."""
     none = field.metadata.get("none", "none")
     is_bool_for_number = isinstance(value, bool) and bool not in legal_types
     is_int_for_float = isinstance(value, int) and float in legal_types
     choices = field.metadata.get("choices")
+    if isinstance(value, str):
+        _check_text(field, value)
     if isinstance(value, list | dict) and type(value) in legal_types:
         return _check_words(field, value, choices)
     if bool in legal_types and isinstance(value, str):
@@ -96,6 +119,14 @@ def check_field(field: dataclasses.Field[Any], value: Any, legal_types: tuple[ty
         )
     if isinstance(value, int | float) and not isinstance(value, bool):
         _check_range(field, value)
+
+
+def _check_text(field: dataclasses.Field[Any], value: str) -> None:
+    """Raises ConfigError if a text is empty, or holds what no name of a file may have."""
+    if not value.strip():
+        raise ConfigError(f"{field.name}={value!r} is empty: give it a value, or leave it out.")
+    if "\0" in value:
+        raise ConfigError(f"{field.name}={value!r} holds a null character: leave it out.")
 
 
 def _check_words(
@@ -131,4 +162,7 @@ def show(value: object, none: str = "none") -> str:
     """Returns a value as a person writes it in a flag; `none` stands for None."""
     if value is None:
         return none
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, list | dict):
+        return _BRIEF.repr(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."

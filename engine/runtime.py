@@ -31,6 +31,8 @@ from .gpus import configure_gpus, describe_gpus
 from .options import ConfigError, show
 from .workers.cluster import find_cluster
 
+# To see the mechanism of replicas takes a few; TensorFlow takes minutes to make thousands.
+MAX_LOGICAL_CPUS = 64
 _SEED_MODULUS = 2**31 - 1  # of TensorFlow's truncated seeds
 _policy_set_here: str | None = None  # what configure_runtime changed the dtype policy to
 _BIT_CHANGING_VARIABLES = (
@@ -58,13 +60,15 @@ def configure_runtime(config: TrainConfig) -> None:
         `num_replicas`, `precision`, `tf32`. Fields that are None change nothing.
 
     Raises:
-      ConfigError: If TensorFlow has started with other threads or devices, or the environment
-        does not name the workers of `multi_worker`.
+      ConfigError: If TensorFlow has started with other threads or devices, there are more replicas
+        than logical CPU devices may be made for them, or the environment does not name the workers
+        of `multi_worker`.
 
     Example:
       >>> engine.configure_runtime(engine.TrainConfig(seed=7, precision="float32"))
     """
     check_config(config)
+    _check_num_cpus(config)
     if config.strategy == "multi_worker":
         find_cluster()  # which may set TF_CONFIG
     try:
@@ -214,6 +218,17 @@ def _configure_devices(config: TrainConfig) -> None:
     configure_gpus(config)
     if config.strategy == "mirrored" and not devices.physical("GPU"):
         _make_logical_cpus(config.num_replicas or DEFAULT_NUM_CPU_REPLICAS)
+
+
+def _check_num_cpus(config: TrainConfig) -> None:
+    """Raises ConfigError for more replicas than a machine without a GPU can be split into."""
+    most = max(MAX_LOGICAL_CPUS, num_cores())
+    asked = config.num_replicas or 1
+    if config.strategy == "mirrored" and asked > most and not devices.physical("GPU"):
+        raise ConfigError(
+            f"num_replicas={asked} on {num_cores()} cores without a GPU: ask for {most} or fewer "
+            "logical CPU devices."
+        )
 
 
 def _make_logical_cpus(num_devices: int) -> None:

@@ -172,3 +172,29 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def parse_json(text: str) -> Any:
+    """Returns what a JSON text holds; strict where `json.loads` takes the last of several keys.
+
+    Raises:
+      ValueError: If it is no JSON, has a key twice in one object, or is too deep for Python.
+
+    Example:
+      >>> from gradloop import files
+      >>> files.parse_json('{"epochs": 3}')
+      {'epochs': 3}
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_duplicates)
+    except RecursionError:
+        raise ValueError("it has too many brackets within brackets") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} is there twice")
+        found[key] = value
+    return found

@@ -11,6 +11,7 @@ EXIT_USAGE = 2
 EXIT_HANG = 70
 # Of one of several workers whose peers are gone, or did not come in time: all must start again.
 EXIT_PEERS_LOST = 75
+_MIN_BEGINNING = 3  # letters with which a word begins, and that hint at it
 
 
 def did_you_mean(value: object, legal: Iterable[object]) -> str:
@@ -25,5 +26,8 @@ def did_you_mean(value: object, legal: Iterable[object]) -> str:
       " Did you mean 'cnn'?"
     """
     by_lower = {str(word).lower(): str(word) for word in legal}
-    close = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
+    text = str(value).lower()
+    close = difflib.get_close_matches(text, by_lower, n=1) or [
+        word for word in by_lower if len(text) >= _MIN_BEGINNING and word.startswith(text)
+    ]
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""

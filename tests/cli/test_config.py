@@ -8,9 +8,10 @@ import pytest
 from gradloop.cli import modes
 from gradloop.cli.config import FAST_DEV_RUN_STEPS, MODES, JobConfig, choice_key
 from gradloop.cli.config_files import read_config_file
-from gradloop.cli.reading import make_config, read_choices
+from gradloop.cli.reading import make_config, read_choices, read_config
 from gradloop.cli.texts import parse_profile
 from gradloop.engine.options import ConfigError
+from gradloop.engine.storage import extras
 from gradloop.files import json_text
 
 
@@ -74,10 +75,13 @@ def test_json_round_trip(tmp_path):
     [
         ("c.json", '{"epochs": 3, "batch-size": 8, "rescale": false}'),
         ("c.toml", "epochs = 3\nbatch_size = 8\nrescale = false\n"),
+        ("c.yaml", "epochs: 3\nbatch-size: 8\nrescale: false\n"),
+        ("C.YML", "{epochs: 3, batch_size: 8, rescale: False}"),
+        ("c.JSON", '\ufeff{"epochs": 3, "batch_size": 8, "rescale": false}'),
     ],
 )
-def test_files_are_json_or_toml_and_know_the_aliases(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
+def test_files_are_json_toml_or_yaml_and_know_the_aliases(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
     values = {"epochs": 3, "global_batch_size": 8, "rescale": False}
     assert read_config_file(tmp_path / name) == values
 
@@ -89,7 +93,26 @@ def test_files_are_json_or_toml_and_know_the_aliases(tmp_path, name, text):
         ("c.toml", "[training]\nepochs = 3", ["unknown key 'training'"]),
         ("c.json", "[1, 2]", ["must hold an object"]),
         ("c.json", "{epochs: 3}", ["cannot be read"]),
-        ("c.toml", "epochs 3", ["cannot be read"]),
+        ("c.toml", "epochs 3", ["cannot be read as TOML"]),
+        ("c.yaml", "epochs: [3", ["cannot be read as YAML"]),
+        ("c.yaml", "epochs: 3\nepochs: 4", ["the key 'epochs' is there twice"]),
+        ("c.yaml", "rescale: no", ["rescale='no' is not one of: true, false"]),
+        ("c.yaml", "epochs: 1:30", ["epochs=1:30 must be of type int"]),
+        ("c.yaml", "- epochs", ["must hold an object of fields, not a list"]),
+        ("c.yaml", "", ["must hold an object of fields, not a NoneType"]),
+        ("c.json", '{"epochs": 3, "epochs": 4}', ["the key 'epochs' is there twice"]),
+        ("c.json", '{"set": {"a.b": 1, "a.b": 2}}', ["the key 'a.b' is there twice"]),
+        ("c.toml", "epochs = 3\nepochs = 4", ["cannot be read as TOML"]),
+        ("c.json", '{"batch_size": 3, "global_batch_size": 3}', ["are the same setting"]),
+        ("c.toml", "batch-size = 3\nbatch_size = 3", ["are the same setting"]),
+        ("c.json", '{"epochs": "3"}', ["epochs=3 must be of type int", "Write 3."]),
+        ("c.json", '{"model": [1]}', ["model=[1] must be of type str"]),
+        ("c.json", '{"run_dir": ""}', ["run_dir='' is empty"]),
+        ("c.json", '{"run_dir": "a\\u0000b"}', ["holds a null character"]),
+        ("c.json", "[" * 100_000, ["too many brackets"]),
+        ("c.toml", "epochs = " + "[" * 100_000, ["too many brackets"]),
+        ("c.yaml", "[" * 2_000, ["too many brackets"]),
+        ("c.json", '{"epochs": "' + "x" * 10**6 + '"}', ["..."]),
         ("missing.json", None, ["missing.json", "cannot be read"]),
     ],
 )
@@ -103,10 +126,44 @@ def test_wrong_files_give_one_line_that_names_them(tmp_path, name, text, parts):
     assert [part for part in [name, *parts] if part not in message] == [], message
 
 
-def test_wrong_type_in_a_file(tmp_path):
-    (tmp_path / "c.json").write_text('{"epochs": "3"}')
-    with pytest.raises(ConfigError, match="epochs=3 must be of type int"):
-        make_config(read_config_file(tmp_path / "c.json"))
+YAML = {
+    "learning_rate: 1e-3": 0.001,
+    "learning_rate: 1.5E+2": 150.0,
+    "learning_rate: .5": 0.5,
+    "learning_rate: 1": 1,
+    "learning_rate: null": None,
+    "learning_rate: ~": None,
+    "learning_rate:": None,
+    "learning_rate: none": None,
+    "epochs: 010": 10,
+    "epochs: 0x10": 16,
+    "epochs: +3": 3,
+    "deterministic: TRUE": True,
+    "jit_compile: auto": None,
+    "model: 'no'": "no",
+    "model: on": "on",
+    "run_dir: 2026-11-28": "2026-11-28",
+    "tags: [no, 'yes', y]": ["no", "yes", "y"],
+}
+
+
+@pytest.mark.parametrize("text", YAML)
+def test_yaml_means_what_it_seems_to_mean(tmp_path, text):
+    (tmp_path / "c.yaml").write_text(text)
+    assert read_config_file(tmp_path / "c.yaml") == {text.split(":")[0]: YAML[text]}
+
+
+def test_none_can_be_written_where_a_format_has_no_word_for_it(tmp_path):
+    (tmp_path / "c.toml").write_text('seed = "none"\ncheckpoint = "none"\njit_compile = "auto"')
+    values = {"seed": None, "checkpoint": None, "jit_compile": None}
+    assert read_config_file(tmp_path / "c.toml") == values
+
+
+def test_without_the_library_yaml_is_refused_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "c.yaml").write_text("epochs: 3")
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"c.yaml': yaml is not installed: .*gradloop\[yaml\]"):
+        read_config_file(tmp_path / "c.yaml")
 
 
 def test_later_layers_win():
@@ -129,10 +186,27 @@ def choices(*argv):
     return read_choices(argv, prog="train.py", description="Trains.")
 
 
-def test_flags_win_over_the_file(tmp_path):
-    (tmp_path / "c.toml").write_text("epochs = 3\nseed = 7\n")
-    argv = ["--config", str(tmp_path / "c.toml"), "--epochs", "4"]
-    assert choices(*argv) == {"epochs": 4, "seed": 7}
+def test_flags_win_over_variables_and_these_over_the_last_file(tmp_path, monkeypatch):
+    (tmp_path / "c.toml").write_text("epochs = 3\nseed = 7\nkeep = 7\nprefetch = 7\n")
+    (tmp_path / "d.json").write_text('{"seed": 8, "keep": 8, "prefetch": 8}')
+    monkeypatch.setenv("GRADLOOP_KEEP", "9")
+    monkeypatch.setenv("GRADLOOP_PREFETCH", "9")
+    files = [f"--config={tmp_path / name}" for name in ("c.toml", "d.json")]
+    assert choices(*files, "--prefetch", "10") == {
+        "epochs": 3, "seed": 8, "keep": 9, "prefetch": 10,
+    }  # fmt: skip
+
+
+def test_what_does_not_go_together_says_where_it_comes_from(tmp_path, monkeypatch):
+    (tmp_path / "c.toml").write_text("initial_epoch = 7\n")
+    monkeypatch.setenv("GRADLOOP_EPOCHS", "3")
+    with pytest.raises(ConfigError) as raised:
+        read_config(["--config", str(tmp_path / "c.toml")])
+    message = str(raised.value)
+    assert f"initial_epoch comes from config file '{tmp_path / 'c.toml'}'" in message
+    assert "epochs comes from GRADLOOP_EPOCHS" in message
+    with pytest.raises(ConfigError, match=r"\(initial_epoch comes from config file '[^']*'\.\)$"):
+        read_config(["--config", str(tmp_path / "c.toml"), "--epochs", "3"])
 
 
 def test_a_resumed_run_keeps_its_settings(tmp_path):

@@ -43,7 +43,7 @@ WRONG_USAGE = {
     "--config {tmp}/unknown_key.json": "Did you mean 'epochs'?",
     "--config {tmp}/wrong_type.json": "epochs=three must be of type int",
     "--config {tmp}/nowhere.json": "cannot be read",
-    "--config {tmp}/wrong_model.json": "unknown model 3",
+    "--config {tmp}/wrong_model.json": "model=3 must be of type str",
     "--run_dir {tmp}/r1 --checkpoint {tmp}/nowhere.npz": "there is no checkpoint",
     "--run_dir {tmp}/r1 --resume": "there is no checkpoint",
     "--run_dir {tmp}/r1 --resume --checkpoint c.npz": "choose one",

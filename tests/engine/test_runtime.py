@@ -151,3 +151,12 @@ def test_devices_cannot_be_made_once_tensorflow_runs():
     tf.zeros([])
     with pytest.raises(ConfigError, match="TensorFlow has started"):
         configure_runtime(TrainConfig(strategy="mirrored", num_replicas=5))
+
+
+def test_more_replicas_than_a_machine_can_be_split_into_are_refused_before_anything_is_made():
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    before = len(tf.config.get_logical_device_configuration(cpu))
+    config = TrainConfig(strategy="mirrored", num_replicas=100_000, seed=12345)
+    with pytest.raises(ConfigError, match=r"num_replicas=100000 on \d+ cores.*: ask for \d+ or"):
+        configure_runtime(config)
+    assert len(tf.config.get_logical_device_configuration(cpu)) == before
