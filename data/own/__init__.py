@@ -9,7 +9,7 @@ from typing import Any
 from gradloop.usage import did_you_mean
 
 from ..splits import Splits
-from . import arrays, images, tables
+from . import arrays, images, records, tables
 from .errors import FileError, shown, unreadable
 from .options import FileOptions
 from .table_files import EXTENSIONS as TABLES
@@ -21,6 +21,7 @@ Parts = dict[str, list[Path]]
 # File extension to what reads such files; a folder of others is one of images.
 _READERS: dict[str, Callable[[Parts, FileOptions], Splits]] = {
     **dict.fromkeys(TABLES, tables.load_tables),
+    **dict.fromkeys((".tfrecord", ".tfrecords"), records.load_records),
 }
 _LEGAL = (".npz", *_READERS)
 

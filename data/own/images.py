@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from gradloop.machine import num_cores
-
 from ..splits import Split, Splits
 from . import kept
 from .errors import FileError, shown, unreadable
 from .image_header import read_header
+from .loading import to_memory
 from .options import COLOR_MODES, FileOptions
 
 EXTENSIONS = (".png", ".jpg", ".jpeg")
@@ -26,7 +25,6 @@ PART_FOLDERS = {
     "test": ("test",),
     "val": ("val", "valid", "validation"),
 }
-_CHUNK = 256
 
 
 class _Images(NamedTuple):
@@ -57,8 +55,15 @@ def load_folder(path: Path, options: FileOptions) -> Splits:
         for part, images in parts.items()
     }  # fmt: skip
     if options.fits(float(num_bytes)):
-        made = {part: _in_memory(split, path) for part, split in made.items()}
+        made = {
+            part: to_memory(split, functools.partial(_name, path, parts[part].paths))
+            for part, split in made.items()
+        }
     return Splits(made["train"], made.get("test"), made.get("val"), class_names)
+
+
+def _name(path: Path, paths: list[str], number: int) -> str:
+    return str(path / paths[number])
 
 
 def _part_roots(path: Path) -> dict[str, Path]:
@@ -165,29 +170,3 @@ def _decode(
         return tf.ensure_shape(image, shape)
 
     return tf.map_fn(decode_one, paths, fn_output_signature=tf.TensorSpec(shape, tf.uint8)), y
-
-
-def _in_memory(split: Split, path: Path) -> Split:
-    assert split.decode is not None
-    x = np.empty((split.num_examples, *split.shape), np.uint8)
-    images = tf.data.Dataset.from_tensor_slices(split.x).batch(_CHUNK)
-    images = images.map(lambda p: split.decode(p, p)[0], num_parallel_calls=num_cores())
-    start = 0
-    try:
-        for chunk in images.as_numpy_iterator():
-            x[start : start + len(chunk)] = chunk
-            start += len(chunk)
-    except tf.errors.OpError as error:
-        raise _name_bad(split, path, start) from error
-    return Split(x, split.y, split.num_classes)
-
-
-def _name_bad(split: Split, path: Path, start: int) -> FileError:
-    """Returns the error for the first image from a place on that cannot be decoded."""
-    for index in range(start, split.num_examples):
-        try:
-            split.take([index])
-        except tf.errors.OpError:
-            bad = path / os.fsdecode(split.x[index])
-            return FileError(f"{bad} cannot be decoded: take it out of the folder, or replace it.")
-    return FileError(f"{path} has changed while it was read.")
