@@ -19,12 +19,16 @@ from .settings.stopping import StoppingSettings, check_stopping
 from .settings.work import RECIPE, WorkSettings
 from .texts import parse_duration, parse_profile
 
-MODES = (
+JOB_MODES = (
     "train", "evaluate", "predict", "compare", "tune", "diagnose_input", "replay", "export",
     "check",
 )  # fmt: skip
+# They read folders of runs: no data, no TensorFlow, no run of their own.
+FOLDER_MODES = ("report", "compare_runs")
+MODES = (*JOB_MODES, *FOLDER_MODES)
 MULTI_WORKER_MODES = ("train", "evaluate", "predict", "check")
 FAST_DEV_RUN_STEPS = 8
+MAX_COMPARED = 8  # runs, which have a colour each
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,7 @@ class JobConfig(
             "tune": "measure what is fastest on this machine, for later runs",
             "diagnose_input": "measure whether the input limits the speed of training",
             "check": "print what does not go together in these settings, and what to do; no run",
+            "report": "write report.html of the run in --run_dir, which may be going on",
         },
     )  # fmt: skip
     epochs: int = option(1, "training", "number of epochs", minimum=1, default_text=RECIPE)
@@ -103,6 +108,7 @@ class JobConfig(
         _check_start(self)
         _check_profile(self)
         _check_workers(self)
+        _check_folders(self)
         check_output(self)
         check_stopping(self, keep_best=self.keep_best)
         if self.max_time is not None:
@@ -156,6 +162,17 @@ def _check_workers(config: JobConfig) -> None:
         raise ConfigError(
             f"max_restarts={config.max_restarts} without num_workers: it says how often the "
             "workers that this command starts are started again. Leave it out."
+        )
+
+
+def _check_folders(config: JobConfig) -> None:
+    if config.mode == "report" and config.run_dir is None:
+        raise ConfigError("mode='report' needs run_dir: name the folder of a run.")
+    num_runs = len(config.runs or ())
+    if config.mode == "compare_runs" and not 2 <= num_runs <= MAX_COMPARED:
+        raise ConfigError(
+            f"mode='compare_runs' takes the folders of 2 to {MAX_COMPARED} runs, not {num_runs}: "
+            "python train.py --mode compare_runs RUN_DIR RUN_DIR ..."
         )
 
 

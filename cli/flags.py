@@ -19,7 +19,7 @@ _GROUPS = ("what", "training", "execution", "replicas", "data", "output", "relia
 # and steps that fast_dev_run has set.
 NOT_RESUMED = (
     "mode", "run_dir", "resume", "checkpoint", "fast_dev_run", "profile", "step", "format",
-    "num_workers", "max_restarts", "start_secs",
+    "num_workers", "max_restarts", "start_secs", "runs",
 )  # fmt: skip
 
 
@@ -32,6 +32,10 @@ def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str
     parser = make_parser(prog=prog, description=description)
     words = [_underscores(arg) for arg in argv]
     flags, unknown = parser.parse_known_args(words, argparse.Namespace(**{_SPELLED: {}}))
+    # The only mode with words that are no flags.
+    if unknown and getattr(flags, "mode", None) == "compare_runs":
+        flags.runs = [*getattr(flags, "runs", []), *(w for w in unknown if not w.startswith("-"))]
+        unknown = [word for word in unknown if word.startswith("-")]
     if unknown:
         parser.error(_describe_unknown(unknown[0], parser))
     return {name: value for name, value in vars(flags).items() if name != _SPELLED}

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .quiet import import_quietly
@@ -25,8 +25,8 @@ from gradloop.files import explain
 from gradloop.models import registry
 from gradloop.usage import EXIT_USAGE
 
-from . import report, resuming, run_directory, summary, together
-from .config import JobConfig
+from . import folder_modes, report, resuming, run_directory, summary, together
+from .config import FOLDER_MODES, JobConfig
 from .job import Job, Status
 from .log import Log, warnings_as_lines
 from .modes import MODES
@@ -70,8 +70,8 @@ def main(
                 _check_alone(config)
                 resume = config.resume
                 stack.enter_context(together.ending_alone(config))
-                if config.mode == "check":
-                    return check(config)
+                if config.mode in WITHOUT_A_RUN:
+                    return WITHOUT_A_RUN[config.mode](config)
                 job = set_up(config, choice, stack)
             if job is None:
                 return Status.COMPLETED.exit_code
@@ -173,6 +173,12 @@ def check(config: JobConfig) -> int:
     print(findings.to_table(found))
     together.part(peers, config)
     return 0 if findings.is_supported(found) else EXIT_USAGE
+
+
+WITHOUT_A_RUN: dict[str, Callable[[JobConfig], int]] = {
+    "check": check,
+    **dict.fromkeys(FOLDER_MODES, folder_modes.run),
+}
 
 
 def enter(config: JobConfig, peers: Peers, stack: contextlib.ExitStack) -> tuple[JobConfig, Plan]:

@@ -15,7 +15,7 @@ from gradloop.engine.tuning.choice import apply_choice
 from gradloop.files import json_text
 from gradloop.models import registry
 
-from .config import FAST_DEV_RUN_STEPS, JobConfig, choice_key
+from .config import FAST_DEV_RUN_STEPS, JOB_MODES, JobConfig, choice_key
 from .config_files import read_config_file, read_saved_settings
 from .flags import parse_flags
 from .variables import read_variables
@@ -128,12 +128,12 @@ def _choose(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 def _check_modes(flags: Mapping[str, Any], mode: str) -> None:
     """Raises ConfigError if a flag was given that does nothing in this mode."""
     for field in dataclasses.fields(JobConfig):
-        modes = field.metadata.get("modes", (mode,))
-        if field.name in flags and mode not in modes:
-            raise ConfigError(
-                f"{field.name} is for mode {' or '.join(map(repr, modes))}, and this is "
-                f"mode={mode!r}: leave it out."
-            )
+        if field.name not in flags or field.name in ("mode", "run_dir"):
+            continue
+        modes = field.metadata.get("modes")
+        if mode not in (modes or JOB_MODES):
+            words = f"is for mode {' or '.join(map(repr, modes))}" if modes else "is of a run"
+            raise ConfigError(f"{field.name} {words}, and this is mode={mode!r}: leave it out.")
 
 
 def make_config(*layers: Mapping[str, Any]) -> JobConfig:

@@ -11,6 +11,7 @@ from gradloop import signals
 from gradloop.engine.options import ConfigError
 from gradloop.usage import EXIT_USAGE
 
+from .config import FOLDER_MODES
 from .reading import PROG, Settings, read_config
 from .workers import launch
 
@@ -29,6 +30,10 @@ def start() -> int:
         except ConfigError as error:
             print(f"{PROG}: error: {error}", file=sys.stderr)
             return EXIT_USAGE
+        if settings.config.mode in FOLDER_MODES:
+            from . import folder_modes  # brings NumPy
+
+            return folder_modes.run(settings.config)
         if settings.config.num_workers is not None:
             return _launch_workers(settings)
         # While TensorFlow is imported, stderr is somewhere else.

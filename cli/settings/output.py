@@ -18,6 +18,10 @@ class OutputSettings:
     run_dir: str | None = option(
         None, "output", "folder of this run", default_text="a new one in runs/"
     )
+    runs: list[str] | None = option(  # noqa: RUF009 - no list is shared
+        None, "output", "folders of runs to compare; --mode compare_runs A B says it, too",
+        modes=("compare_runs",),
+    )  # fmt: skip
     run_name: str | None = option(
         None, "output", "name of this run: of its new folder in runs/, and in titles",
         default_text="the time",

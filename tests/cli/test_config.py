@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from gradloop.cli import modes
+from gradloop.cli import main, modes
 from gradloop.cli.config import FAST_DEV_RUN_STEPS, MODES, JobConfig, choice_key
 from gradloop.cli.config_files import read_config_file
 from gradloop.cli.reading import make_config, read_choices, read_config
@@ -52,7 +52,7 @@ def test_illegal_values_are_named_in_one_line_with_the_legal_ones(fields, parts)
 
 
 def test_every_mode_that_is_legal_is_one_that_a_job_has():
-    assert {*modes.MODES, "check"} == set(MODES)  # of which there is no run
+    assert {*modes.MODES, *main.WITHOUT_A_RUN} == set(MODES)
 
 
 def test_a_choice_depends_on_what_speed_depends_on_and_on_nothing_else():

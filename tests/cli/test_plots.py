@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gradloop.cli import plots
+from gradloop.engine.storage import figures as figure_files
 from gradloop.engine.storage.extras import MissingExtra
 
 pytest.importorskip("matplotlib")
@@ -26,9 +27,9 @@ def _validated(records):
 def figures(monkeypatch):
     """The figures that were saved, to be looked at piece by piece."""
     saved = []
-    save = plots.save_figure
+    save = figure_files.save_figure
     monkeypatch.setattr(
-        plots, "save_figure", lambda figure, path: saved.append(figure) or save(figure, path)
+        figure_files, "save_figure", lambda figure, path: saved.append(figure) or save(figure, path)
     )
     return saved
 
@@ -101,17 +102,70 @@ def test_records_without_an_epoch_are_refused(tmp_path, records):
 def test_confusion_matrix_counts_truth_in_rows(tmp_path, figures):
     labels, predictions = np.array([0, 0, 0, 1, 2]), np.array([0, 0, 1, 1, 1], "uint8")
     plots.plot_confusion_matrix(labels, predictions, 3, tmp_path / "c.png")
-    (axes,) = figures[0].axes
+    axes, bar = figures[0].axes
     cells = {tuple(map(int, t.get_position())): t.get_text() for t in axes.texts}
-    assert cells == {(0, 0): "2", (1, 0): "1", (1, 1): "1", (1, 2): "1"}, "(column, row): count"
+    expected = {(0, 0): "2\n66.7%", (1, 0): "1\n33.3%", (1, 1): "1\n100%", (1, 2): "1\n100%"}
+    assert cells == expected, "(column, row): count and share of the true class"
+    assert bar.get_ylabel() == "share of the true class"
     assert axes.get_ylabel() == "true class"
     assert axes.get_title("left") == "5 examples, 60.00% right"
 
 
-def test_confusion_matrix_of_many_classes_has_no_numbers(tmp_path, figures):
-    classes = np.arange(100)
-    plots.plot_confusion_matrix(classes, classes, 100, tmp_path / "c.png")
-    assert len(figures[0].axes[0].texts) == 0
+def test_confusion_matrix_of_many_classes_lists_the_most_frequent_confusions(tmp_path, figures):
+    labels = np.array([*range(100), 7, 7, 8])
+    predictions = np.array([*range(100), 3, 3, 4])
+    names = [f"kind {index}" for index in range(100)]
+    path = tmp_path / "c.png"
+    plots.plot_confusion_matrix(labels, predictions, 100, path, class_names=names)
+    matrix, beside, _ = figures[0].axes
+    assert len(matrix.texts) == 0
+    lines = [line.strip() for line in beside.texts[0].get_text().splitlines()]
+    assert lines == ["most frequent confusions", "2  kind 7 as kind 3", "1  kind 8 as kind 4"]
+
+
+def test_pictures_name_the_classes(tmp_path, figures):
+    names = ["cat", "dog", "$" + "eel" * 40]
+    labels = np.array([0, 0, 1, 2])
+    plots.plot_confusion_matrix(labels, labels, 3, tmp_path / "c.png", class_names=names)
+    shown = [text.get_text() for text in figures[0].axes[0].get_yticklabels()]
+    assert shown[:2] == ["cat", "dog"] and shown[2].startswith(r"\$eel") and len(shown[2]) == 23
+    images = np.zeros((4, 5, 5))
+    plots.plot_worst_mistakes(images, labels, _PROBABILITIES, tmp_path / "w.png", class_names=names)
+    titles = [axes.get_title() for axes in figures[1].axes]
+    assert "dog / cat\n60.0%, #1" in titles
+
+
+def test_the_best_epoch_is_marked_and_the_learning_rate_has_a_panel_where_it_changes(
+    tmp_path, figures
+):
+    rates = [0.1, 0.1, 0.01]
+    records = [r | {"learning_rate": rate} for r, rate in zip(_RECORDS, rates, strict=True)]
+    plots.plot_history(records, tmp_path / "h.png", title="cnn on mnist", best_epoch=1)
+    loss, _, rate = figures[0].axes
+    assert figures[0].get_suptitle() == "cnn on mnist"
+    assert _curves(loss)["best"][0] == [2, 2]
+    assert list(rate.get_lines()[0].get_ydata()) == rates
+    plots.plot_history(
+        [r | {"learning_rate": 0.1, "time": 5.0} for r in _RECORDS], tmp_path / "h.png"
+    )
+    assert [axes.get_title("left") for axes in figures[1].axes] == ["loss", "accuracy"]
+
+
+def test_a_loss_over_decades_has_a_logarithmic_axis(tmp_path, figures):
+    records = [r | {"loss": 10.0 ** -r["epoch"]} for r in _RECORDS]
+    plots.plot_history(records, tmp_path / "h.png")
+    assert [axes.get_yscale() for axes in figures[0].axes] == ["log", "linear"]
+
+
+def test_numbers_are_drawn_predicted_over_true(tmp_path, figures):
+    targets, predictions = np.array([1.0, 2.0, 3.0]), np.array([[1.5], [2.0], [np.nan]])
+    plots.plot_numbers(targets, predictions, tmp_path / "n.png")
+    (axes,) = figures[0].axes
+    dots = axes.get_lines()[1]
+    assert (list(dots.get_xdata()), list(dots.get_ydata())) == ([1.0, 2.0], [1.5, 2.0])
+    assert "mean absolute error 0.25" in axes.texts[0].get_text()
+    with pytest.raises(ValueError, match=r"same shape, not \(3, 1\) and \(3, 2\)"):
+        plots.plot_numbers(targets, np.zeros((3, 2)), tmp_path / "n.png")
 
 
 @pytest.mark.parametrize(
@@ -140,10 +194,10 @@ def test_worst_mistakes_come_first(tmp_path, figures, shape):
     labels = np.array([0, 0, 1, 2])  # The first is right.
     plots.plot_worst_mistakes(images, labels, _PROBABILITIES, tmp_path / "w.png", num_images=2)
     titles = [axes.get_title() for axes in figures[0].axes]
-    assert titles == ["2, 95.0%\ntruly 1", "1, 80.0%\ntruly 2"]
+    assert titles == ["2 / 1\n95.0%, #2", "1 / 2\n80.0%, #3"], "predicted / true, index"
     shown = np.asarray(figures[0].axes[0].get_images()[0].get_array())
     assert (shown == images[2].reshape(shown.shape)).all()
-    assert figures[0].get_suptitle() == "3 mistakes in 4 images"
+    assert figures[0].get_suptitle().startswith("3 mistakes in 4 images, the 2 surest")
 
 
 def test_no_mistakes_is_a_picture_too(tmp_path, figures):
