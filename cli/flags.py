@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from gradloop.engine.options import ConfigError, field_types, show
 from gradloop.usage import EXIT_USAGE, did_you_mean
 
+from . import catalog
 from .config import MODES, JobConfig
 from .flag_values import is_of_pairs, is_of_words, none_word, value_from_text
 
@@ -27,7 +28,8 @@ def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str
     """Returns field to value for the flags that were given, `config` and `print_config` included.
 
     In a flag `-` and `_` are the same. Of a flag that is repeated the last one wins; words and
-    pairs add up. Wrong usage prints one line and exits with 2; `--help` exits with 0.
+    pairs add up. Wrong usage prints one line and exits with 2; `--help`, `--list` and
+    `--version` exit with 0.
     """
     parser = make_parser(prog=prog, description=description)
     words = [_underscores(arg) for arg in argv]
@@ -56,6 +58,16 @@ def make_parser(*, prog: str, description: str) -> argparse.ArgumentParser:
     output.add_argument(
         "--print_config", action="store_true", default=argparse.SUPPRESS,
         help="print all settings as JSON and exit",
+    )  # fmt: skip
+    what = groups["what"]
+    what.add_argument(
+        "--list", nargs="?", metavar="{" + ",".join(catalog.GROUPS) + "}", action=_List,
+        default=argparse.SUPPRESS,
+        help="print the names that flags take, each with a line, and exit: all, or one group",
+    )  # fmt: skip
+    what.add_argument(
+        "--version", nargs=0, action=_Version, default=argparse.SUPPRESS,
+        help="print versions and exit",
     )  # fmt: skip
     return parser
 
@@ -146,6 +158,28 @@ class _Flag(argparse.Action):
             raise argparse.ArgumentError(
                 None, f"{before} and {name} both set {self.dest}: leave one of them out."
             )
+
+
+class _List(argparse.Action):
+    """Prints a group of names, or all of them, and ends, as `--help` does."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        if values is not None and values not in catalog.GROUPS:
+            raise argparse.ArgumentError(
+                self, f"there is no group {values!r}. {hint(values, catalog.GROUPS)}"
+            )
+        print(catalog.to_text(values))
+        parser.exit()
+
+
+class _Version(argparse.Action):
+    """Prints the versions of gradloop and of what it runs on, and ends."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        from .versions import describe_versions  # it takes a while to look them up
+
+        print(describe_versions())
+        parser.exit()
 
 
 class _Files(argparse.Action):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -133,6 +132,8 @@ def best_of(measurements: Sequence[Measurement]) -> dict[str, Any]:
 
 
 def _on_this_machine(key: Key) -> dict[str, Any]:
+    import importlib.metadata  # slow, and --help does not need it
+
     machine = {"processor": processor_name(), "num_cores": num_cores()}
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")}
     return {**key, **machine, **versions}

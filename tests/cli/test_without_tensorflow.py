@@ -26,6 +26,10 @@ sys.exit(code)
 """
 COMMANDS = {
     "--help": 0,
+    "--list": 0,
+    "--list models": 0,
+    "--version": 0,
+    "--list modls": 2,
     "--print_config": 0,
     "--print_config --model lstm --strategy mirrored": 0,
     "--epohcs 3": 2,
@@ -57,7 +61,7 @@ def test_without_any_framework_and_at_once(flags, tmp_path):
 
 
 @pytest.mark.benchmark
-@pytest.mark.parametrize("flags", ["--help"])
+@pytest.mark.parametrize("flags", ["--help", "--list"])
 @pytest.mark.parametrize("command", ["train.py", "gradloop"])
 def test_the_screen_comes_within_three_tenths_of_a_second(command, flags, tmp_path):
     program = [sys.executable, str(ROOT / "train.py")]
