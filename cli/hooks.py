@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from gradloop.engine.hooks import (
     EarlyStopping,
@@ -21,6 +22,7 @@ from gradloop.engine.hooks import (
 )
 from gradloop.engine.storage.extras import MissingExtra
 from gradloop.engine.storage.tensorboard import TensorBoardWriter
+from gradloop.engine.storage.trackers import Tracker
 from gradloop.engine.storage.writers import CSVWriter, JSONLinesWriter, MultiWriter, Writer
 
 from .config import JobConfig
@@ -30,7 +32,12 @@ from .texts import parse_duration, parse_profile
 
 
 def make_hooks(
-    folder: RunFolder, log: Log, config: JobConfig, *, started_at: float | None = None
+    folder: RunFolder,
+    log: Log,
+    config: JobConfig,
+    *,
+    started_at: float | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> list[Hook]:
     """Returns the hooks of every run: they watch, record, save and show.
 
@@ -39,6 +46,7 @@ def make_hooks(
       log: Where lines go.
       config: Read: what it says of stops, files and the group "reliability".
       started_at: The `time.monotonic()` from which `max_time` counts; None: the first step.
+      trackers: What gets the numbers beside the files.
     """
     return [
         *_optional_hooks(folder, log, config, started_at),
@@ -46,7 +54,7 @@ def make_hooks(
         *_nonfinite_hooks(folder, log, config),
         *_early_stopping(config),
         WriteMetrics(
-            MultiWriter(*_writers(folder, log, config)),
+            MultiWriter(*_writers(folder, log, config), *trackers),
             every_steps=config.log_every_steps,
             on_error=config.on_save_error,
         ),

@@ -16,6 +16,7 @@ from gradloop.data import Split, Splits
 from gradloop.data.epoch_dataset import EpochDataset
 from gradloop.engine.checks.findings import Finding, refuse_unsupported
 from gradloop.engine.storage.checkpoint import final_checkpoint
+from gradloop.engine.storage.trackers import Tracker
 from gradloop.engine.workers.peers import Peers
 from gradloop.models.recipe import Recipe
 from gradloop.usage import EXIT_USAGE
@@ -66,6 +67,7 @@ class Job:
       status: How the job ended.
       signal_number: Of the signal that ended it, on whichever worker it came; 0: none.
       facts: What summary.json says beyond the state.
+      trackers: What is told of the run's end.
     """
 
     config: JobConfig
@@ -80,6 +82,7 @@ class Job:
     status: Status = Status.COMPLETED
     signal_number: int = 0
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    trackers: list[Tracker] = dataclasses.field(default_factory=list)
 
     def start(self) -> None:
         """Creates the state, and restores it if the config says so.

@@ -25,7 +25,7 @@ from gradloop.files import explain
 from gradloop.models import registry
 from gradloop.usage import EXIT_USAGE
 
-from . import folder_modes, report, resuming, run_directory, summary, together
+from . import folder_modes, report, resuming, run_directory, summary, together, trackers
 from .config import FOLDER_MODES, JobConfig
 from .job import Job, Status
 from .log import Log, warnings_as_lines
@@ -86,8 +86,9 @@ def main(
             log.is_quiet = config.quiet
             run(job, folder, log)
             draw(job, folder, log)
+            is_written = trackers.end(job, log)
             facts = summary.identify(config, began) | job.facts
-            is_written = summary.finish(folder, log, job.state, facts, config.keep_best)
+            is_written &= summary.finish(folder, log, job.state, facts, config.keep_best)
         if not job.has_left:
             together.part(job.peers, config)
         is_fatal = not is_written and config.on_save_error == "stop"
@@ -143,6 +144,7 @@ def set_up(config: JobConfig, choice: Path | None, stack: contextlib.ExitStack) 
         return None
     job = make_job(config, strategy)
     job.choice, job.plan = choice, plan
+    trackers.check(config)
     job.start()
     together.check_start(peers, job.state.progress.num_steps_completed)
     signals.check()  # something may have swallowed what was raised

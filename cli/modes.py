@@ -19,7 +19,7 @@ from gradloop import engine, signals
 from gradloop.engine.tuning import input_diagnosis, search
 from gradloop.files import json_text
 
-from . import report, summary
+from . import report, summary, trackers
 from .config import JobConfig, choice_key
 from .export import export
 from .hooks import make_hooks, watchdogs
@@ -45,7 +45,8 @@ _STATUS_OF_STOP = {
 def train(job: Job, folder: RunFolder, log: Log) -> None:
     """Trains, and evaluates the final weights on the test set."""
     dataset, config = job.make_dataset(training=True), job.fit_config()
-    hooks = make_hooks(folder, log, config, started_at=job.started_at)
+    job.trackers = trackers.make(folder, config)
+    hooks = make_hooks(folder, log, config, started_at=job.started_at, trackers=job.trackers)
     # What fit has begun, such as the last save, is not left half done: a hook cuts it short.
     with signals.listening(signals.note):
         history = engine.fit(

@@ -31,7 +31,9 @@ THIRD_PARTY = {
     "train": set(),
 }
 # Extras may be missing, and what is slow to import should cost only those who use it.
-LAZY = {"argcomplete", "matplotlib", "pyarrow", "setuptools", "tensorboard", "yaml"}
+LAZY = {
+    "argcomplete", "matplotlib", "mlflow", "pyarrow", "setuptools", "tensorboard", "wandb", "yaml",
+}  # fmt: skip
 
 # The rooms of the engine from the ground up. A module imports its own room and those below; where
 # a room is a set of modules, they import those before them. A new module needs a place here.

@@ -44,6 +44,10 @@ class OutputSettings:
         None, "output", "draw pictures; auto: if matplotlib is installed", none="auto",
         modes=("train", "evaluate", "predict"),
     )  # fmt: skip
+    logger: list[str] | None = option(  # noqa: RUF009 - likewise
+        None, "output", "trackers that get the numbers, too; wandb, mlflow or both",
+        choices=LOGGERS, modes=("train",),
+    )  # fmt: skip
     quiet: bool = option(
         False, "output", "show warnings, errors and the result alone; train.log has all lines"
     )
@@ -63,6 +67,8 @@ def check_output(config: OutputSettings) -> None:
     for field, (module, extra) in _EXTRAS.items():
         if getattr(config, field) is True:
             _require(f"{field}=true", module, extra)
+    for logger in config.logger or ():
+        _require(f"logger={logger!r}", logger, logger)
 
 
 def _require(asked: str, module: str, extra: str) -> None:

@@ -42,7 +42,7 @@ APPLIED = {
     "checkpoint_async", "keep", "keep_best", "on_save_error", "max_time", "grace_secs", "hang_secs",
     "state_digest", "max_skipped_steps", "max_steps", "early_stopping", "patience", "min_delta",
     "restore_best", "direction", "run_name", "tags", "log_every_steps", "tensorboard", "plots",
-    "quiet",
+    "quiet", "logger",
 }  # fmt: skip
 
 
