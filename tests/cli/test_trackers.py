@@ -69,5 +69,6 @@ def test_without_a_key_the_fix_is_said_before_the_run(tmp_path, monkeypatch, cap
 
 
 def test_an_unknown_tracker_is_refused(capsys):
-    assert train.main([*FLAGS, "--logger", "wandbb"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        train.main([*FLAGS, "--logger", "wandbb"])
     assert "logger='wandbb' is not one of: wandb, mlflow. Did you" in capsys.readouterr().err
