@@ -138,6 +138,7 @@ _MODES = {
     "replay": "one step of a run again, with checks",
     "export": "a checkpoint as a SavedModel, a Keras file or weights",
     "check": "what does not go together in these settings; no run",
+    "report": "report.html of a run that has ended, made again",
     "sweep": "runs in turn, over values of settings",
     "runs": "the runs in a folder, with their best values",
 }
@@ -152,7 +153,7 @@ GROUPS: dict[str, tuple[str, Mapping[str, str]]] = {
     "strategies": ("--strategy", STRATEGIES),
     "hooks": ("", _HOOKS),
     "loggers": ("--logger", _LOGGERS),
-    "modes": ("--mode", {name: _MODES[name] for name in MODES}),
+    "modes": ("--mode", {name: _MODES.get(name, "") for name in MODES}),
 }
 
 
