@@ -70,7 +70,9 @@ def make_hooks(
             on_error="stop" if config.on_save_error == "stop" else "continue",
             grace_secs=config.grace_secs,
         ),
-        ProgressBar(stream=log.bar_stream, line=log.line),
+        ProgressBar(
+            stream=log.bar_stream, line=log.line, examples_per_step=config.global_batch_size
+        ),
     ]
 
 

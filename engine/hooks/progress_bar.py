@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
 
+from .bar_text import Pace, bar_format, columns_of, format_logs
 from .base import Hook, HookInfo
 
 
 class ProgressBar(Hook):
-    """Shows epoch, steps and logs.
+    """Shows epoch, steps, speed and logs, and the learning rate once it has changed.
 
-    On a terminal: a bar for the running epoch, which gives way to one line when the epoch ends.
-    Elsewhere (a file, a pipe): plain lines without control characters. With several workers, the
-    chief shows them.
+    On a terminal: a bar for the running epoch with as many of these as there is room for, which
+    gives way to one line when the epoch ends. Elsewhere (a file, a pipe): plain lines without
+    control characters. With several workers, the chief shows them.
 
     Args:
       stream: Where the bar or the lines go. Default: `sys.stdout` as it is at that moment.
       interval_secs: Minimum time between two plain lines within an epoch.
       line: Called with each whole line, without its newline. Default: writes it to the stream.
+      examples_per_step: The global batch size, for the speed in examples; None: the bar
+        shows it in steps, and the lines do not.
+      unit: What an example is called.
 
     Raises:
       ValueError: If the interval is negative.
@@ -41,37 +44,51 @@ class ProgressBar(Hook):
         stream: TextIO | None = None,
         interval_secs: float = 10.0,
         line: Callable[[str], None] | None = None,
+        examples_per_step: int | None = None,
+        unit: str = "images",
     ) -> None:
         if not interval_secs >= 0:
             raise ValueError(f"interval_secs must be 0 or more, not {interval_secs!r}.")
         self._given_stream = stream
         self._interval_secs = interval_secs
         self._given_line = line
+        self._examples_per_step = examples_per_step
+        self._unit = "steps" if examples_per_step is None else unit
+        self._pace = Pace()
+        self._rate: Any = None  # the learning rate after the last execution
+        self._first_rate: float | None = None
         self._bar: Any = None
         self._shows = True
         self._epoch_start_secs = 0.0
         self._last_line_secs = 0.0
 
+    def on_train_begin(self, info: HookInfo) -> None:
+        """Notes the learning rate."""
+        self._rate, self._first_rate = None, _rate_of(info.state.learning_rate())
+
     def on_epoch_begin(self, info: HookInfo) -> None:
         """Opens a bar, on a terminal."""
         self._epoch_start_secs = self._last_line_secs = time.monotonic()
+        self._pace.begin()
         self._shows = info.state.writes
         if self._shows and self._stream.isatty():
+            text, width = self._bar_format(info)
             self._bar = tqdm(
                 total=info.progress.steps_per_epoch,
                 initial=info.progress.step,
-                desc=_title(info),
-                unit="step",
+                bar_format=text,
+                ncols=width,
                 file=self._stream,
                 leave=False,
-                **_width_options(self._stream),
             )
 
     def on_execution_end(self, info: HookInfo) -> None:
         """Moves the bar, or writes a line if the interval is over."""
+        self._pace.add(info.state, info.execution_steps)
         if self._bar is not None:
-            self._bar.set_postfix_str(_format_logs(info.logs), refresh=False)
+            self._bar.bar_format, self._bar.ncols = self._bar_format(info)
             self._bar.update(info.progress.step - self._bar.n)
+            self._rate = info.state.learning_rate()  # read one execution late, as the logs
         elif time.monotonic() - self._last_line_secs >= self._interval_secs:
             self._last_line_secs = time.monotonic()
             self._write(self._describe(info, f"step {info.progress.step}{_of_total(info)}"))
@@ -79,11 +96,17 @@ class ProgressBar(Hook):
     def on_eval_begin(self, info: HookInfo) -> None:
         """Shows on the bar that validation runs."""
         if self._bar is not None:
-            self._bar.set_description_str(f"{_title(info)} (validation)")
+            self._bar.bar_format, self._bar.ncols = self._bar_format(info, "validation")
+            self._bar.refresh()
+
+    def on_eval_end(self, info: HookInfo) -> None:
+        """Leaves the time of the validation out of the speed."""
+        self._pace.skip()
 
     def on_epoch_end(self, info: HookInfo) -> None:
         """Replaces the bar by the epoch's line."""
         self._close_bar()
+        self._rate = info.state.learning_rate()
         self._write(self._describe(info, f"{info.progress.step} steps"))
 
     def on_train_end(self, info: HookInfo) -> None:
@@ -110,18 +133,38 @@ class ProgressBar(Hook):
             self._bar = None
 
     def _describe(self, info: HookInfo, steps: str) -> str:
-        secs = time.monotonic() - self._epoch_start_secs
-        logs = _format_logs(info.logs, separator=" - ")
-        return " - ".join(part for part in (_title(info), steps, f"{secs:.1f} s", logs) if part)
+        secs = f"{time.monotonic() - self._epoch_start_secs:.1f} s"
+        speed = [] if self._examples_per_step is None else self._speed()
+        parts = [_title(info), steps, secs, *speed, *format_logs(info.logs)]
+        return " - ".join([*parts, *self._changed_rate(info)])
+
+    def _bar_format(self, info: HookInfo, what: str = "") -> tuple[str, int]:
+        """Returns the format of the bar as it is to be now, and its width."""
+        step, total = info.progress.step, info.progress.steps_per_epoch
+        left = f"{_title(info)} {what}".rstrip() + ":"
+        if total:
+            left += f" {100 * step // total:3d}%"
+        parts = [f"{step}{_of_total(info)}", *self._speed(), *format_logs(info.logs)]
+        pace = self._pace.steps_per_sec
+        if total and pace:
+            parts.append(f"{tqdm.format_interval((total - step) / pace)} left")
+        return bar_format(left, [*parts, *self._changed_rate(info)], columns_of(self._stream))
+
+    def _speed(self) -> list[str]:
+        pace = self._pace.steps_per_sec
+        if pace is None:
+            return []
+        speed = pace * (self._examples_per_step or 1)
+        return [f"{speed:,.{0 if speed >= 10 else 1}f} {self._unit}/s"]
+
+    def _changed_rate(self, info: HookInfo) -> list[str]:
+        rate = _rate_of(self._rate)
+        is_new = rate is not None and rate != self._first_rate
+        return [f"learning_rate: {rate:.4g}"] if is_new and "learning_rate" not in info.logs else []
 
 
-def _width_options(stream: TextIO) -> dict[str, Any]:
-    # Terminals of containers and CI often report a size of 0 by 0, on which tqdm shows nothing.
-    try:
-        num_columns = os.get_terminal_size(stream.fileno()).columns
-    except (OSError, ValueError):  # The stream has no file descriptor, or a strange one.
-        num_columns = 0
-    return {"dynamic_ncols": True} if num_columns else {"ncols": 80, "nrows": 24}
+def _rate_of(value: Any) -> float | None:
+    return None if value is None else float(np.asarray(value))
 
 
 def _title(info: HookInfo) -> str:
@@ -131,12 +174,3 @@ def _title(info: HookInfo) -> str:
 def _of_total(info: HookInfo) -> str:
     total = info.progress.steps_per_epoch
     return "" if total is None else f"/{total}"
-
-
-def _format_logs(logs: Mapping[str, float], separator: str = ", ") -> str:
-    """Four decimals, as in fit; scientific notation for values that would look like 0."""
-    return separator.join(
-        f"{name}: {value:.4e}" if 0 < abs(value) < 1e-3 else f"{name}: {value:.4f}"
-        for name, value in logs.items()
-        if np.ndim(value) == 0  # An array would fill the line.
-    )

@@ -16,6 +16,7 @@ def make_info(num_epochs=3, steps_per_epoch=10, **more):
         progress=progress,
         named_variables=list,
         extras={},
+        functions={},
         learning_rate=lambda: None,
         create_named=lambda names: None,
         step_variables=StepVariables(tf.distribute.get_strategy(), {}),
