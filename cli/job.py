@@ -177,6 +177,12 @@ class Job:
         if self.signal_number:
             raise signals.Interruption(self.signal_number)
 
+    def heard(self, number: int) -> str:
+        """Returns the line that says at once that a signal has come."""
+        what = "saving" if self.config.mode == "train" else "ending"
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        return f"interrupted: {what} ..., {name} again to end now"
+
     def end(self, status: Status, reason: str = "") -> None:
         """Records how the job ended, for the exit code and summary.json."""
         self.status = status

@@ -14,7 +14,10 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from gradloop import signals
 from gradloop.files import explain, make_directory
+
+from .texts import wrapped
 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -50,9 +53,19 @@ class Log:
         """
         if stream is not None or not self.is_quiet:
             stream = stream or self._stream or sys.stdout
-            tqdm.write(text, file=stream)
+            tqdm.write(wrapped(text, stream), file=stream)
             stream.flush()
         self._write(_CONTROL.sub("", text) + "\n")
+
+    def announce(self, text: str) -> None:
+        """Writes a line to stderr and the file, from any thread, in place of a `^C`."""
+        with tqdm.external_write_mode(file=sys.stderr):
+            for stream in (sys.stdout, sys.stderr):
+                stream.write(signals.cleared(stream))
+                stream.flush()
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+        self._write(text + "\n")
 
     def result(self, text: str) -> None:
         """Writes a line that a quiet log shows, too."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import signal
 import sys
 import time
@@ -18,18 +17,19 @@ import_quietly()
 
 import tensorflow as tf
 
-from gradloop import engine, lock, signals
+from gradloop import engine, signals
 from gradloop.engine.checks import findings
 from gradloop.engine.workers.peers import Peers
 from gradloop.files import explain
 from gradloop.models import registry
 from gradloop.usage import EXIT_USAGE
 
-from . import folder_modes, report, resuming, run_directory, summary, together, trackers
+from . import folder_modes, pages, report, resuming, summary, together, trackers
 from .config import FOLDER_MODES, JobConfig
 from .job import Job, Status
 from .log import Log, warnings_as_lines
 from .modes import MODES
+from .opening import enter, open_folder
 from .reading import PROG, Settings, read_config
 from .resuming import Plan
 from .run_folder import RunFolder
@@ -78,17 +78,20 @@ def main(
             job.started_at = started_at
             folder = open_folder(job, stack)
         except KeyboardInterrupt:
-            print(f"{PROG}: interrupted", file=sys.stderr)
+            print(f"{signals.cleared(sys.stderr)}{PROG}: interrupted", file=sys.stderr)
             return 128 + (signals.number() or signal.SIGINT)
         except Exception as error:
             return _refuse(error, restarts=resume == "auto")
         with folder.open_log() as log, warnings_as_lines(log):
             log.is_quiet = config.quiet
-            run(job, folder, log)
+            with signals.heard_by(lambda number: log.announce(job.heard(number))):
+                run(job, folder, log)
             draw(job, folder, log)
             is_written = trackers.end(job, log)
             facts = summary.identify(config, began) | job.facts
             is_written &= summary.finish(folder, log, job.state, facts, config.keep_best)
+            if folder.writes:
+                log.attempt(pages.write, folder.path)
         if not job.has_left:
             together.part(job.peers, config)
         is_fatal = not is_written and config.on_save_error == "stop"
@@ -181,73 +184,6 @@ WITHOUT_A_RUN: dict[str, Callable[[JobConfig], int]] = {
     "check": check,
     **dict.fromkeys(FOLDER_MODES, folder_modes.run),
 }
-
-
-def enter(config: JobConfig, peers: Peers, stack: contextlib.ExitStack) -> tuple[JobConfig, Plan]:
-    """Locks the folder of the run, if it exists, and finds out what is to be done there.
-
-    Returns:
-      The config for this start, and the plan. Of several workers, both are the chief's.
-    """
-
-    def look() -> tuple[str | None, str]:
-        if config.run_dir is not None and Path(config.run_dir).is_dir():
-            _lock(Path(config.run_dir), stack)
-        return config.run_dir, resuming.make_plan(config).value
-
-    run_dir, word = together.ask_chief(peers, look)
-    plan = Plan(word)
-    if plan is Plan.GO_ON and config.resume == "auto":
-        config = dataclasses.replace(config, profile=None)  # its steps are of the first start
-    return dataclasses.replace(config, run_dir=run_dir), plan
-
-
-def open_folder(job: Job, stack: contextlib.ExitStack) -> RunFolder:
-    """Creates the folder of a job that has started, or continues the run in it.
-
-    From here on there is a run, which ends with a summary: no signal is raised. Of several workers,
-    the chief does it, and the others write nothing there.
-    """
-    config = job.config
-    path, suffix = together.ask_chief(job.peers, lambda: _make_folder(config, stack))
-    draws = config.plots is not False
-    return RunFolder(Path(path), suffix, writes=job.peers.is_chief, draws=draws)
-
-
-def _make_folder(config: JobConfig, stack: contextlib.ExitStack) -> tuple[str, str]:
-    """Returns the folder, and what the names of its JSON files get where a run has its own."""
-    suffix = "" if config.mode == "train" or not _is_of_a_run(config) else f".{config.mode}"
-    try:
-        if config.run_dir is None:
-            folder = RunFolder.create(
-                "runs", model=config.model, dataset=config.dataset, name=config.run_name
-            )
-        else:
-            is_new = not Path(config.run_dir).exists()
-            folder = RunFolder.at(
-                config.run_dir, resume=bool(config.resume or suffix), suffix=suffix
-            )
-        if config.run_dir is None or is_new:
-            _lock(folder.path, stack)
-    except ValueError as error:
-        raise engine.ConfigError(str(error)) from error
-    return str(folder.path), suffix
-
-
-def _is_of_a_run(config: JobConfig) -> bool:
-    """Returns whether the folder holds a run, beside which the files of this mode may lie."""
-    if config.run_dir is None or config.checkpoint is None:
-        return bool(config.resume)
-    return run_directory.holds_run(Path(config.run_dir))
-
-
-def _lock(directory: Path, stack: contextlib.ExitStack) -> None:
-    try:
-        stack.enter_context(lock.locked(directory))
-    except lock.NoLock as error:
-        print(f"{PROG}: warning: {error} Let no second process use it.", file=sys.stderr)
-    except ValueError as error:
-        raise engine.ConfigError(str(error)) from error
 
 
 def run(job: Job, folder: RunFolder, log: Log) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from gradloop.engine.options import ConfigError, show
 from .config import JobConfig
 from .config_files import read_saved_settings
 from .flags import NOT_RESUMED
+from .reading import PROG
 from .run_directory import has_checkpoints, read_summary
 
 _DONE = ("completed", "stopped")  # what summary.json says of a run with nothing left to do
@@ -66,6 +70,21 @@ def describe_result(config: JobConfig) -> str:
     accuracy = read_summary(Path(config.run_dir or "")).get("test_accuracy")
     found = "" if accuracy is None else f"test accuracy {100 * accuracy:.2f}%, "
     return f"{found}in {config.run_dir}"
+
+
+def command_to_go_on(run_dir: Path) -> str:
+    """Returns the command that goes on with a run, begun as this process was.
+
+    Example:
+      >>> from gradloop.cli import resuming
+      >>> resuming.command_to_go_on(Path("runs/a")).endswith(" --run_dir runs/a --resume")
+      True
+    """
+    # The name of an installed command, which Python has replaced by its path.
+    is_installed = PROG == "gradloop"
+    path = shutil.which(PROG) if is_installed else None
+    program = [PROG] if path else sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
+    return shlex.join([*program, "--run_dir", str(run_dir), "--resume"])
 
 
 def find_changes(config: JobConfig) -> dict[str, tuple[Any, Any]]:

@@ -41,7 +41,8 @@ def start() -> int:
 
         def end(number: int) -> None:
             # Not by an exception: what is half imported may swallow it. There is nothing to save.
-            os.write(stderr, f"{PROG}: interrupted\n".encode())
+            start = "\r\x1b[K" if os.isatty(stderr) else ""  # in place of what it shows of Ctrl-C
+            os.write(stderr, f"{start}{PROG}: interrupted\n".encode())
             os._exit(128 + number)
 
         with signals.listening(end):

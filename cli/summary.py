@@ -15,6 +15,7 @@ import tensorflow as tf
 from gradloop.data.epoch_dataset import EpochDataset
 from gradloop.engine import devices
 from gradloop.engine.history import History
+from gradloop.engine.hooks.bar_text import format_logs
 from gradloop.engine.hooks.monitored import find_direction
 from gradloop.engine.memory import format_growth
 from gradloop.engine.parity.comparison import Comparison
@@ -25,6 +26,8 @@ from gradloop.machine import peak_memory_bytes
 
 from .config import JobConfig
 from .log import Log
+from .resuming import command_to_go_on
+from .run_directory import has_checkpoints
 from .run_folder import RunFolder
 
 # Keras's names of the share of examples that are predicted right.
@@ -210,7 +213,7 @@ def format_summary(summary: dict[str, Any]) -> str:
         "steps": f"{summary['num_steps']:,} in all"
         + (f", {summary['train_secs']:.1f} s of training" if "train_secs" in summary else "")
         + (f", {speed:,.0f} images/s" if speed else "")
-        + (" once traced" if summary["steady_images_per_sec"] else ""),
+        + (" (tracing left out)" if summary["steady_images_per_sec"] else ""),
         "time": format_line(summary["timing"]) if summary["timing"] else "",
         "best": best and f"{best['metric']} {best['value']:.4f} in epoch {best['epoch'] + 1}",
         "test": _format_test(summary),
@@ -226,8 +229,7 @@ def _format_test(summary: Mapping[str, Any]) -> str:
     """Returns the loss and all metrics on the test set, and of how much of it they are."""
     if "test_logs" not in summary:
         return ""
-    numbers = {k: v for k, v in summary["test_logs"].items() if np.ndim(v) == 0}
-    logs = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+    logs = ", ".join(format_logs(summary["test_logs"]))
     some, whole = summary["test_examples"], summary["test_set_examples"]
     of = f"all {whole:,}" if some == whole else f"the first {some:,} of {whole:,}"
     return f"{logs} on {of} test examples"
@@ -271,6 +273,10 @@ def finish(
     if summary["test_accuracy"] is not None:
         log.result(f"Test set prediction accuracy: {100 * summary['test_accuracy']:.2f}%")
     log.result(f"Everything is in {folder.path}")
+    is_cut_short = summary["status"] in ("interrupted", "paused") and not folder.suffix
+    # Each of several workers has a command of its own.
+    if is_cut_short and state.peers.is_alone and has_checkpoints(folder.path):
+        log.result(f"To go on: {command_to_go_on(folder.path)}")
     return is_written
 
 

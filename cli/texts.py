@@ -1,11 +1,15 @@
-"""Steps and times as people write them in flags."""
+"""Steps and times as people write them in flags, and lines as a terminal has room for them."""
 
 from __future__ import annotations
 
+import os
 import re
+import textwrap
+from typing import TextIO
 
 from gradloop.engine.options import ConfigError
 
+_MAX_INDENT = 20
 _UNIT_SECS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
 
@@ -35,6 +39,35 @@ def parse_profile(text: str, num_steps: int | None = None) -> tuple[int, int]:
             f"profile={text}, but this run has {num_steps} steps: name steps from 1 to {num_steps}."
         )
     return first, last
+
+
+def wrapped(text: str, stream: TextIO) -> str:
+    """Returns a text whose lines fit on a terminal, broken between words; for a file, as it is."""
+    try:
+        num_columns = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+    except (OSError, ValueError):  # It has no file descriptor, or a strange one.
+        num_columns = 0
+    if num_columns <= 0:
+        return text
+    return "\n".join(_wrap(line, num_columns) for line in text.split("\n"))
+
+
+def _wrap(line: str, num_columns: int) -> str:
+    if len(line) <= num_columns:
+        return line
+    # A name and its value stay together, and so does a share of something.
+    joined = re.sub(r"(\d) % ", "\\1\0%\0", line).replace(": ", ":\0")
+    text = textwrap.fill(
+        joined, num_columns, subsequent_indent=_indent(line),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return text.replace("\0", " ")
+
+
+def _indent(line: str) -> str:
+    """Returns the spaces below which the text of a line goes on: behind its name, if it has one."""
+    name = re.match(r" *\S+ {2,}", line)
+    return " " * (len(name[0]) if name and len(name[0]) <= _MAX_INDENT else 2)
 
 
 def parse_duration(text: str) -> float:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 # Within this time it is one signal: `timeout`, terminals and launchers send it to the process and
 # to its group.
@@ -126,6 +126,25 @@ def ending_with(call: Callable[[], object]) -> Iterator[None]:
         _last_calls.remove(call)
 
 
+@contextlib.contextmanager
+def heard_by(call: Listener) -> Iterator[None]:
+    """Has the first signal call this at once, also within a long call, while the block runs.
+
+    Args:
+      call: Called with the signal's number, in a thread of its own. What it raises is lost.
+    """
+    _first_calls.append(call)
+    try:
+        yield
+    finally:
+        _first_calls.remove(call)
+
+
+def cleared(stream: TextIO) -> str:
+    """Returns what removes the `^C` that a terminal shows on the current line; "" for a file."""
+    return "\r\x1b[K" if stream.isatty() else ""
+
+
 def interrupt(number: int) -> None:
     """Listens by raising `Interruption`, as somebody does where nobody else listens."""
     raise Interruption(number)
@@ -230,6 +249,9 @@ class _Catcher:
                 elif seen_at is None:
                     seen_at = time.monotonic()
                     self._note(number)
+                    # In threads of their own: a second signal does not wait for them.
+                    for call in _first_calls:
+                        threading.Thread(target=_call, args=[call, number], daemon=True).start()
                 elif time.monotonic() - seen_at > SAME_SECS:
                     _end_process(number)
 
@@ -238,6 +260,11 @@ class _Catcher:
         if self._wakeup_before >= 0:
             with contextlib.suppress(OSError):
                 os.write(self._wakeup_before, bytes([number]))
+
+
+def _call(call: Listener, number: int) -> None:
+    with contextlib.suppress(Exception):
+        call(number)
 
 
 def _end_process(number: int) -> None:
@@ -249,7 +276,8 @@ def _end_process(number: int) -> None:
     flush.start()
     flush.join(_FLUSH_SECS)
     name = signal.Signals(number).name
-    os.write(_STDERR, f"\ngradloop: ended at once by a second signal, {name}\n".encode())
+    start = "\r\x1b[K" if os.isatty(_STDERR) else "\n"
+    os.write(_STDERR, f"{start}gradloop: ended at once by a second signal, {name}\n".encode())
     os._exit(128 + number)
 
 
@@ -267,6 +295,7 @@ def _forget_in_child() -> None:
         _catcher = None
 
 
+_first_calls: list[Listener] = []
 _last_calls: list[Callable[[], object]] = []
 _catcher: _Catcher | None = None
 os.register_at_fork(after_in_child=_forget_in_child)

@@ -144,7 +144,8 @@ class ProgressBar(Hook):
         left = f"{_title(info)} {what}".rstrip() + ":"
         if total:
             left += f" {100 * step // total:3d}%"
-        parts = [f"{step}{_of_total(info)}", *self._speed(), *format_logs(info.logs)]
+        logs = dict(sorted(info.logs.items(), key=lambda item: item[0] != "loss"))
+        parts = [f"{step}{_of_total(info)}", *self._speed(), *format_logs(logs)]
         pace = self._pace.steps_per_sec
         if total and pace:
             parts.append(f"{tqdm.format_interval((total - step) / pace)} left")

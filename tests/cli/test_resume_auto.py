@@ -145,7 +145,7 @@ def test_evaluating_a_run_leaves_its_own_files_alone(run):
     assert accuracy == read(run)["test_accuracy"]
     after = contents(run)
     changed = {path.name for path, content in before.items() if after[path] != content}
-    assert changed <= {"command.txt", "train.log"}
+    assert changed <= {"command.txt", "train.log", "report.html"}
 
 
 def test_a_second_process_is_refused_and_touches_nothing(run, capsys):
