@@ -16,7 +16,7 @@ from .settings.reliability import (
     ReliabilitySettings,
 )
 from .settings.stopping import StoppingSettings, check_stopping
-from .settings.work import RECIPE, WorkSettings
+from .settings.work import RECIPE, WorkSettings, check_work
 from .texts import parse_duration, parse_profile
 
 JOB_MODES = (
@@ -27,6 +27,7 @@ JOB_MODES = (
 FOLDER_MODES = ("report", "compare_runs")
 MODES = (*JOB_MODES, *FOLDER_MODES)
 MULTI_WORKER_MODES = ("train", "evaluate", "predict", "check")
+MODES_OF_A_CHECKPOINT = ("evaluate", "predict", "export")
 FAST_DEV_RUN_STEPS = 8
 MAX_COMPARED = 8  # runs, which have a colour each
 
@@ -106,6 +107,7 @@ class JobConfig(
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_start(self)
+        check_work(self)
         _check_profile(self)
         _check_workers(self)
         _check_folders(self)
@@ -133,7 +135,7 @@ def _check_start(config: JobConfig) -> None:
         raise ConfigError(
             f"mode={config.mode!r} starts from new weights: leave resume and checkpoint out."
         )
-    if config.mode in ("evaluate", "predict", "export") and not has_start:
+    if config.mode in MODES_OF_A_CHECKPOINT and not has_start:
         raise ConfigError(
             f"mode={config.mode!r} needs a checkpoint: pass --checkpoint FILE, or --run_dir DIR "
             "--resume for the weights of a run."
@@ -197,10 +199,20 @@ def field_names() -> dict[str, str]:
     return names
 
 
+# What `--tune` depends on where it is chosen: without it, a key is as it was before it was there.
+_WORK = (
+    "set", "train_step", "loss", "metrics", "optimizer", "weight_decay", "momentum", "schedule",
+    "warmup_steps", "clipnorm", "clipvalue", "global_clipnorm", "ema",
+)  # fmt: skip
+
+
 def choice_key(config: JobConfig) -> dict[str, Any]:
     """Returns what the choice of `--tune` depends on besides the machine."""
     names = (
         "model", "dataset", "global_batch_size", "strategy", "num_replicas", "deterministic",
         "rescale",
     )  # fmt: skip
-    return {name: getattr(config, name) for name in names}
+    chosen = {name: getattr(config, name) for name in _WORK}
+    return {name: getattr(config, name) for name in names} | {
+        name: value for name, value in chosen.items() if value is not None
+    }

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gradloop.engine.options import ConfigError, field_types, legal_value
+from gradloop.engine.options import ConfigError, field_types, legal_value, show
 from gradloop.engine.storage.extras import MissingExtra
 from gradloop.files import parse_json
 
 from .config import JobConfig, field_names
 from .flag_values import none_word
 from .flags import NOT_RESUMED, hint
+from .run_directory import run_beside
+from .settings.data import DataSettings
+from .settings.work import WorkSettings
 from .yaml_files import parse_yaml
 
 _READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -88,3 +91,49 @@ def _read(path: Path) -> dict[Any, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"it must hold an object of fields, not a {type(values).__name__}.")
     return values
+
+
+def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings of which the second win; in those of names and values, name by name.
+
+    Example:
+      >>> overlaid({"seed": 1, "set": {"model.units": 2}}, {"set": {"model.depth": 3}})
+      {'seed': 1, 'set': {'model.units': 2, 'model.depth': 3}}
+    """
+    merged = {**below, **above}
+    for name, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(name), dict):
+            merged[name] = below[name] | value
+    return merged
+
+
+def read_settings_beside(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of the work of the run whose checkpoint is evaluated.
+
+    Args:
+      chosen: Settings that a person chose: `mode`, `checkpoint`, and more.
+
+    Raises:
+      ConfigError: If another model is chosen than that of the checkpoint.
+    """
+    folder = run_beside(Path(chosen["checkpoint"]))
+    if folder is None:
+        return {}
+    saved = read_saved_settings(folder)
+    for name in ("model", "set"):
+        before = saved.get(name)
+        now = overlaid({name: before}, chosen)[name]
+        if now != before:
+            raise ConfigError(
+                f"{name}={show(now)}, but the run in {folder} has {show(before)}, and its weights "
+                "are of that: leave it out."
+            )
+    return {name: value for name, value in saved.items() if name in _of_work(chosen["mode"])}
+
+
+def _of_work(mode: str) -> set[str]:
+    """Returns the settings that say what a checkpoint is of, and what it is measured on."""
+    kinds = (WorkSettings, DataSettings)
+    fields = [field for kind in kinds for field in dataclasses.fields(kind)]
+    names = {f.name for f in fields if mode in f.metadata.get("modes", (mode,))}
+    return names | {"global_batch_size", "precision", "seed"}

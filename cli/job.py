@@ -8,24 +8,23 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import keras
 import tensorflow as tf
 
 from gradloop import engine, signals
 from gradloop.data import Split, Splits
 from gradloop.data.epoch_dataset import EpochDataset
 from gradloop.engine.checks.findings import Finding, refuse_unsupported
-from gradloop.engine.storage.checkpoint import final_checkpoint
 from gradloop.engine.storage.trackers import Tracker
 from gradloop.engine.workers.peers import Peers
-from gradloop.models.recipe import Recipe
 from gradloop.usage import EXIT_USAGE
 
-from . import resuming, together
+from . import restoring, resuming, together
 from .config import JobConfig
 from .monitored import check_metrics
-from .run_folder import RunFolder
 from .texts import parse_profile
+from .work.hooks import check_hooks
+from .work.parts import Work
 
 
 class Status(enum.Enum):
@@ -56,7 +55,7 @@ class Job:
 
     Attributes:
       config: All settings.
-      recipe: The model's.
+      work: What is trained: the model, its loss, metrics, optimizer and step.
       splits: The dataset: training, validation and test examples.
       strategy: Where to train.
       choice: File of the `--tune` choice that changed the config; None if there is none.
@@ -64,6 +63,7 @@ class Job:
       started_at: The `time.monotonic()` when the process began.
       state: Created by `start`.
       restored: Checkpoint that the state comes from; None for new weights.
+      initial: Where the first weights come from, in words; "": they are new.
       status: How the job ended.
       signal_number: Of the signal that ended it, on whichever worker it came; 0: none.
       facts: What summary.json says beyond the state.
@@ -71,7 +71,7 @@ class Job:
     """
 
     config: JobConfig
-    recipe: Recipe
+    work: Work
     splits: Splits
     strategy: tf.distribute.Strategy
     choice: Path | None = None
@@ -79,6 +79,7 @@ class Job:
     started_at: float | None = None
     state: engine.TrainState = dataclasses.field(init=False)
     restored: Path | None = None
+    initial: str = ""
     status: Status = Status.COMPLETED
     signal_number: int = 0
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -97,56 +98,13 @@ class Job:
             state = self.state = self.make_state()
         if config.mode == "train":
             refuse_unsupported(self.check_setup())
+            check_hooks(config)
         state.build(self.make_dataset(training=True).element_spec)
-        has_validation = bool(self.splits.validation or self.splits.test)
-        check_metrics(config, state, has_validation=has_validation)
-        if self.resumes:
-            self._resume()
-        elif config.checkpoint is not None:
-            self.restored = engine.restore_checkpoint(config.checkpoint, state)
-            state.progress = engine.Progress()
+        if config.train_step is None:  # whose logs are known once it is traced
+            check_metrics(config, state, has_validation=self.make_validation() is not None)
+        restoring.restore(self)
         if config.profile is not None:
             parse_profile(config.profile, self.num_steps_left())
-
-    def _resume(self) -> None:
-        checkpoints = RunFolder(Path(self.config.run_dir or "")).checkpoints
-        if self.config.mode == "replay":
-            return  # it restores a checkpoint from before its step
-        if self.config.mode == "train":
-            learning_rate = np.asarray(self.state.learning_rate())  # as the config has it
-            self.restored = engine.restore_checkpoint(checkpoints, self.state)
-            self._set_learning_rate(learning_rate)
-            self._check_work_left()
-            return
-        path = final_checkpoint(checkpoints) if checkpoints.is_dir() else None
-        if path is None:
-            raise engine.CheckpointError(f"there is no intact checkpoint in {checkpoints}.")
-        self.restored = engine.restore_checkpoint(path, self.state)
-
-    def _set_learning_rate(self, learning_rate: np.ndarray) -> None:
-        """Sets a fixed rate, also if a kill came between config.json and the first checkpoint."""
-        optimizer = self.state.optimizer
-        assert optimizer is not None, "each recipe has one"
-        try:
-            optimizer.learning_rate = float(learning_rate)
-        except TypeError as error:  # It follows a schedule.
-            change = resuming.find_changes(self.config).get("learning_rate")
-            if change is not None:
-                raise resuming.refusal(self.config, "learning_rate", *change) from error
-
-    def _check_work_left(self) -> None:
-        config, num_done = self.config, self.state.progress.num_epochs_completed
-        is_over = num_done == config.epochs and resuming.is_done(Path(config.run_dir or ""))
-        num_steps = self.state.progress.num_steps_completed
-        if config.max_steps is not None and num_steps >= config.max_steps:
-            raise engine.ConfigError(
-                f"max_steps={config.max_steps}, but {num_steps} are done: to continue, ask for "
-                "more, or for max_steps=none."
-            )
-        if num_done > config.epochs or (is_over and config.resume is True):
-            raise engine.ConfigError(
-                f"epochs={config.epochs}, but {num_done} are done: to continue, ask for more."
-            )
 
     @property
     def resumes(self) -> bool:
@@ -192,13 +150,8 @@ class Job:
             self.facts["weights_sha256"] = None
 
     def make_state(self) -> engine.TrainState:
-        """Returns the model with its recipe. Context: inside the scope of the strategy."""
-        return engine.TrainState(
-            self.build_model(),
-            self.recipe.make_optimizer(self.config.learning_rate),
-            loss=self.recipe.make_loss(),
-            metrics=self.recipe.make_metrics(),
-        )
+        """Returns a new model with what trains it. Context: inside the scope of the strategy."""
+        return self.work.make_state(self.num_updates())
 
     def check_setup(self) -> list[Finding]:
         """Returns what `engine.check_setup` finds. Context: the state was created."""
@@ -207,7 +160,7 @@ class Job:
 
     def build_model(self) -> Any:
         """Returns a new model for images as the pipeline gives them. Context: as the caller's."""
-        return self.recipe.build(self.splits.input_shape, self.splits.num_classes)
+        return self.work.build_model()
 
     def make_dataset(self, *, training: bool = False, prefetch: int | None = None) -> EpochDataset:
         """Returns the training set, in a new order each epoch, or the test set in its own order.
@@ -220,11 +173,13 @@ class Job:
     def make_validation(self) -> EpochDataset | None:
         """Returns what training is validated on: `validation_split`, or the test set; or None."""
         split = self.splits.validation or self.splits.test
-        return None if split is None else self._batches(split)
+        return None if split is None or not self.has_loss else self._batches(split)
 
     def _batches(
         self, split: Split, training: bool = False, prefetch: int | None = None
     ) -> EpochDataset:
+        if not self.work.one_hot:  # labels stay as they are
+            split = dataclasses.replace(split, num_classes=None)
         return split.make_dataset(
             global_batch_size=self.config.global_batch_size,
             rescale=self.config.rescale,
@@ -246,6 +201,22 @@ class Job:
                 "measures on it: add one (x_test and y_test, or a folder test/)."
             )
         return self.splits.test
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether the model can be evaluated: a step of one's own may bring its own loss."""
+        model = self.state.model
+        has_own = type(model).compute_loss is not keras.Model.compute_loss
+        return has_own or (model.compiled and model.loss is not None) or bool(model.losses)
+
+    def num_updates(self) -> int:
+        """Returns how many updates of the weights the whole run has."""
+        config = self.config
+        num_batches = -(-self.splits.train.num_examples // config.global_batch_size)
+        per_epoch = min(config.steps_per_epoch or num_batches, num_batches)
+        num_steps = (config.epochs - config.initial_epoch) * per_epoch
+        num_steps = min(num_steps, config.max_steps or num_steps)
+        return max(1, num_steps // config.gradient_accumulation_steps)
 
     def num_steps_left(self) -> int:
         """Returns how many training steps this run has."""

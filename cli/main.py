@@ -21,7 +21,6 @@ from gradloop import engine, signals
 from gradloop.engine.checks import findings
 from gradloop.engine.workers.peers import Peers
 from gradloop.files import explain
-from gradloop.models import registry
 from gradloop.usage import EXIT_USAGE
 
 from . import folder_modes, pages, report, resuming, summary, together, trackers
@@ -34,6 +33,7 @@ from .reading import PROG, Settings, read_config
 from .resuming import Plan
 from .run_folder import RunFolder
 from .splits import describe_splits, load_splits
+from .work.parts import Work
 
 
 def main(
@@ -165,7 +165,8 @@ def prepare(config: JobConfig) -> tuple[tf.distribute.Strategy, Peers]:
 
 def make_job(config: JobConfig, strategy: tf.distribute.Strategy) -> Job:
     """Returns the parts that a config names, without a state."""
-    return Job(config, registry.get(config.model), load_splits(config), strategy)
+    splits = load_splits(config)
+    return Job(config, Work(config, splits.input_shape, splits.num_classes), splits, strategy)
 
 
 def check(config: JobConfig) -> int:
@@ -225,6 +226,8 @@ def begin(job: Job, folder: RunFolder, log: Log) -> None:
         lines["run"] = job.config.run_name
     if job.restored is not None:
         lines["restored"] = str(job.restored)
+    if job.initial:
+        lines["initial"] = job.initial
     if job.choice is not None:
         lines["tuned"] = str(job.choice)
     log.line(report.format_banner(job.config, job.state, **lines))

@@ -29,6 +29,7 @@ from .reading import PROG
 from .replay import replay
 from .run_folder import RunFolder
 from .variables import without_variables
+from .work.hooks import make_own_hooks
 
 # Time limit of a trial in a process of its own: the number of threads is fixed within a process.
 TRIAL_PROCESS_SECS = 60.0
@@ -46,12 +47,13 @@ def train(job: Job, folder: RunFolder, log: Log) -> None:
     """Trains, and evaluates the final weights on the test set."""
     dataset, config = job.make_dataset(training=True), job.fit_config()
     job.trackers = trackers.make(folder, config)
-    hooks = make_hooks(folder, log, config, started_at=job.started_at, trackers=job.trackers)
+    hooks = make_own_hooks(config, folder.path)
+    hooks += make_hooks(folder, log, config, started_at=job.started_at, trackers=job.trackers)
     # What fit has begun, such as the last save, is not left half done: a hook cuts it short.
     with signals.listening(signals.note):
         history = engine.fit(
             job.state, dataset, config, validation_data=job.make_validation(), hooks=hooks,
-            resume=job.resumes,
+            train_step=job.work.train_step, resume=job.resumes,
         )  # fmt: skip
     num_steps = job.state.progress.num_steps_completed
     job.facts |= summary.describe_training(history, num_steps, dataset)
@@ -61,7 +63,7 @@ def train(job: Job, folder: RunFolder, log: Log) -> None:
         job.facts["exit_reason"] = history.stop_reason
     if job.status in (Status.COMPLETED, Status.STOPPED):
         job.check_signals()
-        if job.splits.test is not None:
+        if job.splits.test is not None and job.has_loss:
             # The test set is all of it: validation_steps limits validations.
             _evaluate(job, dataclasses.replace(config, validation_steps=None))
     if job.status is Status.DIVERGED:
@@ -133,6 +135,7 @@ def tune(job: Job, folder: RunFolder, log: Log) -> None:
         job.make_state,
         lambda prefetch=JobConfig.prefetch: job.make_dataset(training=True, prefetch=prefetch),
         job.config,
+        train_step=job.work.train_step,
         secs_in_process=lambda changes, num_steps: secs_in_process(job.config, changes, num_steps),
     )
     path = tuning.save(choice_key(job.config))
@@ -175,6 +178,7 @@ def diagnose_input(job: Job, folder: RunFolder, log: Log) -> None:
         lambda: job.make_dataset(training=True),
         job.fit_config(),
         strategy=job.strategy if job.state.has_scope else None,
+        train_step=job.work.train_step,
     )
     log.result(diagnosis.to_text())
     job.facts["input"] = diagnosis.to_dict()

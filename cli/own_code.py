@@ -139,8 +139,18 @@ def call_with(
       >>> call_with(build, {"input_shape": (3,), "num_classes": 2}, {"units": 8}, "model")
       ((3,), 8)
     """
-    parameters = parameters_of(function)
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return function(**arguments_for(function, offered, chosen, prefix))
+
+
+def arguments_for(
+    function: Callable[..., Any],
+    offered: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    prefix: str,
+) -> dict[str, Any]:
+    """Returns what `call_with` passes. Raises ConfigError as it does."""
+    parameters = _parameters(function)
+    takes_all = _takes_all(function)
     legal = [name for name, p in parameters.items() if p.kind in _BY_NAME]
     for name, value in chosen.items():
         if name not in legal and not takes_all:
@@ -149,7 +159,8 @@ def call_with(
                 f"set={prefix}.{name}={value!r}, but {_name(function)} has no argument {name!r}. "
                 f"{takes}{did_you_mean(name, legal)}"
             )
-    arguments = {name: value for name, value in offered.items() if name in legal} | dict(chosen)
+    taken = {name: value for name, value in offered.items() if name in legal}
+    arguments = taken | dict(chosen)
     for name, parameter in parameters.items():
         is_needed = parameter.default is parameter.empty and parameter.kind not in _OPTIONAL
         if is_needed and name not in arguments:
@@ -158,11 +169,26 @@ def call_with(
                 f"{_name(function)} needs {name!r}, which has no default: pass --set "
                 f"{prefix}.{name}=VALUE.{given}"
             )
-    return function(**arguments)
+    return arguments
 
 
-def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Returns the parameters of a function, or of a class's constructor; {} where none are told."""
+def takes(function: Callable[..., Any], name: str) -> inspect.Parameter | None:
+    """Returns the parameter that an argument of that name goes to; None if there is none."""
+    found = _parameters(function)
+    parameter = found.get(name)
+    if parameter is None and _takes_all(function):
+        return next(p for p in found.values() if p.kind is p.VAR_KEYWORD)
+    return parameter if parameter is not None and parameter.kind in _BY_NAME else None
+
+
+def _takes_all(function: Callable[..., Any]) -> bool:
+    # Keras's classes have `**kwargs`, and refuse what they do not name.
+    is_kerass = getattr(function, "__module__", "").startswith("keras.")
+    return not is_kerass and any(p.kind is p.VAR_KEYWORD for p in _parameters(function).values())
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Returns those of a function, or of a class's constructor; {} where none are told."""
     try:
         return inspect.signature(function).parameters
     except (TypeError, ValueError):

@@ -15,9 +15,10 @@ from gradloop.engine.tuning.choice import apply_choice
 from gradloop.files import json_text
 from gradloop.models import registry
 
-from .config import FAST_DEV_RUN_STEPS, JOB_MODES, JobConfig, choice_key
-from .config_files import read_config_file, read_saved_settings
+from .config import FAST_DEV_RUN_STEPS, JOB_MODES, MODES_OF_A_CHECKPOINT, JobConfig, choice_key
+from .config_files import overlaid, read_config_file, read_saved_settings, read_settings_beside
 from .flags import parse_flags
+from .own_code import is_own
 from .variables import read_variables
 
 PROG = "gradloop" if Path(sys.argv[0]).stem == "gradloop" else "train.py"
@@ -58,12 +59,7 @@ def read_config(argv: Sequence[str]) -> Settings:
 
 
 def _with_recipe(chosen: Mapping[str, Any]) -> Settings:
-    name = chosen.get("model", JobConfig.model)
-    try:
-        registry.check_name(name)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    config = make_config(registry.MODELS[name].defaults, chosen)
+    config = make_config(_recipe_of(chosen.get("model", JobConfig.model)), chosen)
     if config.mode != "train":
         return Settings(config, None)
     return Settings(*apply_choice(config, choice_key(config), chosen))
@@ -85,11 +81,22 @@ def _check_data_dir(config: JobConfig) -> None:
         )
 
 
+def _recipe_of(model: Any) -> Mapping[str, Any]:
+    if isinstance(model, str) and is_own(model):
+        return {}
+    try:
+        registry.check_name(model)
+    except ValueError as error:
+        raise ConfigError(f"{error} Or pkg.module:build of your own.") from error
+    return registry.MODELS[model].defaults
+
+
 def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
     """Returns the settings that a person chose.
 
     Flags win over `GRADLOOP_*` variables, which win over config files, which win over the
-    config.json of a resumed run. Of several files, the last wins.
+    config.json of a resumed run, or of the run that a checkpoint to evaluate lies in. Of several
+    files, the last wins.
 
     Args:
       argv: The command line without the program's name.
@@ -111,7 +118,10 @@ def _choose(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     layers = {f"config file {str(path)!r}": read_config_file(path)
               for path in flags.pop("config", ())}  # fmt: skip
     layers |= read_variables(os.environ)
-    chosen = {name: value for layer in layers.values() for name, value in layer.items()} | flags
+    chosen: dict[str, Any] = {}
+    for layer in (*layers.values(), flags):
+        _name_step(layer)
+        chosen = overlaid(chosen, layer)
     _check_modes(flags, chosen.get("mode", JobConfig.mode))
     if chosen.get("mode") == "replay" and "run_dir" in chosen:
         chosen.setdefault("resume", True)
@@ -120,9 +130,19 @@ def _choose(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         if chosen.get("mode") == "evaluate":
             saved.pop("validation_steps", None)  # It limits the validations of the training.
         layers = {f"the run in {chosen['run_dir']}": saved} | layers
-        chosen = saved | chosen
+        chosen = overlaid(saved, chosen)
+    elif chosen.get("mode") in MODES_OF_A_CHECKPOINT and isinstance(chosen.get("checkpoint"), str):
+        saved = read_settings_beside(chosen)
+        layers = {f"the run of {chosen['checkpoint']}": saved} | layers
+        chosen = overlaid(saved, chosen)
     places = {name: place for place, layer in layers.items() for name in layer}
     return chosen, {name: place for name, place in places.items() if name not in flags}
+
+
+def _name_step(chosen: dict[str, Any]) -> None:
+    """A `step` that is no number names a step of a person's own: `train_step`."""
+    if isinstance(chosen.get("step"), str):
+        chosen["train_step"] = chosen.pop("step")
 
 
 def _check_modes(flags: Mapping[str, Any], mode: str) -> None:

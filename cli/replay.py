@@ -22,6 +22,7 @@ from .config import JobConfig
 from .job import Job, Status
 from .log import Log
 from .run_folder import RunFolder
+from .work.initial import take_weights
 
 
 def replay(job: Job, folder: RunFolder, log: Log) -> None:
@@ -33,7 +34,7 @@ def replay(job: Job, folder: RunFolder, log: Log) -> None:
       ConfigError: If the run has no such step, or its first weights cannot be made again.
     """
     config, step = job.fit_config(), job.config.step
-    assert step is not None, "JobConfig checks it"
+    assert isinstance(step, int), "JobConfig checks it"
     _check_step(job, config, step)
     path = _restore_before(job, folder, log, step)
     log.line(f"from {path or 'the initial weights'} to step {step}")
@@ -56,7 +57,7 @@ def _find(job: Job, config: JobConfig, log: Log) -> dict[str, Any]:
         "weights_are_finite": weights_are_finite(state),
     }
     found = find_first_nonfinite(
-        engine.train_step, state, batch, accumulation_steps=config.gradient_accumulation_steps
+        job.work.train_step, state, batch, accumulation_steps=config.gradient_accumulation_steps
     )
     where = f"epoch {progress.epoch + 1}, batch {progress.step + 1}"
     log.line(f"step {job.config.step} ({where}): {_in_words(facts, found)}")
@@ -95,6 +96,8 @@ def _restore_start(job: Job, folder: RunFolder) -> None:
     if saved.get("checkpoint") is not None:
         engine.restore_checkpoint(saved["checkpoint"], job.state)
         job.state.progress = engine.Progress()
+    elif job.config.init_from is not None:
+        take_weights(job.config.init_from, job.state, job.config.exclude or ())
     elif job.config.seed is None:
         raise engine.ConfigError(
             f"{folder.checkpoints} has no good checkpoint from before step {job.config.step}, and "
@@ -136,7 +139,10 @@ def _train_until(job: Job, config: JobConfig, step: int, *, resume: bool) -> Non
         hooks.append(engine.OnNonfinite("skip", line=lambda line: None))
     config = dataclasses.replace(config, on_nonfinite="skip" if is_checked else None)
     with contextlib.suppress(_Reached):
-        engine.fit(job.state, job.make_dataset(training=True), config, hooks=hooks, resume=resume)
+        engine.fit(
+            job.state, job.make_dataset(training=True), config, hooks=hooks, resume=resume,
+            train_step=job.work.train_step,
+        )  # fmt: skip
         raise AssertionError("the run has this step")
 
 

@@ -21,6 +21,15 @@ from .run_directory import has_checkpoints, read_summary
 _DONE = ("completed", "stopped")  # what summary.json says of a run with nothing left to do
 _REASONS = {
     "model": "its checkpoints are of that model",
+    "set": "its checkpoints are of a model, a step and data with these arguments",
+    "train_step": "its checkpoints are of that step",
+    "optimizer": "its checkpoints hold the slots of that optimizer",
+    "momentum": "its checkpoints hold the slots of an optimizer with it",
+    "ema": "its checkpoints hold the average with it",
+    "schedule": "a schedule would begin anew",
+    "warmup_steps": "a schedule would begin anew",
+    "init_from": "its weights are its own by now",
+    "exclude": "its weights are its own by now",
     "learning_rate": "its optimizer follows a schedule, which would begin anew",
 }
 _OTHER_EXAMPLES = "its steps would be of other examples"
@@ -121,6 +130,8 @@ def describe_changes(config: JobConfig) -> list[str]:
         line = f"{name}={show(now)} from here on, {show(before)} before"
         if _decision(name) == "warned":
             line += ": the numbers are no longer equal to those of a run without the change"
+        if name in ("epochs", "max_steps") and config.schedule is not None:
+            line += f"; the schedule {config.schedule} goes over the new number of updates"
         lines.append(line)
     return lines
 

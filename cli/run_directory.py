@@ -73,6 +73,23 @@ def read_summary(directory: Path) -> dict[str, Any]:
     return summary if isinstance(summary, dict) else {}
 
 
+def checkpoints_of(path: Path) -> Path:
+    """Returns the checkpoints in the folder of a run; another path as it is."""
+    inner = path / "checkpoints"
+    return inner if inner.is_dir() else path
+
+
+def run_beside(checkpoint: Path) -> Path | None:
+    """Returns the folder of the run that a checkpoint lies in; None if it lies alone.
+
+    Args:
+      checkpoint: The folder of a run, its folder of checkpoints, or a file in that.
+    """
+    inside = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    folder = inside.parent if inside.name == "checkpoints" else inside
+    return folder if (folder / "config.json").is_file() else None
+
+
 def refusal(directory: Path) -> str:
     """Returns what is to be said where a new run is to begin in such a directory."""
     return f"{directory} already holds a run: pass --resume to continue it, or name another folder."

@@ -13,6 +13,7 @@ from gradloop.data.own import FileOptions, from_value
 
 from . import own_code
 from .config import JobConfig
+from .settings.work import arguments_of
 
 
 def load_splits(config: JobConfig) -> Splits:
@@ -41,7 +42,8 @@ def _load(config: JobConfig) -> Splits:
     if not own_code.is_own(config.dataset) or Path(config.dataset).exists():
         return data.load(config.dataset, config.data_dir, options=options)
     function = own_code.load_object(config.dataset, "dataset")
-    value = own_code.call_with(function, {"data_dir": config.data_dir}, {}, "dataset")
+    chosen = arguments_of(config, "dataset")
+    value = own_code.call_with(function, {"data_dir": config.data_dir}, chosen, "dataset")
     return from_value(value, config.dataset, options)
 
 

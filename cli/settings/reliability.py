@@ -72,7 +72,7 @@ class ReliabilitySettings:
         None, "reliability", "steps between digests of the state in digests.csv; none: no digests",
         minimum=1, modes=("train",),
     )  # fmt: skip
-    step: int | None = option(
+    step: int | str | None = option(
         None, "reliability", "step that --mode replay runs with checks, counted from 1", minimum=1,
         modes=("replay",),
     )  # fmt: skip

@@ -19,6 +19,7 @@ from .. import devices, runtime
 from .. import step as step_lib
 from ..config import TrainConfig
 from ..options import ConfigError
+from ..replicated_step import StepFn
 from ..state import TrainState
 from .choice import Measurement, Tuning, best_of
 from .trial import Trial, run_in_turn, speed_ratios
@@ -54,6 +55,7 @@ def tune(
     make_dataset: MakeDataset,
     config: TrainConfig,
     *,
+    train_step: StepFn = step_lib.train_step,
     secs_in_process: SecsInProcess | None = None,
     max_secs: float = 45.0,
 ) -> Tuning:
@@ -66,6 +68,7 @@ def tune(
       make_state: Returns a new state; called with the dtype policy of the trial in effect.
       make_dataset: Returns the dataset to train on; a trial may pass `prefetch=`.
       config: What the trials vary. Of the fields that they try, only `precision` is read.
+      train_step: As in `fit`.
       secs_in_process: `(changes, num_steps) -> seconds` of a step, median, in a training of that
         many steps in a new process, with these changes of the config; None if it failed. Numbers of
         threads need it, because a process cannot change its own. None: they are not tried.
@@ -79,7 +82,8 @@ def tune(
             f"tune with strategy={config.strategy!r}: it tunes for one device. Use "
             "strategy='default'."
         )
-    bench = _Bench(make_state, make_dataset, _base(config), time.monotonic() + max_secs)
+    deadline = time.monotonic() + max_secs
+    bench = _Bench(make_state, make_dataset, _base(config), train_step, deadline)
     result = Tuning()
     for group in EXACT:
         result.exact |= bench.try_group(result, result.exact, group)
@@ -103,12 +107,18 @@ class _Bench:
     """Runs trials and records their results."""
 
     def __init__(
-        self, make_state: MakeState, make_dataset: MakeDataset, base: TrainConfig, deadline: float
+        self,
+        make_state: MakeState,
+        make_dataset: MakeDataset,
+        base: TrainConfig,
+        train_step: StepFn,
+        deadline: float,
     ) -> None:
         self._make_state = make_state
         self._make_dataset = make_dataset
         self._base = base
         self._defaults: Changes = {name: getattr(base, name) for name in _TRIED}
+        self._train_step = train_step
         self._deadline = deadline
         self._trials: dict[str, Trial] = {}
 
@@ -169,7 +179,7 @@ class _Bench:
                 state, dataset = self._make_state(), self._make_dataset(**of_dataset)
                 state.build(dataset.element_spec)
             resident = config.input != "streamed" and not devices.has_gpu()
-            trial = Trial(dataset, state, config, step_lib.train_step, resident=resident)
+            trial = Trial(dataset, state, config, self._train_step, resident=resident)
             with runtime.dtype_policy(config.precision):
                 trial.warm_up(WARM_UP_SECS)
             trial.measure()

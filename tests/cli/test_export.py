@@ -15,7 +15,7 @@ from gradloop.cli.config import JobConfig
 from gradloop.cli.job import Job
 from gradloop.cli.log import Log
 from gradloop.cli.run_folder import RunFolder
-from gradloop.models import registry
+from gradloop.cli.work.parts import Work
 from tests.cli.runs import ROOT, contents
 
 NUM_IMAGES = 200  # 4 batches, the last one partial
@@ -26,7 +26,8 @@ def make_job(**fields):
     config = JobConfig(**{"model": "dense", "dataset": "synthetic"} | fields)
     train, test = data.synthetic.load_data(num_train=NUM_IMAGES, num_test=NUM_IMAGES)
     splits = data.Splits(data.Split(*train, 10), data.Split(*test, 10))
-    job = Job(config, registry.get(config.model), splits, engine.make_strategy(config))
+    work = Work(config, splits.input_shape, splits.num_classes)
+    job = Job(config, work, splits, engine.make_strategy(config))
     with job.strategy.scope():
         job.state = job.make_state()
     job.state.build(job.make_dataset().element_spec)
@@ -77,19 +78,19 @@ def test_each_format_from_a_mirrored_state(form, tmp_path):
     elif form == "keras":
         outputs = keras.models.load_model(folder / "model.keras").predict(images, verbose=0)
     else:
-        model = job.recipe.build((28, 28, 1), 10)
+        model = job.build_model()
         model.load_weights(folder / "model.weights.h5")
         outputs = model.predict(images, verbose=0)
     np.testing.assert_allclose(outputs, expected(job), rtol=1e-5, atol=1e-7)
     assert [path.name for path in folder.iterdir()] == [export_lib._FORMATS[form][0]]
 
 
-def test_statistics_of_replicas_are_averaged():
-    def build(shape, num_classes):
-        return keras.Sequential([keras.Input(shape), keras.layers.BatchNormalization()])
+def test_statistics_of_replicas_are_averaged(monkeypatch):
+    def build(input_shape, num_classes):
+        return keras.Sequential([keras.Input(input_shape), keras.layers.BatchNormalization()])
 
     job = make_job()
-    job.recipe = dataclasses.replace(job.recipe, build=build)
+    monkeypatch.setattr(job.work, "_build", build)
     with engine.make_strategy(engine.TrainConfig(strategy="mirrored", num_replicas=2)).scope():
         job.state = job.make_state()
     first, second = job.state.model.layers[0].moving_mean.value.values

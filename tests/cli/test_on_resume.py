@@ -28,11 +28,20 @@ REFUSED = {
     "features": "a,b",
     "image_size": "8,9",
     "color_mode": "rgb",
+    "set": "model.units=8",
+    "train_step": "own:train_step",
+    "optimizer": "adamw",
+    "momentum": "0.9",
+    "schedule": "cosine",
+    "warmup_steps": "2",
+    "ema": "0.9",
+    "init_from": "other.npz",
 }
 WARNED = {
     "strategy", "num_replicas", "precision", "numerics", "jit_compile", "jit_scope", "run_eagerly",
     "deterministic", "intra_op_threads", "inter_op_threads", "uneven", "clip", "replica_rng",
-    "sync_statistics", "parity", "tf32", "all_reduce", "all_reduce_pack_mib",
+    "sync_statistics", "parity", "tf32", "all_reduce", "all_reduce_pack_mib", "loss", "metrics",
+    "weight_decay", "clipnorm", "clipvalue", "global_clipnorm",
 }  # fmt: skip
 APPLIED = {
     "epochs", "validation_freq", "validate_every_steps", "validation_steps", "learning_rate",
@@ -42,7 +51,7 @@ APPLIED = {
     "checkpoint_async", "keep", "keep_best", "on_save_error", "max_time", "grace_secs", "hang_secs",
     "state_digest", "max_skipped_steps", "max_steps", "early_stopping", "patience", "min_delta",
     "restore_best", "direction", "run_name", "tags", "log_every_steps", "tensorboard", "plots",
-    "quiet", "logger",
+    "quiet", "logger", "hook",
 }  # fmt: skip
 
 
@@ -69,7 +78,7 @@ def run(begun, tmp_path):
 
 def test_every_field_has_a_decision():
     decisions = {f.name: f.metadata["on_resume"] for f in dataclasses.fields(JobConfig)}
-    expected = dict.fromkeys(REFUSED, "refused") | dict.fromkeys(WARNED, "warned")
+    expected = dict.fromkeys([*REFUSED, "exclude"], "refused") | dict.fromkeys(WARNED, "warned")
     expected |= dict.fromkeys(APPLIED | set(NOT_RESUMED), "applied")
     assert decisions == expected
 

@@ -9,6 +9,7 @@ import pytest
 
 from gradloop.cli import main as train
 from gradloop.cli import quiet
+from gradloop.models import registry
 from tests.cli.runs import ROOT, SMALL, contents
 
 
@@ -20,7 +21,7 @@ def test_print_config_merges_defaults_recipe_file_and_flags(tmp_path, capsys):
     assert stop.value.code == 0
     config = json.loads(capsys.readouterr().out)
     assert (config["model"], config["epochs"], config["seed"]) == ("lstm", 7, 4)
-    assert config["global_batch_size"] == train.registry.get("lstm").global_batch_size
+    assert config["global_batch_size"] == registry.get("lstm").global_batch_size
 
 
 WRONG_USAGE = {
