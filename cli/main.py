@@ -213,7 +213,7 @@ def draw(job: Job, folder: RunFolder, log: Log) -> None:
     """Draws the curves of a training; one that is interrupted here is not complete."""
     try:
         with signals.listening(signals.interrupt if job.peers.is_alone else signals.note):
-            report.draw_history(folder, log)
+            report.draw_history(folder, log, job.config, job.state)
     except KeyboardInterrupt:
         if job.exit_code == 0:
             job.end(Status.INTERRUPTED)

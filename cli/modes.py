@@ -12,19 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import gradloop
 from gradloop import engine, signals
 from gradloop.engine.tuning import input_diagnosis, search
 from gradloop.files import json_text
 
-from . import report, summary, trackers
+from . import summary, trackers
 from .config import JobConfig, choice_key
 from .export import export
 from .hooks import make_hooks, watchdogs
 from .job import Job, Status
 from .log import Log
+from .predictions import write_predictions
 from .reading import PROG
 from .replay import replay
 from .run_folder import RunFolder
@@ -95,11 +94,11 @@ def _evaluate(job: Job, config: JobConfig) -> None:
 
 
 def predict(job: Job, folder: RunFolder, log: Log) -> None:
-    """Writes a checkpoint's probabilities for the test set, as tables and pictures."""
-    probabilities = engine.predict(job.state, job.make_dataset(), job.config)
+    """Writes what a checkpoint predicts for the test set, as tables and pictures."""
+    predictions = engine.predict(job.state, job.make_dataset(), job.config)
     if folder.writes:  # of several workers, the chief has the predictions of all
-        images, labels = job.test.take(np.arange(job.test.num_examples))
-        accuracy = report.write_predictions(folder, log, images, labels, probabilities)
+        names = job.splits.class_names
+        accuracy = write_predictions(folder, log, job.test, predictions, names)
         job.facts["test_accuracy"] = accuracy
     job.end(Status.COMPLETED)
 

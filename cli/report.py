@@ -1,25 +1,22 @@
-"""What a run shows and writes: banner, predictions, pictures."""
+"""What a run shows and writes: banner and pictures."""
 
 from __future__ import annotations
 
-import csv
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from gradloop.engine.state import TrainState
 from gradloop.engine.storage.extras import MissingExtra
 from gradloop.engine.storage.writers import epoch_records
 from gradloop.engine.strategy import describe_strategy
-from gradloop.files import naming
 
 from . import plots
 from .config import JobConfig
 from .log import Log
 from .run_folder import RunFolder
-from .summary import read_records
+from .summary import find_best, read_records
 
 
 def format_banner(config: JobConfig, state: TrainState, **facts: str) -> str:
@@ -47,50 +44,23 @@ def _xla(config: JobConfig) -> str:
     return f"the {config.jit_scope}" if config.jit_compile else "off"
 
 
-def draw_history(folder: RunFolder, log: Log) -> None:
+def draw_history(folder: RunFolder, log: Log, config: JobConfig, state: TrainState) -> None:
     """Draws the curves of the epochs in the folder's metrics.csv, if there is one."""
     if not folder.writes or not folder.draws:
         return
     records = read_records(folder, log)
-    if epoch_records(records):
-        _draw(log, plots.plot_history, records, folder.plots / "history.png")
+    epochs = epoch_records(records)
+    if epochs:
+        best = find_best(epochs, state, config.keep_best)
+        title = f"{config.model} on {config.dataset}: {folder.path.resolve().name}"
+        path = folder.plots / "history.png"
+        epoch = None if best is None else best["epoch"]
+        draw(log, plots.plot_history, records, path, title=title, best_epoch=epoch)
 
 
-def write_predictions(
-    folder: RunFolder, log: Log, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
-) -> float:
-    """Writes predictions.csv (label, predicted, one column per class), .npz, and two pictures.
-
-    Args:
-      folder: Where files go.
-      log: Where lines go.
-      images: Shape `[num_examples, ...]`.
-      labels: True classes, shape `[num_examples]`.
-      probabilities: Shape `[num_examples, num_classes]`.
-
-    Returns:
-      The accuracy.
-    """
-    predicted, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
-    path = folder.path / "predictions.csv"
-    with naming(path), path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["label", "predicted", *(f"p{index}" for index in range(num_classes))])
-        for label, guess, row in zip(labels, predicted, probabilities.tolist(), strict=True):
-            writer.writerow([label, guess, *row])
-    arrays = {"labels": labels, "predicted": predicted, "probabilities": probabilities}
-    with naming(folder.path / "predictions.npz"):
-        np.savez_compressed(folder.path / "predictions.npz", **arrays)
-    if not folder.draws:
-        return float((predicted == labels).mean())
-    confusion, mistakes = folder.plots / "confusion_matrix.png", folder.plots / "worst_mistakes.png"
-    _draw(log, plots.plot_confusion_matrix, labels, predicted, num_classes, confusion)
-    _draw(log, plots.plot_worst_mistakes, images, labels, probabilities, mistakes)
-    return float((predicted == labels).mean())
-
-
-def _draw(log: Log, plot: Callable[..., Path], *args: Any) -> None:
+def draw(log: Log, plot: Callable[..., Path], *args: Any, **options: Any) -> None:
+    """Draws a picture; says in a line why there is none if matplotlib or the disk is missing."""
     try:
-        log.attempt(plot, *args)
+        log.attempt(functools.partial(plot, *args, **options))
     except MissingExtra as error:
         log.line(f"no picture: {error}")

@@ -75,6 +75,10 @@ def _moment(value: Any) -> str | None:
 
 def best_epoch(run: RunFiles) -> tuple[int, str, float] | None:
     """Returns the number of the best epoch, from 1, the metric that decides, and its value."""
+    said = part(run.summary, "best")
+    epoch, value = number(said.get("epoch")), number(said.get("value"))
+    if epoch is not None and value is not None:
+        return int(epoch) + 1, str(said.get("metric")), value
     for name, sign in (("val_accuracy", 1), ("val_loss", -1), ("loss", -1)):
         found = [r for r in run.epochs if number(r.get(name)) is not None]
         if found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from . import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MAX_LABELLED_CLASSES = 30
 _MAX_TICKS = 40
@@ -143,7 +144,7 @@ def is_of_images(x: np.ndarray) -> bool:
 
 
 def plot_worst_mistakes(
-    images: np.ndarray,
+    take_images: Callable[[np.ndarray], np.ndarray],
     labels: np.ndarray,
     probabilities: np.ndarray,
     path: str | os.PathLike[str],
@@ -156,7 +157,8 @@ def plot_worst_mistakes(
     Above each are the predicted and the true class, the confidence, and the index of the example.
 
     Args:
-      images: Shape `[n, height, width]` or `[n, height, width, channels]`, 1, 3 or 4 channels.
+      take_images: Maps indices, shape `[m]`, to images, shape `[m, height, width]` or
+        `[m, height, width, channels]`, 1, 3 or 4 channels. It is asked for what is drawn.
       labels: Class indices, shape `[n]`.
       probabilities: Shape `[n, num_classes]`.
       path: The picture's.
@@ -170,33 +172,48 @@ def plot_worst_mistakes(
       MissingExtra: If matplotlib is not installed.
       ValueError: If the shapes do not fit together.
     """
-    images, labels, probabilities = map(np.asarray, (images, labels, probabilities))
-    if not is_of_images(images) or probabilities.ndim != 2:
-        raise ValueError(
-            "images must have shape [n, height, width] or [n, height, width, channels] and "
-            f"probabilities [n, num_classes], not {images.shape} and {probabilities.shape}."
-        )
-    _check_same_length(images=images, labels=labels, probabilities=probabilities)
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    if probabilities.ndim != 2:
+        raise ValueError(f"probabilities must be [n, num_classes], not {probabilities.shape}.")
+    _check_same_length(labels=labels, probabilities=probabilities)
     _check_classes("labels", labels, probabilities.shape[1])
-    names = _names(class_names, probabilities.shape[1])
-    predictions, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predictions != labels)
+    confidences = probabilities.max(axis=1)
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     worst = wrong[np.argsort(-confidences[wrong], kind="stable")][:num_images]
-    num_columns = max(1, int(np.ceil(np.sqrt(max(len(worst), 4)))))
-    num_rows = max(1, -(-len(worst) // num_columns))
-    height = 2.15 * num_rows + 0.7 if len(worst) else 0.7
-    figure = figures.new_figure(1.75 * num_columns + 0.5, height)
-    for position, index in enumerate(worst):
-        axes = figure.add_subplot(num_rows, num_columns, position + 1)
-        _show_image(axes, images[index])
-        words = _predicted_and_true(names[predictions[index]], names[labels[index]])
-        axes.set_title(f"{words}\n{confidences[index]:.1%}, #{index}", fontsize=9)
-        axes.set_axis_off()
+    names = _names(class_names, probabilities.shape[1])
+    titles = [
+        f"{_predicted_and_true(names[probabilities[index].argmax()], names[labels[index]])}\n"
+        f"{confidences[index]:.1%}, #{index}"
+        for index in worst
+    ]
+    figure = _draw_images(_checked(take_images(worst)) if len(worst) else (), titles)
     noun = "mistake" if len(wrong) == 1 else "mistakes"
     shown = f", the {len(worst)} surest" if len(worst) < len(wrong) else ""
     keys = "\npredicted / true, confidence, #example" if len(worst) else ""
     figure.suptitle(f"{len(wrong):,} {noun} in {len(labels):,} images{shown}{keys}", fontsize=11)
     return figures.save_figure(figure, path)
+
+
+def _draw_images(images: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str]) -> Figure:
+    num_columns = max(1, int(np.ceil(np.sqrt(max(len(titles), 4)))))
+    num_rows = max(1, -(-len(titles) // num_columns))
+    height = 2.15 * num_rows + 0.7 if titles else 0.7
+    figure = figures.new_figure(1.75 * num_columns + 0.5, height)
+    for position, (image, title) in enumerate(zip(images, titles, strict=True)):
+        axes = figure.add_subplot(num_rows, num_columns, position + 1)
+        _show_image(axes, image)
+        axes.set_title(title, fontsize=9)
+        axes.set_axis_off()
+    return figure
+
+
+def _checked(images: np.ndarray) -> np.ndarray:
+    if not is_of_images(images):
+        raise ValueError(
+            "images must have shape [n, height, width] or [n, height, width, channels], not "
+            f"{images.shape}."
+        )
+    return images
 
 
 def _show_image(axes: Axes, image: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from gradloop.cli import report, summary
+from gradloop.cli import summary
 from gradloop.cli.run_folder import RunFolder
 from gradloop.data import pipeline
 from gradloop.engine.history import History
@@ -127,15 +127,3 @@ def test_finish_takes_the_history_from_the_table_of_metrics(tmp_path, state):
     text = (tmp_path / "train.log").read_text()
     assert "val_accuracy 0.5000 in epoch 2" in text
     assert "Test set prediction accuracy: 50.00%" in text
-
-
-def test_predictions_are_written_as_tables(tmp_path):
-    folder = RunFolder.at(tmp_path)
-    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], "float32")
-    images, labels = np.zeros((3, 4, 4), np.uint8), np.array([0, 1, 1])
-    with folder.open_log() as log:
-        accuracy = report.write_predictions(folder, log, images, labels, probabilities)
-    assert accuracy == 2 / 3
-    rows = (tmp_path / "predictions.csv").read_text().splitlines()
-    assert rows[0] == "label,predicted,p0,p1"
-    assert rows[3].startswith("1,0,0.6")
