@@ -23,7 +23,7 @@ from gradloop.engine.workers.peers import Peers
 from gradloop.files import explain
 from gradloop.usage import EXIT_USAGE
 
-from . import folder_modes, pages, report, resuming, summary, together, trackers
+from . import folder_modes, report, resuming, summary, together, trackers
 from .config import FOLDER_MODES, JobConfig
 from .job import Job, Status
 from .log import Log, warnings_as_lines
@@ -90,8 +90,7 @@ def main(
             is_written = trackers.end(job, log)
             facts = summary.identify(config, began) | job.facts
             is_written &= summary.finish(folder, log, job.state, facts, config.keep_best)
-            if folder.writes:
-                log.attempt(pages.write, folder.path)
+            report.write_page(folder, log)
         if not job.has_left:
             together.part(job.peers, config)
         is_fatal = not is_written and config.on_save_error == "stop"

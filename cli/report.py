@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from gradloop.engine.storage.extras import MissingExtra
 from gradloop.engine.storage.writers import epoch_records
 from gradloop.engine.strategy import describe_strategy
 
-from . import plots
+from . import pages, plots
 from .config import JobConfig
 from .log import Log
 from .run_folder import RunFolder
@@ -56,6 +58,17 @@ def draw_history(folder: RunFolder, log: Log, config: JobConfig, state: TrainSta
         path = folder.plots / "history.png"
         epoch = None if best is None else best["epoch"]
         draw(log, plots.plot_history, records, path, title=title, best_epoch=epoch)
+
+
+def write_page(folder: RunFolder, log: Log) -> None:
+    """Writes report.html. The run has ended: if the page fails, a warning says why, and no more."""
+    if not folder.writes:
+        return
+    try:
+        log.attempt(pages.write, folder.path)
+    except Exception:
+        reason = traceback.format_exc().rstrip()
+        log.line(f"warning: report.html was not written: {reason}", stream=sys.stderr)
 
 
 def draw(log: Log, plot: Callable[..., Path], *args: Any, **options: Any) -> None:

@@ -62,10 +62,15 @@ class Comparison:
         x_label = "epoch" if all(len(run.epochs) > 1 for run in self.runs) else "step"
         found = []
         for index, (run, name) in enumerate(zip(self.runs, self.names, strict=True)):
-            for key, label in ((metric, f"{name} training"), (f"val_{metric}", name)):
+            keys = [(f"val_{metric}", name, False)]
+            if metric == LEARNING_RATE:
+                keys = [(metric, name, False)]
+            else:
+                keys.insert(0, (metric, f"{name} training", True))
+            for key, label, is_dashed in keys:
                 points = _points(run, key, x_label)
                 if points:
-                    found.append(plots.Curve(label, points, index, is_dashed=key == metric))
+                    found.append(plots.Curve(label, points, index, is_dashed))
         return x_label, found
 
     @property
@@ -168,6 +173,7 @@ _RESULTS: dict[str, Callable[[RunFiles], str]] = {
     "best": _best,
     "epochs": lambda run: show_number(len(run.epochs) or None),
     "steps": _of_summary("num_steps", show_number),
+    "learning rate at the end": _of_summary("learning_rate", show_number),
     "training": _of_summary("train_secs", show_secs),
     "examples a second": _speed,
     "most time": _largest_part,

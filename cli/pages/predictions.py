@@ -14,11 +14,11 @@ import numpy as np
 from . import sections
 from .markup import Markup, table, tag
 from .run_files import RunFiles
-from .words import show_number
 
 MAX_CELLS = 30
 _MAX_ROWS = 12
-_PICTURES = (("plots/worst_mistakes.png", "The mistakes that the model was surest of"),)
+_MISTAKES = ("plots/worst_mistakes.png", "The mistakes that the model was surest of")
+_NUMBERS = ("plots/predicted_over_true.png", "What was predicted, over what is true")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,20 +48,21 @@ class Classified:
 def section(run: RunFiles) -> Markup | None:
     """Returns the section; without predictions, how to make them, if the run can make them."""
     found = read(run)
+    numbers = sections.pictures(run, [_NUMBERS])
     if found is None:
-        return _how_to(run)
+        return sections.section("Predictions", *numbers) if numbers else _how_to(run)
     counts = found.counts
     right = np.trace(counts) / max(counts.sum(), 1)
-    text = f"{counts.sum():,} examples, {right:.2%} right. Rows are the truth."
-    matrix = _matrix(found, counts) if len(counts) <= MAX_CELLS else None
-    return sections.section(
-        "Predictions",
-        tag("h3", "Confusion matrix"),
-        tag("p", text),
-        matrix or tag("div", *sections.pictures(run, [_confusion_picture(len(counts))])),
-        tag("div", _confusions(found, counts), _mistakes(found), class_="side"),
-        *sections.pictures(run, _PICTURES),
-    )
+    matrix: list[Markup]
+    if len(counts) <= MAX_CELLS:
+        matrix = [_matrix(found, counts)]
+    else:
+        matrix = sections.pictures(run, [_confusion_picture(len(counts))])
+    title = tag("h3", "Confusion matrix")
+    note = tag("p", f"{counts.sum():,} examples, {right:.2%} right. Rows are the truth.")
+    tables = [tag("div", title, note, *matrix), _confusions(found, counts), _mistakes(found)]
+    pictures = sections.pictures(run, [_MISTAKES])
+    return sections.section("Predictions", tag("div", *tables, class_="side"), *pictures)
 
 
 def read(run: RunFiles) -> Classified | None:
@@ -154,7 +155,7 @@ def _mistakes(found: Classified) -> Markup | None:
     rows = [
         [
             str(index), found.names[found.labels[index]], found.names[found.predicted[index]],
-            show_number(float(found.confidence[index])),
+            f"{found.confidence[index]:.2%}",
         ]
         for index in map(int, worst)
     ]  # fmt: skip

@@ -17,6 +17,7 @@ from .words import name_part, show_bytes, show_number, show_secs, show_value
 _MAX_PICTURE_BYTES = 4 << 20
 _MAX_LOG_LINES = 60
 _MAX_EPOCH_ROWS = 200
+_SMALL_SHARE = 0.005
 
 
 def head(run: RunFiles) -> Markup:
@@ -168,12 +169,14 @@ def where_the_time_went(run: RunFiles) -> Markup | None:
         name: value for name, value in part(timing, "parts").items() if isinstance(value, dict)
     }
     wall = number(timing.get("wall_secs"))
-    rows = []
+    rows: list[list[str]] = []
+    small: list[list[str]] = []
     for name, values in parts.items():
         secs, share = number(values.get("secs")), number(values.get("share"))
         if secs is not None and share is not None:
             bar = tag("div", class_="bar", style=f"width:{100 * min(max(share, 0), 1):.1f}%")
-            rows.append([name_part(name), show_secs(secs), f"{share:.1%}", bar])
+            row = [name_part(name), show_secs(secs), f"{share:.1%}", bar]
+            (rows if share >= _SMALL_SHARE else small).append(row)
     if not rows:
         return None
     step = part(timing, "step_secs")
@@ -184,7 +187,11 @@ def where_the_time_went(run: RunFiles) -> Markup | None:
     note = tag("p", "; ".join(lines) + ".")
     header = ["part", "time", "share", ""]
     body = table(header, rows, caption="Where the time went", class_="times")
-    return section("Where the time went", note, body, _traces(run))
+    more = None
+    if small:
+        rest = table(header, small, caption="Smaller parts", class_="times")
+        more = fold(f"{len(small)} smaller parts", rest)
+    return section("Where the time went", note, body, more, _traces(run))
 
 
 def _traces(run: RunFiles) -> Markup | None:
@@ -283,7 +290,7 @@ def pictures(run: RunFiles, names: Sequence[tuple[str, str]]) -> list[Markup]:
     for name, text in names:
         source = _embed(run.path / name)
         if source is not None:
-            image = tag("img", src=source, alt=text, loading="lazy")
+            image = tag("img", src=source, alt=text)
             found.append(tag("figure", image, tag("figcaption", text)))
     return found
 

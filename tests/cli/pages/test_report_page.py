@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from gradloop.cli import pages
+from gradloop.cli import pages, report
+from gradloop.cli.run_folder import RunFolder
 from tests.cli.pages.folders import CONFIG, CSV, SUMMARY, make_folder, write_predictions
 
 _VOID = {"meta", "img", "br", "link", "input"}
@@ -125,3 +126,18 @@ def test_pictures_are_inside_the_page(tmp_path):
     text = pages.write(folder).read_text("utf-8")
     assert text.count("data:image/png;base64,") == 1
     assert 'alt="The mistakes' in text
+
+
+def test_a_run_survives_its_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report.pages, "write", lambda path: 1 / 0)
+    folder = RunFolder.at(tmp_path / "run")
+    with folder.open_log() as log:
+        report.write_page(folder, log)
+    assert "warning: report.html was not written" in capsys.readouterr().err
+
+
+def test_one_of_several_workers_writes_no_page(tmp_path):
+    folder = RunFolder(make_folder(tmp_path / "run"), writes=False)
+    with folder.open_log() as log:
+        report.write_page(folder, log)
+    assert not (tmp_path / "run" / "report.html").exists()
