@@ -10,7 +10,8 @@ from gradloop.engine.options import ConfigError, option
 from gradloop.usage import did_you_mean
 
 RECIPE = "the model's recipe"
-# By Keras's names, in lower case; `keras.optimizers.get` takes them.
+# The classes of `keras.optimizers` in lower case, but for those that hold other optimizers, and for
+# ScheduleFreeAdamW, which trains other weights than it evaluates: the loop does not know of that.
 OPTIMIZERS = (
     "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion", "muon",
     "nadam", "rmsprop", "sgd",

@@ -40,7 +40,9 @@ def take_weights(path: str, state: engine.TrainState, exclude: Collection[str]) 
       ConfigError: If the file cannot be read, none of it belongs to the model, a pattern is of no
         variable, or a shape differs.
     """
-    weights = _weights(state.model)
+    variables = _named(state.model)
+    known = {id(variable) for variable in state.model.weights}
+    weights = {name: v for name, v in variables.items() if id(v) in known}  # no seeds
     excluded = _excluded(exclude, weights)
     file = _file_of(Path(path))
     read = _READERS.get("".join(file.suffixes[-2:]), _READERS.get(file.suffix))
@@ -49,13 +51,9 @@ def take_weights(path: str, state: engine.TrainState, exclude: Collection[str]) 
             f"init_from={path!r} is of no known kind: pass a .npz checkpoint, the folder of a run, "
             "a .keras or a .weights.h5 file."
         )
-    names = {f"{_OWNER}{name}" for name in weights if name not in excluded}
-    values = {k: v for k, v in read(file, state, excluded).items() if not _is_of(k, exclude)}
-    matched = {
-        here.removeprefix(_OWNER): values[there]
-        for here, there in match(list(values), _present(state, excluded)).items()
-        if here in names
-    }
+    values = read(file, state, excluded)
+    matched = _match(values, [name for name in variables if name not in excluded], exclude)
+    matched = {name: value for name, value in matched.items() if name in weights}
     if not matched:
         raise ConfigError(
             f"init_from={path!r}: nothing in {file} belongs to this model, which has "
@@ -71,11 +69,32 @@ def take_weights(path: str, state: engine.TrainState, exclude: Collection[str]) 
     return f"{len(matched)} of {len(weights)} variables from {file}{kept}"
 
 
-def _weights(model: keras.Model) -> dict[str, keras.Variable]:
-    """Returns the weights by their names in a checkpoint; states of seed generators are none."""
-    known = {id(variable) for variable in model.weights}
-    named = name_variables({"model": model})
-    return {name.removeprefix(_OWNER): v for name, v in named if id(v) in known}
+def _named(model: keras.Model) -> dict[str, keras.Variable]:
+    """Returns the variables of a model by the short forms of their names in a checkpoint."""
+    named = dict(name_variables({"model": model}))
+    named = {name.removeprefix(_OWNER): variable for name, variable in named.items()}
+    return dict(zip(_short(list(named)), named.values(), strict=True))
+
+
+def _short(names: list[str]) -> list[str]:
+    """Returns names without what all begin with: some models write their own name before all."""
+    first = {name.partition("/")[0] for name in names}
+    is_common = len(first) == 1 and all(name.count("/") > 1 for name in names)
+    return [name.partition("/")[2] for name in names] if is_common else names
+
+
+def _match(values: Values, present: list[str], exclude: Collection[str]) -> Values:
+    """Returns the values of the variables of a model that a file has, whole names or short."""
+    found: list[dict[str, np.ndarray]] = []
+    for names in (list(values), _short(list(values))):
+        there = {
+            f"{_OWNER}{name}": value
+            for name, value in zip(names, values.values(), strict=True)
+            if not any(_matches(name, pattern) for pattern in exclude)
+        }
+        pairs = match(list(there), [f"{_OWNER}{name}" for name in present])
+        found.append({here.removeprefix(_OWNER): there[name] for here, name in pairs.items()})
+    return max(found, key=len)
 
 
 def _excluded(patterns: Collection[str], weights: Collection[str]) -> set[str]:
@@ -91,16 +110,6 @@ def _excluded(patterns: Collection[str], weights: Collection[str]) -> set[str]:
 
 def _matches(name: str, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, glob) for glob in (pattern, f"{pattern}/*"))
-
-
-def _is_of(name: str, patterns: Collection[str]) -> bool:
-    return any(_matches(name.removeprefix(_OWNER), pattern) for pattern in patterns)
-
-
-def _present(state: engine.TrainState, excluded: Collection[str]) -> list[str]:
-    """Returns names as in a checkpoint, of seed generators too: their counts name variables."""
-    names = [name for name, _ in name_variables({"model": state.model})]
-    return [name for name in names if name.removeprefix(_OWNER) not in excluded]
 
 
 def _file_of(path: Path) -> Path:
@@ -134,7 +143,7 @@ def _read_checkpoint(
     try:
         with CheckpointFile(file) as checkpoint:
             names = [name for name in checkpoint.traits if name.startswith(_OWNER)]
-            replicas = checkpoint.read(names)
+            replicas = {n.removeprefix(_OWNER): v for n, v in checkpoint.read(names).items()}
     except engine.CheckpointError as error:
         raise ConfigError(f"init_from: {error}") from error
     # Statistics of replicas, as they are exported.
@@ -148,7 +157,7 @@ def _read_keras(
         model = keras.models.load_model(file, compile=False)
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise _unreadable(file, error) from error
-    return {name: np.asarray(v) for name, v in name_variables({"model": model})}
+    return {name: np.asarray(variable) for name, variable in _named(model).items()}
 
 
 def _read_weights(
@@ -169,7 +178,7 @@ def _read_weights(
         with warnings.catch_warnings(), state.strategy.scope():
             warnings.simplefilter("ignore")
             model.load_weights(file, skip_mismatch=bool(excluded))
-        found = {name: local_values(v)[0] for name, v in name_variables({"model": model})}
+        found = {name: local_values(variable)[0] for name, variable in _named(model).items()}
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise _unreadable(file, error) from error
     finally:

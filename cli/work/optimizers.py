@@ -58,8 +58,7 @@ def _begin(config: Any, base: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Returns the class, and its arguments before any setting."""
     name = config.optimizer
     if name is not None:
-        kind = load_object(name, "optimizer") if is_own(name) else type(keras.optimizers.get(name))
-        return kind, {}
+        return load_object(name, "optimizer") if is_own(name) else _class_of(name), {}
     base = getattr(base, "inner_optimizer", base)  # of a loss scale, which compile adds anew
     arguments = base.get_config()
     if isinstance(arguments.get("learning_rate"), dict):
@@ -67,6 +66,13 @@ def _begin(config: Any, base: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
             arguments["learning_rate"]
         )
     return type(base), arguments
+
+
+def _class_of(name: str) -> Callable[..., Any]:
+    # Not `keras.optimizers.get`, which does not know Lamb by name.
+    classes = {key.lower(): value for key, value in vars(keras.optimizers).items()}
+    found: Callable[..., Any] = classes[name.lower()]
+    return found
 
 
 def _settings(config: Any) -> dict[str, Any]:
