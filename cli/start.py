@@ -11,8 +11,10 @@ from gradloop import signals
 from gradloop.engine.options import ConfigError
 from gradloop.usage import EXIT_USAGE
 
+from . import completion
 from .config import FOLDER_MODES
-from .reading import PROG, Settings, read_config
+from .flags import make_parser
+from .reading import DESCRIPTION, PROG, Settings, read_config
 from .workers import launch
 
 _STDERR = 2
@@ -24,6 +26,8 @@ def start() -> int:
     What needs no TensorFlow is done without it: `--help`, and the refusal of wrong settings.
     """
     started_at = time.monotonic()
+    if completion.is_asked_for(os.environ):
+        return completion.complete(make_parser(prog=PROG, description=DESCRIPTION))
     with signals.caught(), signals.listening(signals.note):
         try:
             settings = read_config(sys.argv[1:])
