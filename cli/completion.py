@@ -39,7 +39,7 @@ def complete(parser: argparse.ArgumentParser) -> int:
     for action in parser._actions:
         words = list(catalog.GROUPS) if action.dest == "list" else _words(fields.get(action.dest))
         if words is not None:
-            vars(action)["completer"] = ChoicesCompleter(words)
+            vars(action)["completer"] = ChoicesCompleter(dict.fromkeys(words, ""))
     argcomplete.autocomplete(parser, always_complete_options="long", exit_method=_exit)
     return 1
 
