@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import gradloop
 from gradloop import engine, signals
 from gradloop.engine.tuning import input_diagnosis, search
-from gradloop.files import json_text
 
-from . import summary, trackers
+from . import summary, trackers, trial_process
 from .config import JobConfig, choice_key
 from .export import export
 from .hooks import make_hooks, watchdogs
@@ -27,11 +19,8 @@ from .predictions import write_predictions
 from .reading import PROG
 from .replay import replay
 from .run_folder import RunFolder
-from .variables import without_variables
 from .work.hooks import make_own_hooks
 
-# Time limit of a trial in a process of its own: the number of threads is fixed within a process.
-TRIAL_PROCESS_SECS = 60.0
 _STATUS_OF_STOP = {
     None: Status.COMPLETED,
     engine.StopKind.REQUESTED: Status.STOPPED,
@@ -135,39 +124,14 @@ def tune(job: Job, folder: RunFolder, log: Log) -> None:
         lambda prefetch=JobConfig.prefetch: job.make_dataset(training=True, prefetch=prefetch),
         job.config,
         train_step=job.work.train_step,
-        secs_in_process=lambda changes, num_steps: secs_in_process(job.config, changes, num_steps),
+        trial_in_process=lambda changes: trial_process.started(job.config, changes),
+        show=log.line,
     )
     path = tuning.save(choice_key(job.config))
     log.result(tuning.to_table())
     log.line(f"kept for later runs in {path}")
     job.facts["tuning"] = dataclasses.asdict(tuning)
     job.end(Status.COMPLETED)
-
-
-def secs_in_process(config: JobConfig, changes: dict[str, Any], num_steps: int) -> float | None:
-    """Trains in a new process; returns the median seconds per step, or None if that fails."""
-    with tempfile.TemporaryDirectory() as directory:
-        run_dir, file = Path(directory, "run"), Path(directory, "config.json")
-        values = {"prefetch": JobConfig.prefetch} | changes
-        trial = dataclasses.replace(
-            config, mode="train", epochs=2, initial_epoch=0, steps_per_epoch=num_steps,
-            validation_steps=1, run_dir=str(run_dir), **values,
-        )  # fmt: skip
-        file.write_text(json_text(trial), encoding="utf-8")
-        code = (
-            f"import sys; sys.path.insert(0, {str(Path(gradloop.__file__).parents[1])!r}); "
-            "from gradloop.cli.start import start; sys.exit(start())"
-        )
-        try:
-            subprocess.run(
-                [sys.executable, "-c", code, "--config", str(file)],
-                check=True, capture_output=True, timeout=TRIAL_PROCESS_SECS,
-                env=without_variables(os.environ),  # they would win over the file
-            )  # fmt: skip
-            summary = json.loads((run_dir / "summary.json").read_text("utf-8"))
-            return float(summary["timing"]["step_secs"]["p50"])
-        except (OSError, subprocess.SubprocessError, KeyError, TypeError, ValueError):
-            return None
 
 
 def diagnose_input(job: Job, folder: RunFolder, log: Log) -> None:

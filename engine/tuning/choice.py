@@ -1,13 +1,14 @@
 """What `tune` found to be fastest on this machine, kept for later runs.
 
-A choice is a few fields of a config, in a file of the user's cache whose name is made of what the
-choice depends on. Later runs take it for fields that nobody set: always what keeps the bits of fit,
-the rest only with `numerics="fast"`.
+There are three classes of bits, and a choice for each: a few fields of a config, in a file of the
+user's cache whose name is made of what the choice depends on. Later runs take the choice of their
+own class for fields that nobody set.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -26,58 +27,94 @@ Config = TypeVar("Config", bound=TrainConfig)
 Key = Mapping[str, Any]
 
 
+class Bits(enum.StrEnum):
+    """Whose bits a training has."""
+
+    FIT = "fit"
+    XLA = "fit(jit_compile=True)"
+    FREE = "free"  # bfloat16, fused updates, XLA for the update alone, sums split otherwise
+
+    @classmethod
+    def of(cls, changes: Mapping[str, Any]) -> Bits:
+        """Returns the class of a config with these changes of the defaults."""
+        is_free = changes.get("numerics") == "fast" or "intra_op_threads" in changes
+        if is_free or "precision" in changes or changes.get("jit_scope") == "update":
+            return cls.FREE
+        return cls.XLA if changes.get("jit_compile") else cls.FIT
+
+
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """A change of the config, and the speed that was measured with it.
+    """Changes of the defaults, and the speed with them beside that of the defaults.
+
+    Both took turns within seconds; all numbers are of these turns.
 
     Attributes:
-      changes: Fields and values in which it differs from what it is compared with.
-      gain: Its speed divided by that of the other, median over rounds; None: not measured.
-      usecs_per_step: Microseconds of a step, median; None: not measured.
-      changes_bits: Whether the weights differ from those of fit with its defaults.
+      changes: Fields and values in which the config differs from the defaults.
+      gain: Its median speed divided by that of the defaults; None: not measured.
+      gain_low: Lower quartile of the same in each turn.
+      gain_high: Upper quartile.
+      usecs_per_step: Microseconds of a step, median.
+      usecs_beside: Of the defaults, in the same turns.
       note: Why it was not measured.
-      is_sure: Whether it was faster in all rounds, or all but one.
     """
 
     changes: dict[str, Any]
-    gain: float | None
-    usecs_per_step: float | None
-    changes_bits: bool
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+    usecs_per_step: float | None = None
+    usecs_beside: float | None = None
     note: str = ""
-    is_sure: bool = True
+
+    @property
+    def bits(self) -> Bits:
+        """Whose bits the training has."""
+        return Bits.of(self.changes)
+
+    def cells(self) -> list[str]:
+        """Returns its row of the table."""
+        if self.gain is None:
+            return [_show_changes(self.changes), "-", "-", "-", self.bits, self.note]
+        spread = f"{self.gain:.2f} x ({self.gain_low:.2f} to {self.gain_high:.2f})"
+        usecs = [f"{usecs or 0:,.0f}" for usecs in (self.usecs_per_step, self.usecs_beside)]
+        return [_show_changes(self.changes), *usecs, spread, self.bits, self.note]
+
+
+# The field of `Tuning`, and the key in the file, of each class.
+CHOICES = {Bits.FIT: "exact", Bits.XLA: "xla", Bits.FREE: "fast"}
 
 
 @dataclasses.dataclass
 class Tuning:
-    """What was measured, and the choice that follows from it.
+    """What was measured, and the choices that follow from it.
 
     Attributes:
       measurements: In the order in which they were made.
       exact: Fields to change, and their values, that keep fit's bits.
+      xla: The same with the bits of `fit(jit_compile=True)`.
       fast: The same for `numerics="fast"`.
+      notes: For the choices between which there was a tie, why they are as they are.
     """
 
     measurements: list[Measurement] = dataclasses.field(default_factory=list)
     exact: dict[str, Any] = dataclasses.field(default_factory=dict)
+    xla: dict[str, Any] = dataclasses.field(default_factory=dict)
     fast: dict[str, Any] = dataclasses.field(default_factory=dict)
+    notes: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def to_table(self) -> str:
-        """Returns the trials and the choice as text."""
-        names = [_show_changes(one.changes) or "as it is" for one in self.measurements]
-        width = max(map(len, ["trial", *names]))
-        lines = [f"{'trial':<{width}}{'us a step':>12}{'speed':>9}  bits"]
-        for name, one in zip(names, self.measurements, strict=True):
-            usecs = "-" if one.usecs_per_step is None else f"{one.usecs_per_step:,.0f}"
-            gain = "-" if one.gain is None else f"{one.gain:.2f} x"
-            bits = "others" if one.changes_bits else "fit's"
-            lines.append(f"{name:<{width}}{usecs:>12}{gain:>9}  {bits}  {one.note}".rstrip())
-        return "\n".join(
-            [
-                *lines,
-                f"chosen, with fit's bits:   {_show_changes(self.exact) or 'nothing to change'}",
-                f"chosen, with numerics=fast: {_show_changes(self.fast) or 'nothing to change'}",
-            ]
-        )
+        """Returns the trials and the choices as text."""
+        head = ["trial", "us a step", "defaults", "speed (quartiles)", "bits", ""]
+        rows = [head, *(one.cells() for one in self.measurements)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = [_aligned(row, widths) for row in rows]
+        for bits, name in CHOICES.items():
+            fast = {"numerics": "fast"} if bits is Bits.FREE else {}
+            found = _show_changes(fast | getattr(self, name))
+            note = f" ({self.notes[name]})" if name in self.notes else ""
+            lines.append(f"kept, bits {bits}: {found}{note}")
+        return "\n".join(lines)
 
     def save(self, key: Key) -> Path:
         """Writes the choice for later runs with this key on this machine, and returns the file."""
@@ -112,7 +149,7 @@ def apply_choice(config: Config, key: Key, chosen: Collection[str]) -> tuple[Con
     """
     path = choice_path(key)
     try:
-        kept = json.loads(path.read_text("utf-8"))[config.numerics]
+        kept = json.loads(path.read_text("utf-8"))[_choice_of(config)]
         changes = {name: value for name, value in kept.items() if name not in chosen}
         changed = dataclasses.replace(config, **changes)
     except FileNotFoundError:
@@ -124,11 +161,49 @@ def apply_choice(config: Config, key: Key, chosen: Collection[str]) -> tuple[Con
     return (changed, path) if changes else (config, None)
 
 
-def best_of(measurements: Sequence[Measurement]) -> dict[str, Any]:
-    """Returns the changes that gain the most; empty if none gains more than noise."""
-    measured = [one for one in measurements if one.gain is not None and one.is_sure]
-    best = max(measured, key=lambda one: one.gain or 0.0, default=None)
-    return best.changes if best is not None and (best.gain or 0.0) >= MIN_GAIN else {}
+def _choice_of(config: TrainConfig) -> str:
+    """Returns the name of the choice for the class of bits that a config asks for."""
+    if config.numerics == "fast":
+        return CHOICES[Bits.FREE]
+    return CHOICES[Bits.XLA if config.jit_compile else Bits.FIT]
+
+
+def choose(measurements: Sequence[Measurement]) -> tuple[dict[str, Any], str]:
+    """Returns the changes of the fastest, or of the simplest of those that tie with it.
+
+    A tie is a gain over it that is below `MIN_GAIN`, or quartiles that overlap.
+
+    Args:
+      measurements: Of one class of bits, all beside the same defaults.
+
+    Returns:
+      The changes, {} if nothing was measured; and a note about a tie, or "".
+    """
+    measured = [one for one in measurements if one.gain is not None]
+    if not measured:
+        return {}, ""
+    fastest = max(measured, key=_gain)
+    ties = [one for one in measured if _ties(one, fastest)]
+    kept = min(ties, key=lambda one: (len(one.changes), -_gain(one)))
+    if len(kept.changes) == len(fastest.changes):
+        return fastest.changes, ""
+    return kept.changes, f"{_show_changes(fastest.changes)} is faster only within noise"
+
+
+def _gain(one: Measurement) -> float:
+    return one.gain or 0.0
+
+
+def _ties(one: Measurement, fastest: Measurement) -> bool:
+    overlaps = (one.gain_high or 0.0) >= (fastest.gain_low or 0.0)
+    return one is fastest or overlaps or _gain(fastest) < MIN_GAIN * _gain(one)
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *numbers, bits, note = cells
+    shown = [f"{first:<{widths[0]}}"]
+    shown += [f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:], strict=False)]
+    return "  ".join([*shown, f"{bits:<{widths[-2]}}", note]).rstrip()
 
 
 def _on_this_machine(key: Key) -> dict[str, Any]:
@@ -140,4 +215,5 @@ def _on_this_machine(key: Key) -> dict[str, Any]:
 
 
 def _show_changes(changes: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={show(value)}" for name, value in changes.items())
+    named = (f"{name}={show(value)}" for name, value in changes.items())
+    return ", ".join(named) or "as it is"

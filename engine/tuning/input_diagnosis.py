@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ from ..protocols import Batch, Logs, Resident
 from ..replicated_step import StepFn
 from ..state import TrainState
 from ..strategy import is_one_cpu
-from .trial import Trial, run_in_turn, speed_ratios
+from .trial import Trial, ratio_of, run_in_turn
 
 # A training is input bound if it stays below this share of the ceiling.
 BOUND_SHARE = 0.9
@@ -39,9 +38,11 @@ class InputDiagnosis:
     """What was measured. Speeds are medians of short windows that took turns.
 
     Attributes:
-      share: The training's speed divided by its ceiling: the median over pairs of neighboring
-        windows, because the speed of a shared machine drifts.
-      share_high: The upper quartile of the same.
+      share: The training's speed divided by its ceiling: `images_per_sec` by
+        `ceiling_images_per_sec`.
+      share_low: The lower quartile of the same in pairs of neighboring windows, because the speed
+        of a shared machine drifts.
+      share_high: The upper quartile.
       images_per_sec: Of the training as `fit` does it.
       ceiling_images_per_sec: Of the same steps on one batch in memory.
       prefetch_gain: The training's speed with a `prefetch` at the end of its dataset, divided by
@@ -57,6 +58,7 @@ class InputDiagnosis:
     """
 
     share: float
+    share_low: float
     share_high: float
     images_per_sec: float
     ceiling_images_per_sec: float
@@ -87,8 +89,8 @@ class InputDiagnosis:
         """Returns the diagnosis as lines of text."""
         verdict = "input bound" if self.is_input_bound else "not input bound"
         lines = {
-            "input": f"{verdict}: {self.share:.1%} of the ceiling, {self.waiting_share:.1%} of the "
-            "time waiting for a batch",
+            "input": f"{verdict}: {self.share:.1%} of the ceiling ({self.share_low:.0%} to "
+            f"{self.share_high:.0%}), {self.waiting_share:.1%} of the time waiting for a batch",
             "training": f"{self.images_per_sec:,.0f} images/s",
             "ceiling": f"{self.ceiling_images_per_sec:,.0f} images/s, on one batch in memory",
             "pipeline": f"{self.pipeline_images_per_sec:,.0f} images/s alone "
@@ -203,8 +205,7 @@ def diagnose_input(
     prefetching = make_dataset().prefetch(tf.data.AUTOTUNE)
     prefetched = trial(prefetching, train_step, resident=False)
     run_in_turn([training, prefetched])
-    gain = statistics.median(speed_ratios(prefetched, training))
-    return dataclasses.replace(diagnosis, prefetch_gain=gain)
+    return dataclasses.replace(diagnosis, prefetch_gain=ratio_of(prefetched, training).value)
 
 
 def _diagnose(
@@ -216,10 +217,11 @@ def _diagnose(
     *,
     is_resident: bool,
 ) -> InputDiagnosis:
-    _, share, share_high = statistics.quantiles(speed_ratios(training, ceiling), n=4)
+    share, share_low, share_high, *_ = ratio_of(training, ceiling)
     batch_size = int(next(len(t) for t in tf.nest.flatten(batch) if tf.is_tensor(t)))
     return InputDiagnosis(
         share=share,
+        share_low=share_low,
         share_high=share_high,
         images_per_sec=batch_size * training.speed,
         ceiling_images_per_sec=batch_size * ceiling.speed,

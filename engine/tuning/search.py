@@ -1,15 +1,16 @@
-"""tune: measures how a training runs fastest on this machine, in about a minute.
+"""tune: measures how a training runs fastest on this machine, in a minute or two.
 
-Trials run in turn, each on a state and a dataset of its own.
+Each candidate takes turns with the defaults, in short windows within seconds: this one measurement
+is what the table shows, and what decides. Candidates have states and datasets of their own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -21,32 +22,46 @@ from ..config import TrainConfig
 from ..options import ConfigError
 from ..replicated_step import StepFn
 from ..state import TrainState
-from .choice import Measurement, Tuning, best_of
-from .trial import Trial, run_in_turn, speed_ratios
+from .choice import CHOICES, Bits, Measurement, Tuning, choose
+from .trial import Measurable, Trial, ratio_of, run_in_turn
 
 MakeState = Callable[[], TrainState]
 MakeDataset = Callable[..., tf.data.Dataset]
 Changes = dict[str, Any]
-# Seconds of a step in a process of its own: (changes, number of steps) -> seconds; None: it failed.
-SecsInProcess = Callable[[Changes, int], float | None]
+# A trial of a config with these changes in a process of its own. Raises OSError if that fails.
+TrialInProcess = Callable[[Changes], contextlib.AbstractContextManager[Measurable]]
 
-NUM_ROUNDS = 5
+NUM_ROUNDS = 7
 WARM_UP_SECS = 0.5
+BURST_SECS = 0.15
 # A trial that is this many times slower in its first window is not measured any further.
 HOPELESS = 3.0
+# A process cannot change its own.
+OF_PROCESSES = ("inter_op_threads", "intra_op_threads")
 
-# The trials of a group take turns with the best so far; the one that gains most joins the best.
-# `prefetch` is an argument of the dataset, the rest are fields of the config.
-EXACT: tuple[tuple[Changes, ...], ...] = (
-    ({"steps_per_execution": 1}, {"steps_per_execution": 32}),
-    ({"input": "streamed"}, {"input": "streamed", "prefetch": 16}),
-)
-XLA: tuple[Changes, ...] = tuple(
-    {"jit_compile": True, "jit_scope": scope} for scope in ("loop", "step", "update")
-)
-EXACT_THREADS: Changes = {"inter_op_threads": 1}
-# Changes bits: the number of threads within an operation decides how it splits its sums.
-FAST_THREADS: Changes = {"intra_op_threads": 1}
+Groups = tuple[tuple[Changes, ...], ...]
+# In each class of bits: what its candidates have in common, and the groups of changes. What is best
+# after a group is what the next one changes. `prefetch` is an argument of the dataset, the rest are
+# fields of the config.
+CLASSES: dict[Bits, tuple[Changes, Groups]] = {
+    Bits.FIT: (
+        {},
+        (
+            ({"steps_per_execution": 1}, {"steps_per_execution": 32}),
+            ({"input": "streamed"}, {"input": "streamed", "prefetch": 16}),
+            ({"inter_op_threads": 1},),
+        ),
+    ),
+    Bits.XLA: ({"jit_compile": True}, (({}, {"jit_scope": "loop"}),)),
+    Bits.FREE: (
+        {"numerics": "fast"},
+        (
+            ({}, {"precision": "mixed_bfloat16"}),
+            tuple({"jit_compile": True, "jit_scope": s} for s in ("loop", "step", "update")),
+            ({"intra_op_threads": 1},),
+        ),
+    ),
+}
 _TRIED = ("numerics", "steps_per_execution", "jit_compile", "jit_scope", "input")
 
 
@@ -56,10 +71,11 @@ def tune(
     config: TrainConfig,
     *,
     train_step: StepFn = step_lib.train_step,
-    secs_in_process: SecsInProcess | None = None,
-    max_secs: float = 45.0,
+    trial_in_process: TrialInProcess | None = None,
+    show: Callable[[str], None] = lambda line: None,
+    max_secs: float = 120.0,
 ) -> Tuning:
-    """Measures what is fastest for a model on this machine; see `Tuning`.
+    """Measures what is fastest for a model on this machine, in each class of bits; see `Tuning`.
 
     Context: cross-replica, on the host, on one device. Each trial trains its own state on its own
     dataset, and changes nothing else.
@@ -69,10 +85,10 @@ def tune(
       make_dataset: Returns the dataset to train on; a trial may pass `prefetch=`.
       config: What the trials vary. Of the fields that they try, only `precision` is read.
       train_step: As in `fit`.
-      secs_in_process: `(changes, num_steps) -> seconds` of a step, median, in a training of that
-        many steps in a new process, with these changes of the config; None if it failed. Numbers of
+      trial_in_process: Returns the trial of a config with some changes in a new process. Numbers of
         threads need it, because a process cannot change its own. None: they are not tried.
-      max_secs: No trial starts later; the one that is running then finishes.
+      show: Called with a line for each candidate that was tried.
+      max_secs: No candidate of this process begins later, and the others then do all the same.
 
     Raises:
       ConfigError: If the config is for several replicas.
@@ -82,136 +98,155 @@ def tune(
             f"tune with strategy={config.strategy!r}: it tunes for one device. Use "
             "strategy='default'."
         )
-    deadline = time.monotonic() + max_secs
-    bench = _Bench(make_state, make_dataset, _base(config), train_step, deadline)
-    result = Tuning()
-    for group in EXACT:
-        result.exact |= bench.try_group(result, result.exact, group)
-    fast = {**result.exact, "numerics": "fast"}
-    plain: tuple[Changes, ...] = ({},)
-    precision = config.precision or keras.config.dtype_policy().name
-    if precision == "float32" and runtime.has_fast_bfloat16():
-        plain += ({"precision": "mixed_bfloat16"},)
-    fast |= bench.try_group(result, fast, plain, over=result.exact)
-    fast |= bench.try_group(result, fast, XLA)
-    if secs_in_process is not None:
-        threads = bench.try_threads(result, secs_in_process, result.exact, EXACT_THREADS)
-        result.exact |= threads
-        fast |= threads
-        fast |= bench.try_threads(result, secs_in_process, fast, FAST_THREADS)
-    result.fast = {name: value for name, value in fast.items() if name != "numerics"}
+    makers = _Makers(make_state, make_dataset, train_step, trial_in_process)
+    with contextlib.ExitStack() as processes:
+        bench = _Bench(makers, _base(config), processes, time.monotonic() + max_secs)
+        result = Tuning([bench.measure_defaults()])
+        for bits in CLASSES:
+            _try_class(bench, result, bits, show)
     return result
 
 
+def _try_class(bench: _Bench, result: Tuning, bits: Bits, show: Callable[[str], None]) -> None:
+    """Measures the candidates of a class, and keeps its choice."""
+    start, groups = CLASSES[bits]
+    found = [one for one in result.measurements if one.bits is bits]
+    # What is fastest with fit's bits is tried with the others, too.
+    of_fit = {k: v for k, v in result.exact.items() if k not in OF_PROCESSES}
+    groups = groups if bits is Bits.FIT else (*groups, (of_fit,))
+    kept = start
+    for group in groups:
+        for changes in bench.candidates(kept, group):
+            if any(changes == one.changes for one in result.measurements):
+                continue
+            one = bench.measure(changes)
+            show(f"trial {len(result.measurements)}: {': '.join(filter(None, _in_words(one)))}")
+            result.measurements.append(one)
+            found.append(one)
+        kept = choose(found)[0] or start
+    choice, note = choose(found)
+    setattr(result, CHOICES[bits], {k: v for k, v in choice.items() if k != "numerics"})
+    if note:
+        result.notes[CHOICES[bits]] = note
+
+
+def _in_words(one: Measurement) -> Iterable[str]:
+    name, *_, speed, bits, note = one.cells()
+    return name, note or f"{speed}, bits {bits}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Makers:
+    """What trials are made with; see `tune`."""
+
+    state: MakeState
+    dataset: MakeDataset
+    train_step: StepFn
+    in_process: TrialInProcess | None
+
+
 class _Bench:
-    """Runs trials and records their results."""
+    """Runs trials beside the defaults."""
 
     def __init__(
         self,
-        make_state: MakeState,
-        make_dataset: MakeDataset,
+        makers: _Makers,
         base: TrainConfig,
-        train_step: StepFn,
+        processes: contextlib.ExitStack,
         deadline: float,
     ) -> None:
-        self._make_state = make_state
-        self._make_dataset = make_dataset
+        self._makers = makers
         self._base = base
         self._defaults: Changes = {name: getattr(base, name) for name in _TRIED}
-        self._train_step = train_step
+        self._processes = processes
         self._deadline = deadline
-        self._trials: dict[str, Trial] = {}
+        self._trials: dict[str, Measurable] = {}
 
-    def try_group(
-        self,
-        result: Tuning,
-        best: Changes,
-        group: Sequence[Changes],
-        over: Changes | None = None,
-    ) -> Changes:
-        """Measures changes of the best so far, in turn with `over` or else the best itself."""
-        reference = self._trial(best if over is None else over)
-        found, rivals = [], []
-        for changes in group:
-            rival, note = self._prepare(best | changes, reference)
-            if rival is None:
-                found.append(_measurement(best, changes, note=note))
-            else:
-                rivals.append((rival, changes))
-        run_in_turn([reference, *(rival for rival, _ in rivals)], NUM_ROUNDS)
-        if not result.measurements:
-            result.measurements.append(_measurement({}, {}, 1.0, 1 / reference.speed))
-        for rival, changes in rivals:
-            ratios = speed_ratios(rival, reference, NUM_ROUNDS)
-            secs = 1 / statistics.median(rival.speeds[-NUM_ROUNDS:])
-            one = _measurement(best, changes, statistics.median(ratios), secs)
-            found.append(dataclasses.replace(one, is_sure=sum(r <= 1 for r in ratios) <= 1))
-        result.measurements += found
-        return {name: value for name, value in best_of(found).items() if name != "numerics"}
+    def candidates(self, kept: Changes, group: Iterable[Changes]) -> list[Changes]:
+        """Returns what is tried of a group: the best so far with each of its changes."""
+        precision = self._base.precision or keras.config.dtype_policy().name
+        has_bfloat16 = precision == "float32" and runtime.has_fast_bfloat16()
+        return [
+            kept | changes
+            for changes in group
+            if (has_bfloat16 or "precision" not in changes)
+            and (self._makers.in_process is not None or not _needs_process(changes))
+        ]
 
-    def try_threads(
-        self, result: Tuning, secs_in_process: SecsInProcess, best: Changes, changes: Changes
-    ) -> Changes:
-        """Measures numbers of threads: the best so far and a change of it, in new processes."""
-        num_steps = max(2, int(self._trial(best).speed))  # about a second
-        secs: list[float | None] = []
-        for tried in (best, best | changes):
-            if time.monotonic() > self._deadline:
-                found = _measurement(best, changes, note="no time was left")
-                break
-            secs.append(secs_in_process(self._defaults | tried, num_steps))
-        else:
-            before, after = secs
-            if before is None or after is None:
-                found = _measurement(best, changes, note="its process failed")
-            else:
-                found = _measurement(best, changes, before / after, after)
-        result.measurements.append(found)
-        return {name: value for name, value in best_of([found]).items() if name in changes}
+    def measure_defaults(self) -> Measurement:
+        """Returns the row of the defaults themselves, beside which all others are measured."""
+        trial = self._trial({}, in_process=False)
+        run_in_turn([trial], NUM_ROUNDS, BURST_SECS)
+        ratio = ratio_of(trial, trial, NUM_ROUNDS)
+        return Measurement({}, 1.0, 1.0, 1.0, ratio.usecs, ratio.usecs)
 
-    def _trial(self, changes: Changes) -> Trial:
-        key = json.dumps(changes, sort_keys=True)
+    def measure(self, changes: Changes) -> Measurement:
+        """Returns the speed of a candidate beside the defaults, or why it was not measured."""
+        in_process = _needs_process(changes)
+        if time.monotonic() > self._deadline and not in_process:
+            return Measurement(changes, note="no time was left")
+        try:
+            defaults = self._trial({}, in_process=in_process)
+            trial = self._trial(changes, in_process=in_process)
+            run_in_turn([defaults, trial], 1, BURST_SECS)
+            factor = defaults.speeds[-1] / trial.speeds[-1]
+            if factor > HOPELESS:
+                return Measurement(changes, note=f"given up: {factor:.1f} times slower")
+            run_in_turn([defaults, trial], NUM_ROUNDS, BURST_SECS)
+        except tf.errors.OpError as error:  # what XLA cannot compile
+            return Measurement(changes, note=f"failed: {type(error).__name__}")
+        except OSError as error:
+            return Measurement(changes, note=f"its process failed: {error}")
+        ratio = ratio_of(trial, defaults, NUM_ROUNDS)
+        return Measurement(changes, *ratio)
+
+    def _trial(self, changes: Changes, *, in_process: bool) -> Measurable:
+        key = json.dumps([changes, in_process], sort_keys=True)
         if key not in self._trials:
-            of_config = {name: value for name, value in changes.items() if name != "prefetch"}
-            of_dataset = {name: value for name, value in changes.items() if name == "prefetch"}
-            config = dataclasses.replace(self._base, **of_config)
-            with runtime.dtype_policy(config.precision):
-                state, dataset = self._make_state(), self._make_dataset(**of_dataset)
-                state.build(dataset.element_spec)
-            resident = config.input != "streamed" and not devices.has_gpu()
-            trial = Trial(dataset, state, config, self._train_step, resident=resident)
-            with runtime.dtype_policy(config.precision):
-                trial.warm_up(WARM_UP_SECS)
-            trial.measure()
-            self._trials[key] = trial
+            make = self._start if in_process else self._make
+            self._trials[key] = make(changes)
         return self._trials[key]
 
-    def _prepare(self, changes: Changes, reference: Trial) -> tuple[Trial | None, str]:
-        """Returns a trial that has warmed up; or None, and why it is not measured."""
-        if time.monotonic() > self._deadline:
-            return None, "no time was left"
-        try:
-            trial = self._trial(changes)
-        except tf.errors.OpError as error:  # what XLA cannot compile
-            return None, f"failed: {type(error).__name__}"
-        factor = reference.speed / trial.speed
-        return (None, f"given up: {factor:.1f} times slower") if factor > HOPELESS else (trial, "")
+    def _start(self, changes: Changes) -> Measurable:
+        """Returns a trial in a new process, which ends with the search."""
+        assert self._makers.in_process is not None, "see candidates"
+        context = self._makers.in_process(self._defaults | changes)
+        return self._processes.enter_context(context)
+
+    def _make(self, changes: Changes) -> Measurable:
+        of_config, of_dataset = split_changes(changes)
+        config = dataclasses.replace(self._base, **of_config)
+        with runtime.dtype_policy(config.precision):
+            dataset = self._makers.dataset(**of_dataset)
+            trial = make_trial(self._makers.state(), dataset, config, self._makers.train_step)
+            trial.warm_up(WARM_UP_SECS)
+        return trial
+
+
+def make_trial(
+    state: TrainState, dataset: tf.data.Dataset, config: TrainConfig, train_step: StepFn
+) -> Trial:
+    """Returns a training of this config that can be measured. Builds the state."""
+    state.build(dataset.element_spec)
+    resident = config.input != "streamed" and not devices.has_gpu()
+    return Trial(dataset, state, config, train_step, resident=resident)
+
+
+def split_changes(changes: Changes) -> tuple[Changes, Changes]:
+    """Returns the changes of the config, and those of the dataset."""
+    is_of_data = {name: name == "prefetch" for name in changes}
+    of_config, of_dataset = (
+        {name: value for name, value in changes.items() if is_of_data[name] is of_data}
+        for of_data in (False, True)
+    )
+    return of_config, of_dataset
+
+
+def _needs_process(changes: Changes) -> bool:
+    return any(name in changes for name in OF_PROCESSES)
 
 
 def _base(config: TrainConfig) -> TrainConfig:
     defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.name in _TRIED}
     changes: Changes = {**defaults, "steps_per_epoch": None}
     return dataclasses.replace(config, **changes)
-
-
-def _measurement(
-    best: Changes,
-    changes: Changes,
-    gain: float | None = None,
-    secs: float | None = None,
-    note: str = "",
-) -> Measurement:
-    numerics = {"numerics": best["numerics"]} if "numerics" in best else {}
-    changes_bits = bool(numerics) or "intra_op_threads" in changes
-    usecs = None if secs is None else 1e6 * secs
-    return Measurement(numerics | changes, gain, usecs, changes_bits, note)

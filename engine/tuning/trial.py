@@ -6,6 +6,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -83,9 +84,13 @@ class Trial:
             self._run_for(WARM_UP_SECS if secs is None else secs)
             self._is_warm = True
 
-    def measure(self) -> None:
-        """Runs one window."""
-        speed, cores_busy = self._run_for(WINDOW_SECS)
+    def measure(self, secs: float | None = None) -> None:
+        """Runs one window.
+
+        Args:
+          secs: How long; default: `WINDOW_SECS`.
+        """
+        speed, cores_busy = self._run_for(WINDOW_SECS if secs is None else secs)
         self.speeds.append(speed)
         self._cores_busy.append(cores_busy)
 
@@ -107,16 +112,52 @@ class Trial:
             yield from self._source.executions(self._function, self._planner, NEVER, self._timing)
 
 
-def run_in_turn(trials: Sequence[Trial], num_rounds: int = NUM_ROUNDS) -> None:
+class Measurable(Protocol):
+    """What takes turns: a `Trial`, in this process or another one."""
+
+    speeds: list[float]
+
+    def warm_up(self, secs: float | None = None) -> None:
+        """Traces; does so only once."""
+
+    def measure(self, secs: float | None = None) -> None:
+        """Runs one window, and appends its speed, in steps a second."""
+
+
+class Ratio(NamedTuple):
+    """How fast one trial was, divided by how fast another one was that took turns with it.
+
+    Attributes:
+      value: Ratio of the median speeds.
+      low: Lower quartile of the ratios in each round.
+      high: Upper quartile.
+      usecs: Microseconds of a step, median.
+      other_usecs: Of the other trial.
+    """
+
+    value: float
+    low: float
+    high: float
+    usecs: float
+    other_usecs: float
+
+
+def run_in_turn(
+    trials: Sequence[Measurable], num_rounds: int = NUM_ROUNDS, secs: float | None = None
+) -> None:
     """Runs a window of each trial in each round, in alternating order; new trials warm up first."""
     for trial in trials:
         trial.warm_up()
     for number in range(num_rounds):
         for trial in trials if number % 2 else reversed(trials):
-            trial.measure()
+            trial.measure(secs)
 
 
-def speed_ratios(trial: Trial, other: Trial, num_rounds: int = NUM_ROUNDS) -> list[float]:
-    """Returns a trial's speed divided by another's, for each round of the last `run_in_turn`."""
-    pairs = zip(trial.speeds[-num_rounds:], other.speeds[-num_rounds:], strict=True)
-    return [speed / of_other for speed, of_other in pairs]
+def ratio_of(trial: Measurable, other: Measurable, num_rounds: int = NUM_ROUNDS) -> Ratio:
+    """Returns a trial's speed divided by another's in the rounds of the last `run_in_turn`."""
+    mine, others = trial.speeds[-num_rounds:], other.speeds[-num_rounds:]
+    speed, of_other = statistics.median(mine), statistics.median(others)
+    pairs = [one / beside for one, beside in zip(mine, others, strict=True)]
+    low, _, high = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else (pairs * 3)
+    value = speed / of_other
+    return Ratio(value, min(low, value), max(high, value), 1e6 / speed, 1e6 / of_other)

@@ -34,8 +34,8 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("own_cache")
 def test_tune_keeps_a_choice_that_later_runs_take(tmp_path, monkeypatch, capsys, trained):
-    def choose(make_state, make_dataset, config, *, secs_in_process):
-        assert callable(secs_in_process)
+    def choose(make_state, make_dataset, config, *, train_step, trial_in_process, show):
+        assert callable(trial_in_process)
         state = make_state()
         state.build(make_dataset(prefetch=16).element_spec)
         fast = {"jit_compile": True, "jit_scope": "loop"}

@@ -6,11 +6,12 @@ import pytest
 
 from gradloop import engine
 from gradloop.engine.tuning.choice import (
+    Bits,
     Measurement,
     Tuning,
     apply_choice,
-    best_of,
     choice_path,
+    choose,
 )
 
 CONFIG = engine.TrainConfig()
@@ -64,11 +65,64 @@ def test_a_file_that_cannot_be_used_is_named(text):
     assert str(path) in str(error.value)
 
 
-def test_gains_within_noise_are_not_chosen():
-    def measured(gain, is_sure=True):
-        return Measurement({"prefetch": 1}, gain, 1.0, changes_bits=False, is_sure=is_sure)
+def test_runs_compiled_by_xla_take_the_choice_of_their_class():
+    keep(exact={"steps_per_execution": 32}, xla=WITH_XLA)
+    compiled = dataclasses.replace(CONFIG, jit_compile=True)
+    config, _ = apply_choice(compiled, KEY, chosen={"jit_compile"})
+    assert config == dataclasses.replace(compiled, jit_scope="loop")
 
-    assert best_of([measured(1.02), measured(None)]) == {}
-    assert best_of([measured(1.02), measured(1.2)]) == {"prefetch": 1}
-    assert best_of([measured(1.2, is_sure=False)]) == {}
-    assert best_of([]) == {}
+
+@pytest.mark.parametrize(
+    ("changes", "bits"),
+    [
+        ({}, Bits.FIT),
+        ({"steps_per_execution": 1, "inter_op_threads": 1}, Bits.FIT),
+        ({"jit_compile": True}, Bits.XLA),
+        (WITH_XLA, Bits.XLA),
+        ({"jit_compile": True, "jit_scope": "update"}, Bits.FREE),
+        (WITH_XLA | {"numerics": "fast"}, Bits.FREE),
+        ({"precision": "mixed_bfloat16"}, Bits.FREE),
+        ({"intra_op_threads": 1}, Bits.FREE),
+    ],
+)
+def test_changes_are_of_a_class_of_bits(changes, bits):
+    assert Bits.of(changes) is bits
+
+
+def row(gain, low=None, high=None, **changes):
+    return Measurement(changes, gain, low or gain, high or gain, 100 / gain, 100.0)
+
+
+AS_IT_IS = row(1.0)
+
+
+def test_the_fastest_row_is_kept():
+    fastest = row(1.5, 1.4, 1.6, input="streamed", prefetch=16)
+    others = [AS_IT_IS, row(1.2, 1.1, 1.3, input="streamed"), Measurement({"x": 1}, note="failed")]
+    assert choose([*others, fastest]) == ({"input": "streamed", "prefetch": 16}, "")
+    assert choose([]) == ({}, "")
+
+
+@pytest.mark.parametrize(
+    "fastest",
+    [
+        row(1.02, 1.01, 1.03, steps_per_execution=1),  # clear, and not worth a setting
+        row(1.5, 0.99, 1.8, steps_per_execution=1),  # its quartiles reach those of the defaults
+    ],
+)
+def test_a_tie_keeps_the_simpler_setting_and_says_so(fastest):
+    changes, note = choose([AS_IT_IS, fastest])
+    assert changes == {}
+    assert note == "steps_per_execution=1 is faster only within noise"
+    table = Tuning([AS_IT_IS, fastest], notes={"exact": note}).to_table()
+    assert f"kept, bits fit: as it is ({note})" in table
+
+
+def test_of_equally_simple_ones_the_faster_is_kept():
+    rows = [row(1.5, 1.3, 1.7, steps_per_execution=1), row(1.6, 1.4, 1.8, steps_per_execution=32)]
+    assert choose([AS_IT_IS, *rows]) == ({"steps_per_execution": 32}, "")
+
+
+def test_the_columns_of_the_table_agree_with_one_another():
+    (_, line, *_) = Tuning([row(1.25, 1.2, 1.3, input="streamed")]).to_table().splitlines()
+    assert " ".join(line.split()) == "input=streamed 80 100 1.25 x (1.20 to 1.30) fit"

@@ -98,7 +98,7 @@ def test_a_dataset_without_batches_is_an_error():
 
 
 FOUND = InputDiagnosis(
-    share=0.5, share_high=0.6, images_per_sec=500.0, ceiling_images_per_sec=1000.0,
+    share=0.5, share_low=0.4, share_high=0.6, images_per_sec=500.0, ceiling_images_per_sec=1000.0,
     prefetch_gain=1.0, pipeline_images_per_sec=500.0, waiting_share=0.5, cores_busy=1.0,
     num_cores=4, batch_size=10, num_bytes=1000, is_resident=False,
 )  # fmt: skip

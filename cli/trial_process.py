@@ -1,0 +1,113 @@
+"""Trials in processes of their own: for settings that a process cannot change, such as threads.
+
+The process trains when it is asked to, a window at a time, so that several can take turns. It reads
+a line for each window, its seconds, and answers with a line: the speed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradloop
+from gradloop.engine.tuning import trial as trial_lib
+from gradloop.engine.tuning.search import make_trial
+from gradloop.files import json_text
+
+from .config import JobConfig
+from .variables import without_variables
+
+# To begin, and for a window: a process that does not answer is given up.
+TIME_LIMIT_SECS = 90.0
+
+
+class ProcessTrial:
+    """A trial in another process; see `engine.tuning.trial.Measurable`.
+
+    Attributes:
+      speeds: Steps a second, of each window.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.speeds: list[float] = []
+        self._process = process
+        self._is_warm = False
+
+    def warm_up(self, secs: float | None = None) -> None:
+        """Waits until the process has traced."""
+        if not self._is_warm:
+            self._ask(trial_lib.WARM_UP_SECS if secs is None else secs)
+            self._is_warm = True
+
+    def measure(self, secs: float | None = None) -> None:
+        """Has it run one window."""
+        self.speeds.append(self._ask(trial_lib.WINDOW_SECS if secs is None else secs))
+
+    def _ask(self, secs: float) -> float:
+        """Returns the speed in a window.
+
+        Raises:
+          OSError: If the process fails, or does not answer.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None, "pipes"
+        self._process.stdin.write(f"{secs}\n")
+        self._process.stdin.flush()
+        ready, _, _ = select.select([self._process.stdout], [], [], TIME_LIMIT_SECS)
+        if not ready:
+            raise OSError(f"no answer for {TIME_LIMIT_SECS:g} s")
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise OSError(f"exit code {self._process.wait()}")
+        return float(answer)
+
+
+@contextlib.contextmanager
+def started(config: JobConfig, changes: dict[str, Any]) -> Iterator[ProcessTrial]:
+    """Starts a process that trains with these changes of the config; it ends with the block."""
+    values = {"prefetch": JobConfig.prefetch} | changes
+    trial = dataclasses.replace(config, mode="train", run_dir=None, steps_per_epoch=None, **values)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "config.json")
+        path.write_text(json_text(trial), encoding="utf-8")
+        code = (
+            f"import sys; sys.path.insert(0, {str(Path(gradloop.__file__).parents[1])!r}); "
+            f"from gradloop.cli.trial_process import serve; serve({str(path)!r})"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+            env=without_variables(os.environ),  # they would win over the file
+            start_new_session=True,  # Ctrl-C is this process's to handle
+        )  # fmt: skip
+        try:
+            yield ProcessTrial(process)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def serve(path: str) -> None:
+    """Trains a window for each line that comes, until there are no more. Context: the process."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed
+    from .main import make_job, prepare
+
+    config = JobConfig(**json.loads(Path(path).read_text("utf-8")))
+    strategy, _ = prepare(config)
+    job = make_job(config, strategy)
+    with strategy.scope():
+        state = job.state = job.make_state()
+    dataset = job.make_dataset(training=True)
+    trial = make_trial(state, dataset, config, job.work.train_step)
+    for line in sys.stdin:
+        trial.measure(float(line))
+        answers.write(f"{trial.speeds[-1]}\n")
