@@ -100,7 +100,11 @@ class Split:
           indices: Places in this part, in any order.
         """
         x, y = _rows(self.x, indices), _rows(self.y, indices)
-        return (x, y) if self.decode is None else _decoded(self.decode, x, y)
+        if self.decode is None:
+            return x, y
+        from .decoding import decode_all
+
+        return decode_all(self.decode, x, y)
 
     def labels(self) -> Tree:
         """Returns class numbers or targets of all examples, in their order."""
@@ -177,16 +181,6 @@ class Splits:
             train=self.train.part(np.sort(order[num_validation:])),
             validation=self.train.part(np.sort(order[:num_validation])),
         )
-
-
-def _decoded(decode: Callable[[Any, Any], Any], x: Tree, y: Tree) -> tuple[Tree, Tree]:
-    import tensorflow as tf
-
-    as_tensors = [
-        None if tree is None else tf.nest.map_structure(tf.constant, tree) for tree in (x, y)
-    ]
-    x, y = tf.nest.map_structure(lambda tensor: tensor.numpy(), decode(*as_tensors))
-    return x, y
 
 
 def _leaves(tree: Tree) -> list[Array]:

@@ -83,8 +83,10 @@ def _split(
 
 
 def _unlike_spec(file: Path, error: tf.errors.OpError) -> FileError:
-    reason = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message.splitlines()[0]).strip()
-    return FileError(f"{file} does not hold what its spec says: {reason[:200]}")
+    # Lines that begin with [[ name nodes of the graph.
+    lines = [s.strip() for s in error.message.splitlines() if s.strip() and "[[" not in s]
+    reason = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", lines[-1] if lines else "").strip()
+    return FileError(f"{file} does not hold what its spec says: {reason[:300]}")
 
 
 def _index(files: list[Path], spec: RecordSpec) -> Path:
