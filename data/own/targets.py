@@ -140,6 +140,10 @@ def _whole(y: Array, where: str) -> Array:
 def _numbered(parts: list[Array], where: str, num_classes: int, class_names: Any) -> Targets:
     names = None if class_names is None else tuple(str(name) for name in class_names)
     num_classes = num_classes if names is None else len(names)
+    if len(np.unique(parts[0])) == 1:
+        raise FileError(
+            f"{where}: all examples are of one class: add examples of others, or {_SAY_NUMBERS}."
+        )
     for y in parts:
         bad = np.flatnonzero((y < 0) | (y >= num_classes))
         if bad.size:
@@ -148,8 +152,4 @@ def _numbered(parts: list[Array], where: str, num_classes: int, class_names: Any
                 f"example {bad[0] + 1}: correct the label"
                 + (", or class_names." if names else f", or {_SAY_NUMBERS}.")
             )
-    if len(np.unique(parts[0])) == 1:
-        raise FileError(
-            f"{where}: all examples are of one class: add examples of others, or {_SAY_NUMBERS}."
-        )
     return Targets([y.astype(np.int32) for y in parts], num_classes, names)
