@@ -69,15 +69,25 @@ def model_on_one_device(job: Job) -> Any:
 
 def _write_saved_model(job: Job, path: Path) -> None:
     serving = _Serving(model_on_one_device(job), rescale=job.config.rescale)
-    images = tf.TensorSpec([None, *job.splits.train.x.shape[1:]], tf.uint8, name="images")
-    function = tf.function(serving.predict, input_signature=[images], autograph=False)
+    function = tf.function(serving.predict, input_signature=[_input_spec(job)], autograph=False)
     serving.function = function
     signatures = {SIGNATURE: function.get_concrete_function()}
     tf.saved_model.save(serving, str(path), signatures=signatures)
 
 
+def _input_spec(job: Job) -> tf.TensorSpec:
+    """Returns the spec of examples as the dataset has them: its inputs before they are rescaled."""
+    example, _ = job.splits.train.take([0])
+    if not isinstance(example, np.ndarray):
+        raise engine.ConfigError(
+            "format='saved_model' is for models of one input: use format='keras'."
+        )
+    name = "images" if example.dtype == np.uint8 else "inputs"
+    return tf.TensorSpec([None, *example.shape[1:]], example.dtype, name=name)
+
+
 class _Serving(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """From uint8 images, as the dataset has them, to probabilities.
+    """From uint8 images or other inputs, as the dataset has them, to probabilities.
 
     Args:
       model: Takes what the pipeline makes of images.
@@ -95,8 +105,11 @@ class _Serving(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     def predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns float32 `[batch, num_classes]` by name. Context: graph."""
         has_channels = images.shape.rank == len(self.model.input_shape)
-        x = tf.cast(images if has_channels else images[..., tf.newaxis], tf.float32)
-        return {OUTPUT: self.model(x if self.white is None else x / self.white, training=False)}
+        x = images if has_channels else images[..., tf.newaxis]
+        if images.dtype == tf.uint8:
+            x = tf.cast(x, tf.float32)
+            x = x if self.white is None else x / self.white
+        return {OUTPUT: self.model(x, training=False)}
 
 
 def _write_keras(job: Job, path: Path) -> None:

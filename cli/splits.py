@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,23 +29,33 @@ def load_splits(config: JobConfig) -> Splits:
             f"{config.overfit_batches}, which validates on what it trains on: leave one of "
             "them out."
         )
+    read = _reader(config)
     try:
-        splits = _load(config)
+        splits = read()
         if config.validation_split is not None:
             splits = splits.with_validation(config.validation_split, config.seed or 0)
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
+    if config.input == "resident" and splits.train.decode is not None:
+        raise engine.ConfigError(
+            f"input='resident' is for examples in memory, and those of {config.dataset} are read "
+            "while the model trains: use input='auto', or in_memory=true."
+        )
     return splits if config.overfit_batches is None else _first_batches(splits, config)
 
 
-def _load(config: JobConfig) -> Splits:
+def _reader(config: JobConfig) -> Callable[[], Splits]:
+    """Returns what reads the files, or what a person's function has returned.
+
+    An exception of that function keeps its traceback.
+    """
     options = _file_options(config)
     if not own_code.is_own(config.dataset) or Path(config.dataset).exists():
-        return data.load(config.dataset, config.data_dir, options=options)
+        return lambda: data.load(config.dataset, config.data_dir, options=options)
     function = own_code.load_object(config.dataset, "dataset")
     chosen = arguments_of(config, "dataset")
     value = own_code.call_with(function, {"data_dir": config.data_dir}, chosen, "dataset")
-    return from_value(value, config.dataset, options)
+    return lambda: from_value(value, config.dataset, options)
 
 
 def _file_options(config: JobConfig) -> FileOptions:

@@ -1,7 +1,7 @@
-"""Trains on a set four times as large as the memory that is left; test_larger_than_memory runs it.
+"""Trains on a set four times as large as the memory that is left, for test_larger_than_memory.
 
-Usage: larger_than_memory.py FOLDER. Prints the digests of a whole run and of one that was stopped in
-the middle of an epoch and resumed, and the growth of the memory as a share of the set.
+Usage: larger_than_memory.py FOLDER. Prints the digests of a whole run, and of one that was stopped
+in mid-epoch and resumed, and the growth of the memory as a share of the set.
 """
 
 import re
