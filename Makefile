@@ -40,7 +40,7 @@ list_peers := import configparser; \
 	print(*[line for line in needed if line.startswith(("keras", "numpy"))], sep="\n")
 
 .PHONY: help setup train test test-gpu test-peers lint format parity conformance bench bench-gpu \
-	bench-peers clean
+	bench-peers docs-pictures clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -84,6 +84,9 @@ bench-peers: $(has_train) $(has_peers) ## the same with PyTorch, Lightning, JAX;
 
 test-peers: $(has_peers) ## the tests of the other frameworks' arms, without TensorFlow
 	@$(peers_python) -m pytest --noconftest tests/benchmarks/arms/test_peers.py $(PYTEST_ARGS)
+
+docs-pictures: $(has_dev) ## the pictures of docs/command_line.md and the README, in two minutes; needs chromium
+	@$(python) -m benchmarks.docs_pictures
 
 conformance: $(has_dev) ## the tests inside the installed Keras, trained with the engine
 	@$(python) -m tests.conformance.test_conformance

@@ -2,8 +2,8 @@
 
 import pytest
 
+from benchmarks import browser as browsers
 from gradloop.cli import pages
-from tests.cli.pages import browser as browsers
 from tests.cli.pages.folders import CONFIG, CSV, make_folder, write_predictions
 
 pytestmark = pytest.mark.skipif(

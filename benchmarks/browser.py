@@ -1,5 +1,7 @@
 """A headless Chromium, through pipes in the DevTools protocol: the standard library alone."""
 
+from __future__ import annotations
+
 import base64
 import collections
 import contextlib
@@ -9,6 +11,9 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _FLAGS = (
@@ -22,12 +27,13 @@ _SECS = 30.0
 class Browser:
     """One page of a browser, and what happened there: `events`, name to their parameters."""
 
-    def __init__(self, process, requests, responses, session=None):
+    def __init__(self, process: subprocess.Popen[bytes], requests: int, responses: int) -> None:
         self._process, self._requests, self._responses = process, requests, responses
-        self._session, self._rest, self._last_id = session, b"", 0
-        self.events = collections.defaultdict(list)
+        self._session: str | None = None
+        self._rest, self._last_id = b"", 0
+        self.events: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
 
-    def open(self, path, width, height=900):
+    def open(self, path: Path, width: int, height: int = 900) -> None:
         """Shows a file at a width of the window, and forgets the events of before."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
                   deviceScaleFactor=1, mobile=False)  # fmt: skip
@@ -36,18 +42,18 @@ class Browser:
         while not self.events["Page.loadEventFired"]:
             self._read()
 
-    def evaluate(self, expression):
+    def evaluate(self, expression: str) -> Any:
         """Returns the value of a JavaScript expression in the page."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def screenshot(self, path, *, whole=True):
-        """Writes a PNG of the page."""
-        answer = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
+    def screenshot(self, path: Path) -> None:
+        """Writes a PNG of what the window shows."""
+        answer = self.call("Page.captureScreenshot")
         path.write_bytes(base64.b64decode(answer["data"]))
 
-    def call(self, method, **parameters):
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Calls a method of the protocol and returns its result."""
         self._last_id += 1
         message = {"id": self._last_id, "method": method, "params": parameters}
@@ -58,9 +64,10 @@ class Browser:
             answer = self._read()
             if answer.get("id") == self._last_id:
                 assert "error" not in answer, answer
-                return answer["result"]
+                result: dict[str, Any] = answer["result"]
+                return result
 
-    def attach(self):
+    def attach(self) -> None:
         """Opens a page, and listens to it."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
@@ -69,7 +76,7 @@ class Browser:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
-    def _read(self):
+    def _read(self) -> dict[str, Any]:
         deadline = time.monotonic() + _SECS
         while b"\0" not in self._rest:
             left = deadline - time.monotonic()
@@ -78,15 +85,17 @@ class Browser:
             assert chunk, f"the browser says nothing; its exit code is {self._process.poll()}"
             self._rest += chunk
         text, _, self._rest = self._rest.partition(b"\0")
-        message = json.loads(text)
+        message: dict[str, Any] = json.loads(text)
         if "method" in message:
             self.events[message["method"]].append(message["params"])
         return message
 
 
 @contextlib.contextmanager
-def running(directory):
+def running(directory: str | Path) -> Iterator[Browser]:
     """Gives a `Browser` with an empty page; its profile lies in the directory."""
+    if CHROMIUM is None:
+        raise FileNotFoundError("Chromium is not installed: apt-get install chromium")
     ours, theirs = os.pipe(), os.pipe()  # what we write, what we read: (read end, write end)
     command = [CHROMIUM, *_FLAGS, f"--user-data-dir={directory}"]
     # The browser reads from descriptor 3 and writes to 4, whatever the numbers are here.
