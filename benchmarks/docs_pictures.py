@@ -21,14 +21,14 @@ from benchmarks import ROOT, browser
 IMAGES = ROOT / "docs" / "images"
 _FASHION = ("--model", "dense", "--dataset", "fashion_mnist", "--epochs", "8", "--quiet")
 RUNS = (
-    ("--run_dir", "runs/cnn-mnist", "--quiet"),
+    ("--run_dir", "runs/first", "--quiet"),
     (*_FASHION, "--run_dir", "runs/default", "--tags", "fashion,dense"),
     (*_FASHION, "--run_dir", "runs/faster", "--learning_rate", "0.003"),
     ("--mode", "predict", "--run_dir", "runs/default", "--resume", "--quiet"),
     ("--mode", "compare_runs", "runs/default", "runs/faster", "--run_dir", "runs/compared"),
 )
 PICTURES = {
-    "runs/cnn-mnist/plots/history.png": "curves.png",
+    "runs/first/plots/history.png": "curves.png",
     "runs/default/plots/history.png": "history.png",
     "runs/default/plots/confusion_matrix.png": "confusion_matrix.png",
     "runs/default/plots/worst_mistakes.png": "worst_mistakes.png",
@@ -41,7 +41,7 @@ SCREENS = (
     ("runs/compared/compare.html", "compare_page.png", 1400, 1180, "light"),
 )
 MAX_BYTES = 150_000
-_NUM_COLORS = 64
+_NUM_COLORS = 200
 
 
 def make(directory: Path, images: Path) -> None:
