@@ -230,9 +230,13 @@ def _format_test(summary: Mapping[str, Any]) -> str:
     if "test_logs" not in summary:
         return ""
     logs = ", ".join(format_logs(summary["test_logs"]))
+    return f"{logs} on {_examples_of(summary)}"
+
+
+def _examples_of(summary: Mapping[str, Any]) -> str:
     some, whole = summary["test_examples"], summary["test_set_examples"]
     of = f"all {whole:,}" if some == whole else f"the first {some:,} of {whole:,}"
-    return f"{logs} on {of} test examples"
+    return f"{of} test examples"
 
 
 def device_peak_memory_bytes() -> dict[str, int]:
@@ -272,6 +276,8 @@ def finish(
     log.line(format_summary(summary))
     if summary["test_accuracy"] is not None:
         log.result(f"Test set prediction accuracy: {100 * summary['test_accuracy']:.2f}%")
+    elif (accuracy := accuracy_of(summary.get("test_logs", {}))) is not None:
+        log.result(f"Accuracy on {_examples_of(summary)}: {100 * accuracy:.2f}%")
     log.result(f"Everything is in {folder.path}")
     is_cut_short = summary["status"] in ("interrupted", "paused") and not folder.suffix
     # Each of several workers has a command of its own.

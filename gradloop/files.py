@@ -75,7 +75,7 @@ def explain(error: BaseException) -> str | None:
         return str(error)
     if error.filename is None and error.errno not in _OF_DISKS:
         return None
-    name = "a file" if error.filename is None else str(error.filename)
+    name = str(error.filename2 or error.filename or "a file")  # the second: what it was to become
     fix = _FIXES.get(error.errno, _OTHER_FIX)
     return f"{name} cannot be used: {error.strerror}. {fix}"
 

@@ -193,6 +193,10 @@ class CheckpointFile:
             raise CheckpointError(f"cannot read {self.path}: {reason}.") from error
         # Bytes that nobody wrote make zipfile, json and numpy raise nearly anything.
         except Exception as error:
+            # zipfile takes a disk that cannot be read for a file that is no zip.
+            if isinstance(error.__context__, OSError):
+                reason = error.__context__.strerror or error.__context__
+                raise CheckpointError(f"cannot read {self.path}: {reason}.") from error
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise DamagedError(f"{self.path} is damaged, or no checkpoint ({reason}).") from error
 

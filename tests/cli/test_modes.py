@@ -1,6 +1,7 @@
 """The other modes: evaluate, predict, profile, compare."""
 
 import csv
+import re
 import shutil
 
 import keras
@@ -19,6 +20,37 @@ def test_evaluate_gives_the_accuracy_of_the_run(trained, tmp_path):
     assert summary["weights_sha256"] == read(trained)["weights_sha256"]
     assert summary.keys() >= SUMMARY_KEYS
     assert (summary["exit_reason"], summary["num_traces"]) == ("completed", 1)
+
+
+def test_evaluate_shows_the_loss_and_leaves_the_summary_of_the_run_alone(trained, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    before = (folder / "summary.json").read_bytes()
+    checkpoint = ["--checkpoint", str(folder / "checkpoints")]
+    flags = [*SMALL, "--mode", "evaluate", *checkpoint, "--run_dir", str(folder)]
+    assert train.main(flags) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"test +accuracy: [\d.]+, loss: [\d.]+ on all 10,000 test examples", out)
+    assert (folder / "summary.json").read_bytes() == before
+    assert read(folder, "summary.evaluate.json")["test_accuracy"] == read(trained)["test_accuracy"]
+    assert read(folder, "summary.evaluate.json")["test_logs"].keys() == {"accuracy", "loss"}
+
+
+def test_a_part_of_the_test_set_has_another_label(trained, tmp_path, capsys):
+    resumed = ["--mode", "evaluate", "--run_dir", str(trained), "--resume"]
+    checkpoint = ["--checkpoint", str(trained / "checkpoints"), "--run_dir", str(tmp_path / "new")]
+    # The quick run has 8 validation_steps, which are no setting of an evaluation.
+    assert read(trained, "config.json")["validation_steps"] == 8
+    assert train.main(resumed) == 0
+    assert "Test set prediction accuracy: " in capsys.readouterr().out
+    keras.utils.clear_session(free_memory=False)
+    flags = [*SMALL, "--mode", "evaluate", *checkpoint, "--validation_steps", "2"]
+    assert train.main(flags) == 0
+    out = capsys.readouterr().out
+    assert "Accuracy on the first 256 of 10,000 test examples: " in out
+    assert "Test set" not in out
+    summary = read(tmp_path / "new")
+    assert (summary["test_accuracy"], summary["test_examples"]) == (None, 256)
 
 
 def test_evaluate_takes_the_newest_checkpoint_of_a_run_and_its_config(trained, tmp_path):
