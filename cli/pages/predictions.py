@@ -1,12 +1,15 @@
 """What a run predicted for the test set: which classes it takes for which, and where it errs most.
 
-Read from predictions.npz: `labels`, `predicted`, `probabilities`, and `class_names` if there are.
+Read from predictions.npz: `labels`, `predicted`, `probabilities`, and `class_names` if there are; for
+numbers, `targets` and `predictions`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,12 @@ import numpy as np
 from . import sections
 from .markup import Markup, table, tag
 from .run_files import RunFiles
+from .words import show_number, show_value
 
 MAX_CELLS = 30
 _MAX_ROWS = 12
+# A matrix of more takes too much memory.
+_MAX_CLASSES = 2000
 _MISTAKES = ("plots/worst_mistakes.png", "The mistakes that the model was surest of")
 _NUMBERS = ("plots/predicted_over_true.png", "What was predicted, over what is true")
 
@@ -47,10 +53,25 @@ class Classified:
 
 def section(run: RunFiles) -> Markup | None:
     """Returns the section; without predictions, how to make them, if the run can make them."""
-    found = read(run)
-    numbers = sections.pictures(run, [_NUMBERS])
-    if found is None:
-        return sections.section("Predictions", *numbers) if numbers else _how_to(run)
+    arrays = read(run)
+    if not arrays:
+        return _how_to(run)
+    found = _classified(arrays)
+    if found is not None:
+        return sections.section("Predictions", *_of_classes(run, found))
+    return sections.section("Predictions", *_of_numbers(run, arrays))
+
+
+def read(run: RunFiles) -> dict[str, Any]:
+    """Returns the arrays of predictions.npz; {} if it is missing or damaged."""
+    try:
+        with np.load(run.path / "predictions.npz", allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, zlib.error):
+        return {}
+
+
+def _of_classes(run: RunFiles, found: Classified) -> list[Markup]:
     counts = found.counts
     right = np.trace(counts) / max(counts.sum(), 1)
     matrix: list[Markup]
@@ -61,34 +82,36 @@ def section(run: RunFiles) -> Markup | None:
     title = tag("h3", "Confusion matrix")
     note = tag("p", f"{counts.sum():,} examples, {right:.2%} right. Rows are the truth.")
     tables = [tag("div", title, note, *matrix), _confusions(found, counts), _mistakes(found)]
-    pictures = sections.pictures(run, [_MISTAKES])
-    return sections.section("Predictions", tag("div", *tables, class_="side"), *pictures)
+    return [tag("div", *tables, class_="side"), *sections.pictures(run, [_MISTAKES])]
 
 
-def read(run: RunFiles) -> Classified | None:
-    """Returns the classes in predictions.npz; None if it is missing, damaged, or has none."""
-    try:
-        with np.load(run.path / "predictions.npz", allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return _classified(arrays)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile, EOFError):
-        return None
+def _of_numbers(run: RunFiles, arrays: dict[str, Any]) -> list[Markup]:
+    targets, predictions = arrays.get("targets"), arrays.get("predictions")
+    if targets is None or predictions is None or targets.shape != predictions.shape:
+        shapes = [[name, show_value(list(array.shape))] for name, array in arrays.items()]
+        return [table(["in predictions.npz", "shape"], shapes, caption="What was predicted")]
+    error = float(np.mean(np.abs(targets - predictions)))
+    text = f"{len(targets):,} examples, mean absolute error {show_number(error)}."
+    return [tag("p", text), *sections.pictures(run, [_NUMBERS])]
 
 
 def _classified(arrays: dict[str, Any]) -> Classified | None:
-    labels, predicted = arrays["labels"], arrays["predicted"]
-    is_of_classes = all(
-        np.issubdtype(a.dtype, np.integer) and a.ndim == 1 for a in (labels, predicted)
-    )
-    if not is_of_classes or len(labels) != len(predicted) or not len(labels):
+    """Returns the classes that were predicted; None if it was something else."""
+    labels, predicted = arrays.get("labels"), arrays.get("predicted")
+    if labels is None or predicted is None or labels.shape != predicted.shape or not labels.size:
         return None
-    probabilities = arrays.get("probabilities")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or predicted.dtype.kind not in "iu":
+        return None
+    if min(labels.min(), predicted.min()) < 0:
+        return None
     size = int(max(labels.max(), predicted.max())) + 1
-    confidence = None
-    if probabilities is not None and probabilities.ndim == 2:
+    probabilities, confidence = arrays.get("probabilities"), None
+    if probabilities is not None and probabilities.ndim == 2 and len(probabilities) == len(labels):
         size = max(size, probabilities.shape[1])
         confidence = probabilities.max(axis=1)
-    names = [str(name) for name in arrays.get("class_names", ())]
+    if size > _MAX_CLASSES:
+        return None
+    names = [str(name) for name in np.atleast_1d(arrays.get("class_names", ()))]
     if len(names) < size:
         names = [str(index) for index in range(size)]
     return Classified(labels, predicted, confidence, names)
@@ -97,7 +120,7 @@ def _classified(arrays: dict[str, Any]) -> Classified | None:
 def _how_to(run: RunFiles) -> Markup | None:
     if not (run.path / "checkpoints").is_dir():
         return None
-    command = f"python train.py --mode predict --run_dir {run.path} --resume"
+    command = f"python train.py --mode predict --run_dir {shlex.quote(str(run.path))} --resume"
     text = "There are no predictions yet. This command makes them, and this page anew:"
     return sections.section("Predictions", tag("p", text), tag("pre", command, tabindex="0"))
 

@@ -92,10 +92,12 @@ def test_a_wheel_holds_the_package_and_nothing_else(wheel, checkout):
     assert {name.split("/")[0] for name in names} == {
         "gradloop", f"gradloop-{gradloop.__version__}.dist-info",
     }  # fmt: skip
-    sources = [path for room in INSTALLED for path in (checkout / room).rglob("*.py")]
+    kinds = (".py", ".css", ".js")  # the style and the script of pages
+    found = [path for room in INSTALLED for path in (checkout / room).rglob("*")]
+    sources = [path for path in found if path.suffix in kinds]
     expected = {f"gradloop/{path.relative_to(checkout)}" for path in sources}
     expected |= {f"gradloop/{path.name}" for path in (checkout / "gradloop").glob("*.py")}
-    assert {name for name in names if name.endswith(".py")} == expected
+    assert {name for name in names if name.endswith(kinds)} == expected
 
 
 def test_the_folder_has_modules_that_cannot_be_imported(environment, crowded):
@@ -116,6 +118,7 @@ def test_its_command_trains_from_anywhere(environment, crowded):
     assert f"Everything is in {folder.relative_to(crowded)}" in output
     summary = read(folder)
     assert (summary["status"], summary["num_steps"]) == ("completed", 8)
+    assert "dense on mnist" in (folder / "report.html").read_text("utf-8")
 
 
 def test_its_command_has_its_own_name_in_errors(environment, crowded):

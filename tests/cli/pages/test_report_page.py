@@ -3,6 +3,7 @@
 import html.parser
 import re
 
+import numpy as np
 import pytest
 
 from gradloop.cli import pages, report
@@ -115,6 +116,22 @@ def test_a_run_that_goes_on_says_so(tmp_path):
     (folder / "summary.json").unlink()
     text = _check(pages.write(folder))
     assert "not ended" in text and "the run is going on, or it was killed" in text
+
+
+def test_predictions_that_are_no_classes_are_told(tmp_path):
+    folder = make_folder(tmp_path / "run")
+    arrays = {"targets": np.zeros((4, 1)), "predictions": np.full((4, 1), 0.5)}
+    np.savez(folder / "predictions.npz", **arrays)
+    assert "4 examples, mean absolute error 0.5." in _check(pages.write(folder))
+    np.savez(folder / "predictions.npz", **{"predictions/left": np.zeros((4, 2))})
+    assert "predictions/left [4, 2]" in _check(pages.write(folder))
+    np.savez(folder / "predictions.npz", labels=np.array([5, -1]), predicted=np.array([1, 2]))
+    assert "labels [2]" in _check(pages.write(folder))
+
+
+def test_without_predictions_the_command_that_makes_them(tmp_path):
+    folder = make_folder(tmp_path / "a run")
+    assert f"--mode predict --run_dir '{folder}' --resume" in _check(pages.write(folder))
 
 
 def test_pictures_are_inside_the_page(tmp_path):
