@@ -1,7 +1,7 @@
 """What a run predicted for the test set: which classes it takes for which, and where it errs most.
 
-Read from predictions.npz: `labels`, `predicted`, `probabilities`, and `class_names` if there are; for
-numbers, `targets` and `predictions`.
+Read from predictions.npz: `labels`, `predicted`, `probabilities`, and `class_names` if there are some;
+of numbers, `targets` and `predictions`.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ def _of_classes(run: RunFiles, found: Classified) -> list[Markup]:
         matrix = sections.pictures(run, [_confusion_picture(len(counts))])
     title = tag("h3", "Confusion matrix")
     note = tag("p", f"{counts.sum():,} examples, {right:.2%} right. Rows are the truth.")
-    tables = [tag("div", title, note, *matrix), _confusions(found, counts), _mistakes(found)]
-    return [tag("div", *tables, class_="side"), *sections.pictures(run, [_MISTAKES])]
+    confused = [tag("div", title, note, *matrix), _confusions(found, counts)]
+    mistakes = [_mistakes(found), *sections.pictures(run, [_MISTAKES])]
+    return [tag("div", *parts, class_="side") for parts in (confused, mistakes)]
 
 
 def _of_numbers(run: RunFiles, arrays: dict[str, Any]) -> list[Markup]:
@@ -118,7 +119,11 @@ def _classified(arrays: dict[str, Any]) -> Classified | None:
 
 
 def _how_to(run: RunFiles) -> Markup | None:
-    if not (run.path / "checkpoints").is_dir():
+    has_test = "test_logs" in run.summary or run.summary.get("status") not in (
+        "completed",
+        "stopped",
+    )
+    if not has_test or not (run.path / "checkpoints").is_dir():
         return None
     command = f"python train.py --mode predict --run_dir {shlex.quote(str(run.path))} --resume"
     text = "There are no predictions yet. This command makes them, and this page anew:"

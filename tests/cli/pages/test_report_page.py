@@ -132,6 +132,9 @@ def test_predictions_that_are_no_classes_are_told(tmp_path):
 def test_without_predictions_the_command_that_makes_them(tmp_path):
     folder = make_folder(tmp_path / "a run")
     assert f"--mode predict --run_dir '{folder}' --resume" in _check(pages.write(folder))
+    summary = {name: value for name, value in SUMMARY.items() if name != "test_logs"}
+    without_test_set = make_folder(tmp_path / "other", summary=summary)
+    assert "--mode predict" not in _check(pages.write(without_test_set))
 
 
 def test_pictures_are_inside_the_page(tmp_path):
