@@ -1,7 +1,7 @@
 """What a run predicted for the test set: which classes it takes for which, and where it errs most.
 
-Read from predictions.npz: `labels`, `predicted`, `probabilities`, and `class_names` if there are some;
-of numbers, `targets` and `predictions`.
+Read from predictions.npz: `labels`, `predicted`, `probabilities`, and `class_names` if there are
+some; of numbers, `targets` and `predictions`.
 """
 
 from __future__ import annotations
