@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 
+from ..plots.style import needs_log
 from .markup import Markup, tag
 from .words import show_number
 
@@ -14,8 +15,6 @@ Point = tuple[float, float]
 _WIDTH, _HEIGHT = 400, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 38
 _MAX_POINTS = 400
-# A loss that falls that far is a line along the axis otherwise.
-LOG_RATIO = 50.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,17 +100,6 @@ def thin(points: Sequence[Point], limit: int = _MAX_POINTS) -> list[Point]:
         ends = {min(finite, key=lambda p: p[1]), max(finite, key=lambda p: p[1])}
         kept += sorted(ends)
     return kept
-
-
-def needs_log(values: Sequence[float]) -> bool:
-    """Returns whether values span so much that a linear axis hides most of them.
-
-    Example:
-      >>> needs_log([10.0, 0.01]), needs_log([1.0, 0.5]), needs_log([100.0, 0.0])
-      (True, False, False)
-    """
-    finite = [value for value in values if math.isfinite(value)]
-    return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > LOG_RATIO
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:

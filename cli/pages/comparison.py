@@ -12,6 +12,7 @@ from gradloop.files import write_atomically
 
 from .. import plots
 from . import charts, run_files, sections
+from .curves import best_epoch, learning_rate_points, metric_names
 from .markup import Markup, document, table, tag
 from .run_files import LEARNING_RATE, RunFiles, number, part
 from .words import show_bytes, show_number, show_secs, show_value
@@ -76,9 +77,9 @@ class Comparison:
     @property
     def metrics(self) -> list[str]:
         """What has a curve in one of the runs, the loss first."""
-        names = dict.fromkeys(n for run in self.runs for n in sections.metric_names(run))
+        names = dict.fromkeys(n for run in self.runs for n in metric_names(run))
         found = sorted(names, key=lambda name: name != "loss")
-        rates = {v for run in self.runs for _, v in sections.learning_rate_points(run)}
+        rates = {v for run in self.runs for _, v in learning_rate_points(run)}
         return [*found, LEARNING_RATE] if len(rates) > 1 else found
 
     def write_page(self, directory: Path) -> Path:
@@ -103,18 +104,11 @@ class Comparison:
         settings: Markup = tag("p", "All settings are the same.")
         if self.settings:
             settings = table(header, _rows(self.settings), caption="Settings that differ")
-        figures = []
-        for name in self.metrics:
-            x_label, curves = self.curves(name)
-            series = [
-                charts.Series(c.label, c.points, f"s{c.color}{' dashed' * c.is_dashed}")
-                for c in curves
-            ]
-            figures.append(charts.line_chart(name.replace("_", " "), series, x_label=x_label))
         keys = [
             tag("li", tag("span", name, class_=f"key s{index}"), " ", tag("code", str(run.path)))
             for index, (name, run) in enumerate(zip(self.names, self.runs, strict=True))
         ]
+        figures = [self._chart(name) for name in self.metrics]
         drawn = tag("div", *figures, class_="charts") if figures else tag("p", "Not there.")
         return document(
             title,
@@ -124,6 +118,13 @@ class Comparison:
             sections.section("Results", table(header, _rows(self.results), caption="Results")),
             tag("footer", "Written by gradloop from the files of the runs."),
         )
+
+    def _chart(self, metric: str) -> Markup:
+        x_label, found = self.curves(metric)
+        series = [
+            charts.Series(c.label, c.points, f"s{c.color}{' dashed' * c.is_dashed}") for c in found
+        ]
+        return charts.line_chart(metric.replace("_", " "), series, x_label=x_label)
 
 
 def compare(folders: Sequence[str | Path]) -> Comparison:
@@ -148,7 +149,7 @@ def _points(run: RunFiles, key: str, x_label: str) -> list[charts.Point]:
 
 
 def _best(run: RunFiles) -> str:
-    best = sections.best_epoch(run)
+    best = best_epoch(run)
     return f"{best[1]} {show_number(best[2])} in epoch {best[0]}" if best else "-"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gradloop.files import write_atomically
 
-from . import predictions, run_files, sections
+from . import curves, predictions, run_files, sections
 from .markup import Markup, document, tag
 
 NAME = "report.html"
@@ -37,8 +37,9 @@ def write(folder: str | Path) -> Path:
 
 def make(run: run_files.RunFiles) -> Markup:
     """Returns the page of a run."""
+    drawn = curves.make(run)
     parts = {
-        "Curves": sections.curves(run),
+        "Curves": sections.section("Curves", *drawn) if drawn else None,
         "Later": sections.later_results(run),
         "Predictions": predictions.section(run),
         "Where the time went": sections.where_the_time_went(run),

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..config import JobConfig
-from . import charts
+from . import curves
 from .markup import Markup, fold, table, tag
-from .run_files import KEYS, LEARNING_RATE, Record, RunFiles, number, part
+from .run_files import RunFiles, number, part
 from .words import name_part, show_bytes, show_number, show_secs, show_value
 
 _MAX_PICTURE_BYTES = 4 << 20
 _MAX_LOG_LINES = 60
-_MAX_EPOCH_ROWS = 200
 _SMALL_SHARE = 0.005
 
 
@@ -51,7 +50,7 @@ def _facts(run: RunFiles) -> Markup:
     logs = {
         f"test {k}": number(v) for k, v in part(summary, "test_logs").items() if k != "accuracy"
     }
-    best = best_epoch(run)
+    best = curves.best_epoch(run)
     speed = number(summary.get("steady_images_per_sec")) or number(summary.get("images_per_sec"))
     facts = {
         "test accuracy": f"{accuracy:.2%}" if accuracy is not None else None,
@@ -74,124 +73,36 @@ def _moment(value: Any) -> str | None:
     return str(value).replace("T", " ")[:19] if isinstance(value, str) and value else None
 
 
-def best_epoch(run: RunFiles) -> tuple[int, str, float] | None:
-    """Returns the number of the best epoch, from 1, the metric that decides, and its value."""
-    said = part(run.summary, "best")
-    epoch, value = number(said.get("epoch")), number(said.get("value"))
-    if epoch is not None and value is not None:
-        return int(epoch) + 1, str(said.get("metric")), value
-    for name, sign in (("val_accuracy", 1), ("val_loss", -1), ("loss", -1)):
-        found = [r for r in run.epochs if number(r.get(name)) is not None]
-        if found:
-            best = max(found, key=lambda record: sign * record[name])
-            return best["epoch"] + 1, name, best[name]
-    return None
-
-
-def curves(run: RunFiles) -> Markup | None:
-    """Returns a chart a metric: over epochs, or over the steps of the only one."""
-    epochs, steps = run.epochs, run.steps
-    names = metric_names(run)
-    if not names:
-        return None
-    figures = [chart(run, name) for name in names]
-    rate = learning_rate_points(run)
-    if len({value for _, value in rate}) > 1:
-        one = charts.Series("learning rate", rate, "s2")
-        figures.append(charts.line_chart("learning rate", [one], x_label="step"))
-    note = None
-    if len(epochs) == 1 and steps:
-        note = tag("p", "One epoch: training is the mean since its start, over its steps.")
-    return section("Curves", tag("div", *figures, class_="charts"), note, _epoch_table(epochs))
-
-
-def metric_names(run: RunFiles) -> list[str]:
-    """Returns what has a curve, the loss first, without `val_`."""
-    names = dict.fromkeys(name for record in run.records for name in record)
-    found = [n for n in names if n not in (*KEYS, LEARNING_RATE) and not n.startswith("val_")]
-    return sorted(found, key=lambda name: name != "loss")
-
-
-def chart(run: RunFiles, name: str) -> Markup:
-    """Returns the curves of a metric in training and validation."""
-    best = best_epoch(run)
-    x_label, training, validation = metric_points(run, name)
-    mark = None
-    if best is not None and x_label == "epoch":
-        marked = dict(validation if best[1].startswith("val_") else training)
-        mark = (best[0], marked[best[0]]) if best[0] in marked else None
-    series = [
-        charts.Series("training", training, "s0"),
-        charts.Series("validation", validation, "s1"),
-    ]
-    return charts.line_chart(name.replace("_", " "), series, x_label=x_label, mark=mark)
-
-
-def metric_points(run: RunFiles, name: str) -> tuple[str, list[charts.Point], list[charts.Point]]:
-    """Returns what a metric is drawn over, and its points in training and in validation."""
-    epochs, steps, key = run.epochs, run.steps, f"val_{name}"
-    if len(epochs) > 1 or not steps:
-        return (
-            "epoch",
-            [(r["epoch"] + 1, r[name]) for r in epochs if name in r],
-            [(r["epoch"] + 1, r[key]) for r in epochs if key in r],
-        )
-    both = [*steps, *epochs]
-    return (
-        "step",
-        [(r["step"], r[name]) for r in both if name in r],
-        [(r["step"], r[key]) for r in both if key in r],
-    )
-
-
-def learning_rate_points(run: RunFiles) -> list[charts.Point]:
-    """Returns the learning rate at each step that is recorded."""
-    records = sorted([*run.steps, *run.epochs], key=lambda record: record["step"])
-    return [(r["step"], r[LEARNING_RATE]) for r in records if LEARNING_RATE in r]
-
-
-def _epoch_table(epochs: Sequence[Record]) -> Markup | None:
-    if not epochs:
-        return None
-    names = list(dict.fromkeys(name for r in epochs for name in r if name not in KEYS))
-    rows = [
-        [str(r["epoch"] + 1), *(show_number(r.get(name)) for name in names)]
-        for r in epochs[-_MAX_EPOCH_ROWS:]
-    ]
-    caption = "Epochs" if len(rows) == len(epochs) else f"The last {len(rows)} epochs"
-    return fold("The numbers", table(["epoch", *names], rows, caption=caption, class_="numbers"))
-
-
 def where_the_time_went(run: RunFiles) -> Markup | None:
     """Returns the parts of the wall time, the largest first."""
     timing = part(run.summary, "timing")
-    parts = {
-        name: value for name, value in part(timing, "parts").items() if isinstance(value, dict)
-    }
-    wall = number(timing.get("wall_secs"))
     rows: list[list[str]] = []
     small: list[list[str]] = []
-    for name, values in parts.items():
-        secs, share = number(values.get("secs")), number(values.get("share"))
+    for name, values in part(timing, "parts").items():
+        found = values if isinstance(values, dict) else {}
+        secs, share = number(found.get("secs")), number(found.get("share"))
         if secs is not None and share is not None:
             bar = tag("div", class_="bar", style=f"width:{100 * min(max(share, 0), 1):.1f}%")
             row = [name_part(name), show_secs(secs), f"{share:.1%}", bar]
             (rows if share >= _SMALL_SHARE else small).append(row)
     if not rows:
         return None
-    step = part(timing, "step_secs")
-    lines = [f"{show_secs(wall)} in all"] if wall is not None else []
-    if number(step.get("p50")) is not None:
-        percents = [f"{show_secs(number(step.get(p)))} ({p})" for p in ("p50", "p95", "p99")]
-        lines.append(f"a step takes {', '.join(percents)}")
-    note = tag("p", "; ".join(lines) + ".")
     header = ["part", "time", "share", ""]
     body = table(header, rows, caption="Where the time went", class_="times")
     more = None
     if small:
         rest = table(header, small, caption="Smaller parts", class_="times")
         more = fold(f"{len(small)} smaller parts", rest)
-    return section("Where the time went", note, body, more, _traces(run))
+    return section("Where the time went", _describe_time(timing), body, more, _traces(run))
+
+
+def _describe_time(timing: dict[str, Any]) -> Markup:
+    wall, step = number(timing.get("wall_secs")), part(timing, "step_secs")
+    lines = [f"{show_secs(wall)} in all"] if wall is not None else []
+    if number(step.get("p50")) is not None:
+        percents = [f"{show_secs(number(step.get(p)))} ({p})" for p in ("p50", "p95", "p99")]
+        lines.append(f"a step takes {', '.join(percents)}")
+    return tag("p", "; ".join(lines) + ".")
 
 
 def _traces(run: RunFiles) -> Markup | None:

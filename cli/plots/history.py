@@ -50,14 +50,7 @@ def plot_history(
       ValueError: If no epoch is recorded, or the directory cannot be written.
     """
     epochs = epoch_records(records)
-    names = list(dict.fromkeys(name for record in epochs for name in record if _is_curve(name)))
-    names = [name for name in names if all(np.ndim(r.get(name, 0)) == 0 for r in epochs)]
-    if not names:
-        raise ValueError(
-            "there is no epoch in the records: train for one epoch or more before plotting."
-        )
-    # Stable sort: the loss, then the order of the logs.
-    names = sorted(names, key=lambda name: name != "loss")[:_MAX_PANELS]
+    names = _find_metrics(epochs)
     # A resumed run may repeat a step: the later record counts.
     by_step = {r["step"]: r for r in records if r["kind"] == "execution"}
     steps = [by_step[step] for step in sorted(by_step)]
@@ -77,6 +70,18 @@ def plot_history(
     if title:
         style.set_title(figure, title)
     return figures.save_figure(figure, path)
+
+
+def _find_metrics(epochs: Sequence[Record]) -> list[str]:
+    """Returns the metrics that get a panel, the loss first."""
+    names = dict.fromkeys(name for record in epochs for name in record if _is_curve(name))
+    found = [name for name in names if all(np.ndim(r.get(name, 0)) == 0 for r in epochs)]
+    if not found:
+        raise ValueError(
+            "there is no epoch in the records: train for one epoch or more before plotting."
+        )
+    # Stable sort: the loss, then the order of the logs.
+    return sorted(found, key=lambda name: name != "loss")[:_MAX_PANELS]
 
 
 def _is_curve(name: str) -> bool:

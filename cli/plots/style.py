@@ -41,7 +41,12 @@ def _use_log(axes: Axes, values: Sequence[float]) -> None:
 
 
 def needs_log(values: Sequence[float]) -> bool:
-    """Returns whether values span so much that a linear axis hides most of them."""
+    """Returns whether values span so much that a linear axis hides most of them.
+
+    Example:
+      >>> needs_log([10.0, 0.01]), needs_log([1.0, 0.5]), needs_log([100.0, 0.0])
+      (True, False, False)
+    """
     finite = [value for value in values if math.isfinite(value)]
     return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > _LOG_RATIO
 
