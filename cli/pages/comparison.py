@@ -19,7 +19,16 @@ from .words import show_bytes, show_number, show_secs, show_value
 
 NAME = "compare"
 # Settings of one call, or of where its files are: no reason for runs to differ.
-_NOT_COMPARED = {"run_dir", "run_name", "tags", "resume", "checkpoint", "mode", "num_workers"}
+_NOT_COMPARED = {
+    "run_dir",
+    "run_name",
+    "tags",
+    "resume",
+    "checkpoint",
+    "mode",
+    "num_workers",
+    "quiet",
+}
 _MAX_CELL = 40
 
 

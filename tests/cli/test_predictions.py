@@ -20,6 +20,7 @@ def _write(path, x, y, predictions, names=None, *, draws=False):
         accuracy = write_predictions(folder, log, Split(x, y), predictions, names)
     table = path / "predictions.csv"
     rows = list(csv.reader(table.read_text().splitlines())) if table.exists() else None
+    assert draws or not (path / "plots").exists()
     with np.load(path / "predictions.npz") as file:
         return accuracy, rows, {name: file[name] for name in file.files}
 

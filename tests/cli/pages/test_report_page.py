@@ -100,7 +100,7 @@ def test_a_summary_of_other_types_is_not_there(tmp_path):
 
 
 def test_a_torn_table_keeps_its_whole_rows(tmp_path):
-    csv = CSV + "400,3,ep"
+    csv = CSV + "4x0,3,epoch,0.9\n400,"
     text = _check(pages.write(make_folder(tmp_path / "run", csv=csv)))
     assert "2 (val_accuracy 0.7)" in text
 
