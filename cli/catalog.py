@@ -6,7 +6,7 @@ tests/cli/test_catalog.py compares them with the installed one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gradloop.models import registry
 
@@ -157,13 +157,13 @@ GROUPS: dict[str, tuple[str, Mapping[str, str]]] = {
 }
 
 
-def to_text(group: str | None = None) -> str:
-    """Returns the names of a group, or of all, a line each.
+def to_text(groups: Sequence[str] = ()) -> str:
+    """Returns the names of some groups, or of all, a line each.
 
     Args:
-      group: One of `GROUPS`.
+      groups: Of `GROUPS`; none: all.
     """
-    return "\n\n".join(map(_group_text, [group] if group else GROUPS))
+    return "\n\n".join(map(_group_text, groups or GROUPS))
 
 
 def _group_text(group: str) -> str:

@@ -61,9 +61,10 @@ def make_parser(*, prog: str, description: str) -> argparse.ArgumentParser:
     )  # fmt: skip
     what = groups["what"]
     what.add_argument(
-        "--list", nargs="?", metavar="{" + ",".join(catalog.GROUPS) + "}", action=_List,
+        "--list", nargs="*", metavar="GROUP", action=_List,
         default=argparse.SUPPRESS,
-        help="print the names that flags take, each with a line, and exit: all, or one group",
+        help="print the names that flags take, each with a line, and exit: all, or these groups: "
+        + ", ".join(catalog.GROUPS),
     )  # fmt: skip
     what.add_argument(
         "--version", nargs=0, action=_Version, default=argparse.SUPPRESS,
@@ -161,13 +162,14 @@ class _Flag(argparse.Action):
 
 
 class _List(argparse.Action):
-    """Prints a group of names, or all of them, and ends, as `--help` does."""
+    """Prints the names in some groups, or in all of them, and ends, as `--help` does."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        if values is not None and values not in catalog.GROUPS:
-            raise argparse.ArgumentError(
-                self, f"there is no group {values!r}. {hint(values, catalog.GROUPS)}"
-            )
+        for group in values:
+            if group not in catalog.GROUPS:
+                raise argparse.ArgumentError(
+                    self, f"there is no group {group!r}. {hint(group, catalog.GROUPS)}"
+                )
         print(catalog.to_text(values))
         parser.exit()
 
@@ -186,6 +188,8 @@ class _Files(argparse.Action):
     """Files, in the order in which they are named."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        if not values.strip():
+            raise argparse.ArgumentError(self, "the name of the file is empty: leave it out.")
         setattr(namespace, self.dest, [*getattr(namespace, self.dest, []), values])
 
 

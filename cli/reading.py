@@ -14,7 +14,9 @@ from gradloop.engine.options import ConfigError
 from gradloop.engine.tuning.choice import apply_choice
 from gradloop.files import json_text
 from gradloop.models import registry
+from gradloop.usage import did_you_mean
 
+from .catalog import DATASETS
 from .config import FAST_DEV_RUN_STEPS, JOB_MODES, MODES_OF_A_CHECKPOINT, JobConfig, choice_key
 from .config_files import overlaid, read_config_file, read_saved_settings, read_settings_beside
 from .flags import parse_flags
@@ -51,7 +53,8 @@ def read_config(argv: Sequence[str]) -> Settings:
         settings = _with_recipe(chosen)
     except ConfigError as error:
         raise ConfigError(f"{error}{_say_where(str(error), places)}") from error
-    _check_data_dir(settings.config)
+    if settings.config.mode in JOB_MODES:
+        _check_data(settings.config)
     if prints:
         print(json_text(settings.config, indent=2))
         sys.exit(0)
@@ -72,8 +75,14 @@ def _say_where(message: str, places: Mapping[str, str]) -> str:
     return f" ({'; '.join(found)}.)" if found else ""
 
 
-def _check_data_dir(config: JobConfig) -> None:
-    """Raises ConfigError if the folder of the data does not exist: a typo must not download."""
+def _check_data(config: JobConfig) -> None:
+    """Raises ConfigError if there are no such data, or no such folder: a typo must not download."""
+    name = config.dataset
+    if name not in DATASETS and not is_own(name) and not Path(name).expanduser().exists():
+        raise ConfigError(
+            f"dataset={name!r} is not one of: {', '.join(DATASETS)}; nor a file or folder that is "
+            f"there; nor pkg.module:load of your own.{did_you_mean(name, DATASETS)}"
+        )
     if config.data_dir is not None and not Path(config.data_dir).is_dir():
         raise ConfigError(
             f"data_dir={config.data_dir!r} is no folder: name one that exists, make it first to "

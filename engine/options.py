@@ -15,6 +15,8 @@ from gradloop.usage import did_you_mean
 
 from .values import as_python, whole_number_hint
 
+# TensorFlow counts steps and examples in 32 bits in places, and nothing takes so many.
+_MAX_INT = 2**31 - 1
 # Of a value in a message: a file may hold anything.
 _MAX_TEXT = 200
 _BRIEF = reprlib.Repr()
@@ -33,7 +35,7 @@ def option(default: Any, group: str, help_text: str, **metadata: Any) -> Any:
       default: Its value where nobody sets it.
       group: Heading under which `--help` lists it.
       help_text: One line for `--help`.
-      **metadata: What `check_field` enforces: `choices`, `minimum`, `maximum`, `above`; `none`: the
+      **metadata: What `check_field` enforces: `choices`, `minimum`, `maximum`, `above`, `below`; `none`: the
         word that stands for None, "none" without it; and `on_resume`: whether another value is
         "applied" in a run that goes on, "refused", or "warned" about because it changes bits. The
         type `list[str]` makes a flag that can be repeated or takes words between commas, and
@@ -147,11 +149,15 @@ def _check_words(
 
 def _check_range(field: dataclasses.Field[Any], value: int | float) -> None:
     minimum, above = field.metadata.get("minimum"), field.metadata.get("above")
-    maximum = field.metadata.get("maximum")
-    if not math.isfinite(value):
+    maximum, below = field.metadata.get("maximum"), field.metadata.get("below")
+    if isinstance(value, int):
+        maximum = maximum or _MAX_INT
+    elif not math.isfinite(value):
         raise ConfigError(f"{field.name}={value} must be a finite number.")
     if maximum is not None and value > maximum:
-        raise ConfigError(f"{field.name}={value} must be {maximum} or less.")
+        raise ConfigError(f"{field.name}={show(value)} must be {maximum} or less.")
+    if below is not None and not value < below:
+        raise ConfigError(f"{field.name}={value} must be below {below}.")
     if minimum is not None and value < minimum:
         raise ConfigError(f"{field.name}={value} must be {minimum} or more.")
     if above is not None and not value > above:

@@ -96,7 +96,7 @@ class WorkSettings:
         None, "training",
         "momentum of a moving average of the weights, such as 0.999, which replaces them at the "
         "end; none: no average",
-        above=0, maximum=1, on_resume="refused", modes=_UPDATES,
+        above=0, below=1, on_resume="refused", modes=_UPDATES,
     )  # fmt: skip
     init_from: str | None = option(
         None, "what",
