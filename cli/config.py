@@ -16,6 +16,7 @@ from .settings.reliability import (
     ReliabilitySettings,
 )
 from .settings.stopping import StoppingSettings, check_stopping
+from .settings.sweeping import SweepSettings, check_sweep
 from .settings.work import RECIPE, WorkSettings, check_work
 from .texts import parse_duration, parse_profile
 
@@ -24,8 +25,8 @@ JOB_MODES = (
     "check",
 )  # fmt: skip
 # They read folders of runs: no data, no TensorFlow, no run of their own.
-FOLDER_MODES = ("report", "compare_runs")
-MODES = (*JOB_MODES, *FOLDER_MODES)
+FOLDER_MODES = ("report", "compare_runs", "runs")
+MODES = (*JOB_MODES, "sweep", *FOLDER_MODES)
 MULTI_WORKER_MODES = ("train", "evaluate", "predict", "check")
 MODES_OF_A_CHECKPOINT = ("evaluate", "predict", "export")
 FAST_DEV_RUN_STEPS = 8
@@ -34,7 +35,13 @@ MAX_COMPARED = 8  # runs, which have a colour each
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobConfig(
-    WorkSettings, DataSettings, OutputSettings, StoppingSettings, ReliabilitySettings, TrainConfig
+    WorkSettings,
+    DataSettings,
+    OutputSettings,
+    StoppingSettings,
+    SweepSettings,
+    ReliabilitySettings,
+    TrainConfig,
 ):
     """All settings of the command line: each field is a flag, and a key of config files.
 
@@ -112,7 +119,8 @@ class JobConfig(
         _check_workers(self)
         _check_folders(self)
         check_output(self)
-        check_stopping(self, keep_best=self.keep_best)
+        check_stopping(self, keep_best=self.keep_best, metric=self.metric)
+        check_sweep(self)
         if self.max_time is not None:
             parse_duration(self.max_time)
 
@@ -126,7 +134,7 @@ def _check_start(config: JobConfig) -> None:
             f"resume continues from the newest checkpoint in run_dir, and checkpoint="
             f"{config.checkpoint!r} names another start: choose one."
         )
-    if config.resume == "auto" and config.mode not in ("train", "check"):
+    if config.resume == "auto" and config.mode not in ("train", "check", "sweep"):
         raise ConfigError(
             f"resume='auto' starts or continues a training, and mode={config.mode!r} is none: use "
             "resume=true, or leave it out."

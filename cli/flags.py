@@ -15,12 +15,12 @@ from .config import MODES, JobConfig
 from .flag_values import is_of_pairs, is_of_words, none_word, value_from_text
 
 _SPELLED = "_spelled"  # of the namespace: setting to the flag that has set it
-_GROUPS = ("what", "training", "execution", "replicas", "data", "output", "reliability")
+_GROUPS = ("what", "training", "execution", "replicas", "data", "output", "reliability", "sweep")
 # Settings of one call, which a resumed run does not take from its folder. It does take the epochs
 # and steps that fast_dev_run has set.
 NOT_RESUMED = (
     "mode", "run_dir", "resume", "checkpoint", "fast_dev_run", "profile", "step", "format",
-    "num_workers", "max_restarts", "start_secs", "runs",
+    "num_workers", "max_restarts", "start_secs", "runs", "search", "num_runs", "metric", "json",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from gradloop.engine.storage.extras import MissingExtra
 from gradloop.files import DirectoryError, make_directory
 from gradloop.usage import EXIT_USAGE
 
-from . import pages, run_directory
+from . import pages, run_directory, run_list
 from .config import JobConfig
 from .reading import PROG
 
@@ -67,5 +67,7 @@ def _new_directory(name: str | None) -> Path:
 
 
 MODES: dict[str, Callable[[JobConfig], None]] = {
-    mode.__name__: mode for mode in (report, compare_runs)
+    "report": report,
+    "compare_runs": compare_runs,
+    "runs": run_list.show,
 }

@@ -66,7 +66,7 @@ def main(
             with signals.listening(signals.interrupt):
                 if settings is None:
                     settings = read_config(sys.argv[1:] if argv is None else argv)
-                config, choice = settings
+                config, choice = settings.config, settings.choice
                 _check_alone(config)
                 resume = config.resume
                 stack.enter_context(together.ending_alone(config))
@@ -118,6 +118,11 @@ def _refuse(error: Exception, *, restarts: bool) -> int:
 
 
 def _check_alone(config: JobConfig) -> None:
+    if config.mode == "sweep":
+        raise engine.ConfigError(
+            "mode='sweep' starts the processes of its runs, which the command does, and not this "
+            "function: call python train.py."
+        )
     if config.num_workers is not None:
         raise engine.ConfigError(
             f"num_workers={config.num_workers} starts the processes of the workers, which the "

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from gradloop.engine.options import ConfigError
@@ -33,10 +34,12 @@ class Settings(NamedTuple):
     Attributes:
       config: All settings.
       choice: File of the `--tune` choice that changed the config; None if there is none.
+      chosen: The settings that a person chose; a sweep makes those of its runs of them.
     """
 
     config: JobConfig
     choice: Path | None
+    chosen: Mapping[str, Any] = MappingProxyType({})
 
 
 def read_config(argv: Sequence[str]) -> Settings:
@@ -58,7 +61,12 @@ def read_config(argv: Sequence[str]) -> Settings:
     if prints:
         print(json_text(settings.config, indent=2))
         sys.exit(0)
-    return settings
+    return settings._replace(chosen=chosen)
+
+
+def check_settings(chosen: Mapping[str, Any]) -> None:
+    """Raises ConfigError if no training can have the settings that a person chose."""
+    _check_data_dir(_with_recipe({**chosen, "mode": "train"}).config)
 
 
 def _with_recipe(chosen: Mapping[str, Any]) -> Settings:
@@ -160,7 +168,8 @@ def _check_modes(flags: Mapping[str, Any], mode: str) -> None:
         if field.name not in flags or field.name in ("mode", "run_dir"):
             continue
         modes = field.metadata.get("modes")
-        if mode not in (modes or JOB_MODES):
+        wanted = {mode, "train"} if mode == "sweep" else {mode}  # the runs of a sweep train
+        if not wanted & set(modes or JOB_MODES):
             words = f"is for mode {' or '.join(map(repr, modes))}" if modes else "is of a run"
             raise ConfigError(f"{field.name} {words}, and this is mode={mode!r}: leave it out.")
 

@@ -38,6 +38,10 @@ def start() -> int:
             from . import folder_modes  # brings NumPy
 
             return folder_modes.run(settings.config)
+        if settings.config.mode == "sweep":
+            from .sweeps import running
+
+            return running.run(settings, _program())
         if settings.config.num_workers is not None:
             return _launch_workers(settings)
         # While TensorFlow is imported, stderr is somewhere else.
@@ -62,8 +66,11 @@ def start() -> int:
 
 def _launch_workers(settings: Settings) -> int:
     """Runs the command with several workers: see `launch`."""
-    argv = sys.argv[1:]
-    # As it was started: `python train.py`, an installed `gradloop`, `python -c ...`.
-    program = sys.orig_argv[1 : len(sys.orig_argv) - len(argv)]
-    command = [sys.executable, *program, *argv]
+    command = [*_program(), *sys.argv[1:]]
     return launch.launch(command, dataclasses.asdict(settings.config), prog=PROG)
+
+
+def _program() -> list[str]:
+    """Returns what this process was started as: `python train.py`, `gradloop`, `python -c ...`."""
+    num_arguments = len(sys.argv) - 1
+    return [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - num_arguments]]

@@ -67,6 +67,29 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(file)
 
 
+def is_held(directory: Path) -> bool:
+    """Returns whether a process holds the lock of a folder, as far as can be told; changes nothing.
+
+    Example:
+      >>> from gradloop import lock
+      >>> lock.is_held(tmp_path)
+      False
+    """
+    try:
+        file = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        _lock(file, directory / LOCK_FILE)
+    except LockedError:
+        return True
+    except (OSError, AttributeError):  # no such locks here
+        return False
+    finally:
+        os.close(file)
+    return False
+
+
 def _acquire(path: Path) -> int:
     """Returns the descriptor of the locked file that has this name."""
     while True:

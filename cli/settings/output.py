@@ -27,8 +27,9 @@ class OutputSettings:
         default_text="the time",
     )  # fmt: skip
     tags: list[str] | None = option(  # noqa: RUF009 - no list is shared
-        None, "output", "words that --mode runs shows and filters by; a, b or several flags"
-    )
+        None, "output", "words that --mode runs shows and filters by; a, b or several flags",
+        modes=("train", "runs"),
+    )  # fmt: skip
     profile: str | None = option(
         None, "output", "A,B: profile steps A to B, both included, counted from 1"
     )

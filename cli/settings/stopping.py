@@ -36,11 +36,11 @@ class StoppingSettings:
     direction: str | None = option(
         None, "training", "which values of the metric of early_stopping, keep_best or a sweep are "
         "better; auto: as the metric says, min for a loss", choices=("min", "max"), none="auto",
-        modes=("train",),
+        modes=("train", "sweep", "runs"),
     )  # fmt: skip
 
 
-def check_stopping(config: StoppingSettings, *, keep_best: str | None) -> None:
+def check_stopping(config: StoppingSettings, *, keep_best: str | None, metric: str | None) -> None:
     """Raises ConfigError if a setting is given that nothing reads."""
     given = {name: getattr(config, name) for name in _OF_EARLY_STOPPING}
     for name, value in given.items():
@@ -49,8 +49,9 @@ def check_stopping(config: StoppingSettings, *, keep_best: str | None) -> None:
                 f"{name}={show(value)} is of early_stopping, which is not asked for: name its "
                 "metric, as in early_stopping='val_loss', or leave it out."
             )
-    if config.direction is not None and config.early_stopping is None and keep_best is None:
+    named = config.early_stopping or keep_best or metric
+    if config.direction is not None and named is None:
         raise ConfigError(
-            f"direction={config.direction!r} is of the metric of early_stopping or keep_best, and "
-            "none is named: leave it out."
+            f"direction={config.direction!r} is of the metric of early_stopping, keep_best or "
+            "metric, and none is named: leave it out."
         )

@@ -72,7 +72,7 @@ class Workers:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_make_beginning(),  # noqa: PLW1509 - it makes two system calls
+                preexec_fn=make_beginning(),  # noqa: PLW1509 - it makes two system calls
             )
 
     def _describe(self, index: int) -> dict[str, str]:
@@ -151,7 +151,7 @@ def _reserve_port() -> socket.socket:
     return kept
 
 
-def _make_beginning() -> Callable[[], object]:
+def make_beginning() -> Callable[[], object]:
     """Returns what a new process calls first.
 
     It does not ignore SIGINT, as what a script starts in the background does, and on Linux it is

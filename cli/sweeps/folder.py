@@ -1,0 +1,181 @@
+"""The folder of a sweep: its runs in sweep.json, a folder each, a table of what became of them."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gradloop.engine.options import ConfigError
+from gradloop.files import json_text, make_directory, write_atomically
+
+from .. import outcomes, run_directory
+from ..config import JobConfig
+from ..metric_directions import direction_of
+from ..outcomes import Outcome
+from . import space
+
+FILE = "sweep.json"
+# Another start would end in the same way.
+DONE = ("completed", "stopped", "diverged")
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepRun:
+    """A run of a sweep.
+
+    Attributes:
+      path: Its folder.
+      values: The values that it tries, by name.
+    """
+
+    path: Path
+    values: space.Combination
+
+    def describe(self) -> str:
+        """Returns its number, and what it tries."""
+        return f"{self.path.name} {describe_values(self.values)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepFolder:
+    """The folder of a sweep.
+
+    Attributes:
+      path: The folder.
+      base: The settings that all runs have.
+      runs: In their order.
+      has_changed: Whether an earlier start of this sweep had other settings for all runs.
+    """
+
+    path: Path
+    base: Mapping[str, Any]
+    runs: Sequence[SweepRun]
+    has_changed: bool = False
+
+    def settings_of(self, run: SweepRun) -> dict[str, Any]:
+        """Returns the settings of a run, as a config file holds them."""
+        has_begun = run_directory.holds_run(run.path)
+        base = dict(self.base)
+        if has_begun:
+            base.pop("checkpoint", None)  # it goes on from its own
+        title = run.describe().replace("/", "_").replace("\\", "_")[:100]
+        own = {"mode": "train", "run_dir": str(run.path), "run_name": title}
+        own |= {"resume": "auto"} if has_begun else {}
+        return space.apply(base, run.values) | own
+
+    def is_done(self, run: SweepRun) -> bool:
+        """Returns whether an earlier start of the sweep has left nothing to do of a run."""
+        status = run_directory.read_summary(run.path).get("status")
+        return status in DONE and not self.has_changed
+
+    def save(self) -> None:
+        """Writes sweep.json."""
+        runs = [{"folder": run.path.name, "values": run.values} for run in self.runs]
+        text = json_text({"settings": self.base, "runs": runs}, indent=2) + "\n"
+        write_atomically(self.path / FILE, lambda file: file.write(text))
+
+    def write_table(self, found: Sequence[tuple[SweepRun, Outcome]]) -> Path:
+        """Writes sweep.csv: a row a run, with its values and what became of it."""
+        path = self.path / "sweep.csv"
+        names = list(dict.fromkeys(name for run in self.runs for name in run.values))
+        rows: list[list[Any]] = [
+            ["run", *names, "status", "metric", "best", "epoch", "num_steps", "train_secs",
+             "images_per_sec", "test_accuracy"]
+        ]  # fmt: skip
+        for run, outcome in found:
+            best = outcome.best or ("", "", "")
+            secs = outcome.files.summary.get("train_secs")
+            more = (outcome.num_steps, secs, outcome.images_per_sec, outcome.test_accuracy)
+            values = [show(run.values.get(name, "")) for name in names]
+            cells = ["" if cell is None else cell for cell in more]
+            rows.append([run.path.name, *values, outcome.status, *best, *cells])
+        write_atomically(path, lambda file: csv.writer(file, lineterminator="\n").writerows(rows))
+        return path
+
+
+def open_folder(
+    config: JobConfig, base: Mapping[str, Any], combinations: Sequence[space.Combination]
+) -> SweepFolder:
+    """Creates the folder of a sweep, or continues the sweep in it; sweep.json is not written yet.
+
+    Raises:
+      ConfigError: If the folder holds something else, or a sweep that is not to go on.
+      DirectoryError: If it cannot be written.
+    """
+    if config.run_dir is None:
+        path = run_directory.make_new(
+            "runs", model="sweep", dataset=config.dataset, name=config.run_name
+        )
+    else:
+        path = make_directory(config.run_dir)
+    before = _read(path)
+    if run_directory.holds_run(path):
+        raise ConfigError(f"{path} holds a run, and a sweep has a folder of its own: name another.")
+    if before and not config.resume:
+        raise ConfigError(
+            f"{path} already holds a sweep: pass --resume auto to go on with it, or name another "
+            "folder."
+        )
+    runs = [
+        SweepRun(path / str(entry["folder"]), dict(entry["values"]))
+        for entry in before.get("runs", ())
+    ]
+    known = [run.values for run in runs]
+    for values in combinations:
+        if values not in known:
+            runs.append(SweepRun(path / f"{len(runs) + 1:03}", values))
+    runs = [run for run in runs if run.values in combinations]
+    changed = bool(before) and json.loads(json_text(base)) != before.get("settings")
+    return SweepFolder(path, base, runs, changed)
+
+
+def read_outcomes(
+    folder: SweepFolder, metric: str | None, direction: str | None
+) -> list[tuple[SweepRun, Outcome]]:
+    """Returns the runs with what became of them; the best first, those without a value last."""
+    found = [(run, outcomes.read(run.path, metric, direction)) for run in folder.runs]
+    # Runs are compared by one metric: that of most of them.
+    names = [outcome.best.metric for _, outcome in found if outcome.best is not None]
+    common = max(names, key=names.count, default=None)
+    word = None if common is None else direction_of(common, direction)
+
+    def place(one: tuple[SweepRun, Outcome]) -> tuple[bool, bool, float]:
+        best, status = one[1].best, one[1].status
+        has_value = best is not None and best.metric == common
+        value = best.value if best is not None and has_value else 0.0
+        is_bad = status in ("failed", "diverged", "refused", "not started")
+        return is_bad, not has_value, -value if word == "max" else value
+
+    return sorted(found, key=place)
+
+
+def describe_values(values: space.Combination) -> str:
+    """Returns the values of a run as `--set` takes them."""
+    return ", ".join(f"{name}={show(value)}" for name, value in values.items())
+
+
+def show(value: Any) -> str:
+    """Returns a value as a person writes it."""
+    return value if isinstance(value, str) else json_text(value)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Returns what sweep.json says; {} without one.
+
+    Raises:
+      ConfigError: If it is damaged.
+    """
+    try:
+        found = json.loads((path / FILE).read_text("utf-8"))
+        _ = [(entry["folder"], dict(entry["values"])) for entry in found["runs"]]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path / FILE} is damaged ({error}): put it back, or name another folder."
+        ) from error
+    return dict(found)

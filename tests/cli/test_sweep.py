@@ -1,0 +1,128 @@
+"""Sweeps: runs in turn, what became of them, and how a sweep goes on. A stub stands in for runs."""
+
+import csv
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gradloop import signals
+from gradloop.cli.reading import read_config
+from gradloop.cli.sweeps import running
+
+STUB = [sys.executable, str(Path(__file__).with_name("stub_run.py"))]
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """Nothing here touches Keras."""
+
+
+def sweep(folder, rates, *flags):
+    argv = ["--mode", "sweep", "--set", f"learning_rate={rates}", "--run_dir", str(folder)]
+    return running.run(read_config([*argv, "--metric", "val_loss", *flags]), STUB)
+
+
+def starts(folder, name):
+    return [json.loads(line) for line in (folder / name / "command.txt").read_text().splitlines()]
+
+
+def rows(folder):
+    return list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
+
+
+def test_the_best_run_comes_first_and_bad_ones_do_not_end_it(tmp_path, capfd):
+    folder = tmp_path / "sweep"
+    assert sweep(folder, "0.5,1,2,0.02", "--no_plots") == 1
+    out, err = capfd.readouterr()
+    lines = out.splitlines()
+    assert lines[0] == "run 1 of 4, 001 learning_rate=0.5" and "ran with 0.5" in lines[1]
+    table = [line.split() for line in lines[-6:-1]]
+    assert [row[0] for row in table] == ["run", "004", "001", "003", "002"]
+    assert table[1][:5] == ["004", "0.02", "val_loss", "0.0001", "in"] and table[1][6] == "2"
+    assert [row[-3] for row in table[1:]] == ["completed", "completed", "diverged", "failed"]
+    assert err == "" and lines[-1] == f"Everything is in {folder}"
+    assert [row["run"] for row in rows(folder)] == ["004", "001", "003", "002"]
+    assert float(rows(folder)[0]["best"]) == pytest.approx(1e-4)
+
+
+def test_a_quiet_sweep_shows_its_table_alone(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("GRADLOOP_EPOCHS", "7")
+    assert sweep(tmp_path / "sweep", "0.5,0.25", "--quiet") == 0
+    out, err = capfd.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["run", "002", "001", "Everything"]
+    assert err == "" and (tmp_path / "sweep" / "sweep.png").stat().st_size > 1000
+    assert starts(tmp_path / "sweep", "001")[0]["epochs"] == 7  # a variable is of the sweep
+
+
+def test_the_same_command_goes_on_and_runs_nothing_twice(tmp_path, capfd):
+    folder = tmp_path / "sweep"
+    flags = ["--resume", "auto", "--no_plots", "--set", "model.units=3"]
+    assert sweep(folder, "0.5,1", *flags) == 1
+    assert sweep(folder, "0.5,1,0.25", *flags) == 1
+    assert "001 learning_rate=0.5, model.units=3: it was done before" in capfd.readouterr().out
+    assert len(starts(folder, "001")) == 1 and len(starts(folder, "003")) == 1
+    first, second = starts(folder, "002")  # it had failed
+    assert (first["resume"], second["resume"]) == (None, "auto")
+    assert (first["set"], first["run_name"]) == (
+        {"model.units": 3}, "002 learning_rate=1.0, model.units=3",
+    )  # fmt: skip
+    assert sweep(folder, "0.5", *flags, "--epochs", "9") == 0
+    assert [start["epochs"] for start in starts(folder, "001")] == [None, 9]
+
+
+def test_a_signal_is_passed_on_and_the_rest_waits(tmp_path, capfd):
+    folder = tmp_path / "sweep"
+
+    def interrupt():
+        deadline = time.monotonic() + 20
+        while not (folder / "002" / "waits").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with signals.caught(), signals.listening(signals.note):
+        assert sweep(folder, "0.5,5,0.25", "--no_plots") == 130
+    thread.join()
+    err = capfd.readouterr().err
+    assert "interrupted: 1 of 3 runs are done" in err and "--resume auto goes on" in err
+    states = {row["run"]: row["status"] for row in rows(folder)}
+    assert states == {"001": "completed", "002": "interrupted", "003": "not started"}
+    assert sweep(folder, "0.5,5,0.25", "--no_plots", "--resume", "auto") == 0
+    assert starts(folder, "002")[1]["resume"] == "auto" and len(starts(folder, "001")) == 1
+
+
+def refuse(folder, rates, *flags):
+    """Returns what a refused sweep says; nothing has run, and nothing is left behind."""
+    assert sweep(folder, rates, *flags) == 2
+    assert not list(folder.glob("0*"))
+
+
+def test_all_values_are_checked_before_the_first_run(tmp_path, capfd):
+    refuse(tmp_path / "sweep", "0.5,-1")
+    assert "learning_rate=-1.0 must be above 0" in capfd.readouterr().err
+    refuse(tmp_path / "sweep", "0.5", "--set", "model=dense,denes")
+    err = capfd.readouterr().err
+    assert (
+        "with learning_rate=0.5, model=denes: unknown model 'denes'" in err and err.count("\n") == 1
+    )
+    refuse(tmp_path / "sweep", "0.5", "--metric", "reward")
+    assert "add direction='max'" in capfd.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path, capfd):
+    assert sweep(tmp_path / "sweep", "0.5", "--no_plots") == 0
+    assert sweep(tmp_path / "sweep", "0.5") == 2
+    assert "already holds a sweep: pass --resume auto" in capfd.readouterr().err
+    assert sweep(tmp_path / "sweep" / "001", "0.5") == 2
+    assert "holds a run, and a sweep has a folder of its own" in capfd.readouterr().err
+    (tmp_path / "sweep" / "sweep.json").write_text("{")
+    assert sweep(tmp_path / "sweep", "0.5", "--resume", "auto") == 2
+    assert "is damaged" in capfd.readouterr().err
