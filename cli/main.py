@@ -118,11 +118,6 @@ def _refuse(error: Exception, *, restarts: bool) -> int:
 
 
 def _check_alone(config: JobConfig) -> None:
-    if config.mode == "sweep":
-        raise engine.ConfigError(
-            "mode='sweep' starts the processes of its runs, which the command does, and not this "
-            "function: call python train.py."
-        )
     if config.num_workers is not None:
         raise engine.ConfigError(
             f"num_workers={config.num_workers} starts the processes of the workers, which the "
@@ -185,8 +180,16 @@ def check(config: JobConfig) -> int:
     return 0 if findings.is_supported(found) else EXIT_USAGE
 
 
+def _refuse_sweep(config: JobConfig) -> int:
+    raise engine.ConfigError(
+        "mode='sweep' starts the processes of its runs, which the command does, and not this "
+        "function: call python train.py."
+    )
+
+
 WITHOUT_A_RUN: dict[str, Callable[[JobConfig], int]] = {
     "check": check,
+    "sweep": _refuse_sweep,
     **dict.fromkeys(FOLDER_MODES, folder_modes.run),
 }
 

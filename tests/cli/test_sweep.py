@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ import pytest
 from gradloop import signals
 from gradloop.cli.reading import read_config
 from gradloop.cli.sweeps import running
+from tests.cli.runs import QUICK, ROOT, read
 
 STUB = [sys.executable, str(Path(__file__).with_name("stub_run.py"))]
 
@@ -126,3 +128,21 @@ def test_a_folder_of_something_else_is_refused(tmp_path, capfd):
     (tmp_path / "sweep" / "sweep.json").write_text("{")
     assert sweep(tmp_path / "sweep", "0.5", "--resume", "auto") == 2
     assert "is damaged" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_sweep_from_the_command_line(tmp_path):
+    """Real runs: one trains, one cannot (its metric is none), which does not end the sweep."""
+    flags = [*QUICK, "--mode", "sweep", "--set", "keep_best=val_f1,none", "--no_tensorboard"]
+    flags += ["--no_plots", "--direction", "max", "--metric", "val_accuracy", "--quiet"]
+    command = [sys.executable, str(ROOT / "train.py"), *flags, "--run_dir", "sweep"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert "keep_best='val_f1' is not one of" in ended.stderr
+    first, second, last = ended.stdout.splitlines()[1:]
+    assert first.startswith("002  null") and "val_accuracy" in first and "completed" in first
+    assert second.startswith("001  val_f1") and "not started" in second
+    assert last == "Everything is in sweep"
+    assert read(tmp_path / "sweep" / "002", "config.json")["run_name"] == "002 keep_best=null"
