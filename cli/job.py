@@ -26,6 +26,8 @@ from .texts import parse_profile
 from .work.hooks import check_hooks
 from .work.parts import Work
 
+_MAX_ERROR = 600  # characters of what Keras says
+
 
 class Status(enum.Enum):
     """How a job ended: the word in summary.json, and the exit code."""
@@ -99,12 +101,28 @@ class Job:
         if config.mode == "train":
             refuse_unsupported(self.check_setup())
             check_hooks(config)
-        state.build(self.make_dataset(training=True).element_spec)
+        self._build()
         if config.train_step is None:  # whose logs are known once it is traced
             check_metrics(config, state, has_validation=self.make_validation() is not None)
         restoring.restore(self)
         if config.profile is not None:
             parse_profile(config.profile, self.num_steps_left())
+
+    def _build(self) -> None:
+        """Builds the state for the data.
+
+        Raises:
+          ConfigError: If the model, the loss and the metrics do not fit the data or one another.
+        """
+        try:
+            self.state.build(self.make_dataset(training=True).element_spec)
+        except ValueError as error:
+            if self.work.is_of_own_code(error):
+                raise
+            sentence = " ".join(str(error).split())[:_MAX_ERROR]
+            raise engine.ConfigError(
+                f"model={self.config.model!r} with dataset={self.config.dataset!r}: {sentence}"
+            ) from error
 
     @property
     def resumes(self) -> bool:

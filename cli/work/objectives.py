@@ -15,7 +15,6 @@ from gradloop.usage import did_you_mean
 from ..own_code import call_with, is_own, load_object
 
 _TOP = re.compile(r"top_(\d+)_accuracy")
-_KINDS = re.compile(r"(sparse_)?(top_k_)?categorical")
 ACCURACY = "accuracy"  # as `compile` takes it, by the shapes of labels and output
 # Names that Keras takes where a metric is compiled, beside those of `keras.metrics.get`.
 _COMPILED = (ACCURACY, "acc", "crossentropy", "ce")
@@ -86,22 +85,43 @@ def _plain(found: Any, name: str, chosen: Mapping[str, Any]) -> Any:
     return found
 
 
-def make_metrics(names: list[str], loss: Any, *, one_hot: bool, classes: bool) -> list[Any]:
+def make_metrics(
+    names: list[str], loss: Any, *, one_hot: bool, has_width: bool, classes: bool
+) -> list[Any]:
     """Returns metrics by their names, as `compile` takes them. Context: inside the scope.
 
     Args:
       names: Keras's, "top_5_accuracy" with any number, or "pkg.module:name".
       loss: Named in errors.
       one_hot: Whether labels are one-hot rows.
+      has_width: Whether there is more than one output an example.
       classes: Whether there are classes.
 
     Raises:
       ConfigError: If there is no such metric, or it needs other labels than the loss.
     """
-    return [_make_metric(name, loss, one_hot, classes) for name in names]
+    made = []
+    for name in names:
+        if classes and not is_own(name) and not _TOP.fullmatch(name) and name not in _COMPILED:
+            _get(keras.metrics, name, "metrics", _COMPILED)
+            _check_labels(name, loss, one_hot, has_width)
+        made.append(_make_metric(name, one_hot))
+    return made
 
 
-def _make_metric(name: str, loss: Any, one_hot: bool, classes: bool) -> Any:
+def _check_labels(name: str, loss: Any, one_hot: bool, has_width: bool) -> None:
+    """Raises ConfigError if a metric is for other labels than there are."""
+    is_sparse = name_of(name).startswith("sparse")
+    if is_sparse == (not one_hot) or not has_width:
+        return
+    have = "one-hot rows" if one_hot else "class numbers"
+    raise ConfigError(
+        f"metrics={name!r} is for other labels than loss={name_of(loss)!r}, for which they are "
+        f"{have}: use 'accuracy' or 'top_5_accuracy', which fit both."
+    )
+
+
+def _make_metric(name: str, one_hot: bool) -> Any:
     top = _TOP.fullmatch(name)
     if top:
         kind = keras.metrics.TopKCategoricalAccuracy
@@ -112,13 +132,6 @@ def _make_metric(name: str, loss: Any, one_hot: bool, classes: bool) -> Any:
         return call_with(found, {}, {}, "metrics") if inspect.isclass(found) else found
     if name not in _COMPILED:
         _get(keras.metrics, name, "metrics", _COMPILED)
-    kind = _KINDS.match(name_of(name))
-    if classes and kind and one_hot == bool(kind[1]):
-        have, fix = ("one-hot rows", ACCURACY) if one_hot else ("class numbers", ACCURACY)
-        raise ConfigError(
-            f"metrics={name!r} is for other labels than loss={name_of(loss)!r}, for which they are "
-            f"{have}: use {fix!r} or 'top_5_accuracy', which fit both."
-        )
     return name
 
 

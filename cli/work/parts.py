@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -113,6 +115,13 @@ class Work:
             metrics=self._metrics(model, loss, width),
         )
 
+    def is_of_own_code(self, error: BaseException) -> bool:
+        """Returns whether an error came from a person's own module, whose bug it is then."""
+        names = [name for name in (self._config.model, self._config.loss) if name and is_own(name)]
+        files = {sys.modules[name.partition(":")[0]].__file__ for name in names}
+        frames = traceback.extract_tb(error.__traceback__)
+        return any(frame.filename in files for frame in frames)
+
     def _loss(self, model: keras.Model) -> Any:
         name, chosen = self._config.loss, arguments_of(self._config, "loss")
         if name is not None:
@@ -156,7 +165,10 @@ class Work:
     def _metrics(self, model: keras.Model, loss: Any, width: int | None) -> Any:
         names, has_classes = self._config.metrics, self._num_classes is not None
         if names is not None:
-            return objectives.make_metrics(names, loss, one_hot=self.one_hot, classes=has_classes)
+            return objectives.make_metrics(
+                names, loss or model.loss, one_hot=self.one_hot, has_width=width != 1,
+                classes=has_classes,
+            )  # fmt: skip
         if self.recipe is not None and self.one_hot:
             return self.recipe.make_metrics()
         if not has_classes or loss is None or (self.recipe is None and model.compiled):

@@ -93,3 +93,17 @@ def callbacks(factor=0.5):
     """Two callbacks of Keras."""
     halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * factor)
     return [halve, keras.callbacks.TerminateOnNaN()]
+
+
+def too_narrow(input_shape):
+    """Five outputs, and a loss of its own choice."""
+    model = keras.Sequential([
+        keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(5),
+    ])  # fmt: skip
+    model.compile("sgd", "categorical_crossentropy")
+    return model
+
+
+def other_input():
+    """Takes other images than those of the dataset."""
+    return keras.Sequential([keras.Input((9, 9, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
