@@ -66,7 +66,7 @@ def read_config(argv: Sequence[str]) -> Settings:
 
 def check_settings(chosen: Mapping[str, Any]) -> None:
     """Raises ConfigError if no training can have the settings that a person chose."""
-    _check_data_dir(_with_recipe({**chosen, "mode": "train"}).config)
+    _check_data(_with_recipe({**chosen, "mode": "train"}).config)
 
 
 def _with_recipe(chosen: Mapping[str, Any]) -> Settings:
