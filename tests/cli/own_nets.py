@@ -106,4 +106,6 @@ def too_narrow(input_shape):
 
 def other_input():
     """Takes other images than those of the dataset."""
-    return keras.Sequential([keras.Input((9, 9, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    return keras.Sequential(
+        [keras.Input((9, 9, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
+    )

@@ -121,6 +121,27 @@ def test_its_command_trains_from_anywhere(environment, crowded):
     assert "dense on mnist" in (folder / "report.html").read_text("utf-8")
 
 
+NETS = """
+import keras
+
+def build(input_shape, num_classes, units=4):
+    flat = [keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(units)]
+    return keras.Sequential([*flat, keras.layers.Dense(num_classes)])
+"""
+
+
+def test_its_command_trains_a_model_of_the_working_directory(environment, tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    gradloop = environment / "bin/gradloop"
+    own = ["--model", "nets:build", "--set", "model.units=5", "--dataset", "synthetic"]
+    output = run(gradloop, *own, "--fast_dev_run", "--run_dir", "first", cwd=tmp_path).stdout
+    assert "Everything is in first" in output
+    evaluate = ["--mode", "evaluate", "--checkpoint", "first", "--run_dir", "second"]
+    run(gradloop, *evaluate, cwd=tmp_path)
+    first, second = read(tmp_path / "first"), read(tmp_path / "second")
+    assert second["test_accuracy"] == first["test_accuracy"]
+
+
 def test_its_command_has_its_own_name_in_errors(environment, crowded):
     command = [environment / "bin/gradloop", "--model", "cn"]
     error = run(*command, cwd=crowded, returncode=2).stderr
