@@ -9,7 +9,6 @@ from typing import TextIO
 
 from gradloop.engine.options import ConfigError
 
-_MAX_INDENT = 20
 _UNIT_SECS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
 
@@ -58,16 +57,16 @@ def _wrap(line: str, num_columns: int) -> str:
     # A name and its value stay together, and so does a share of something.
     joined = re.sub(r"(\d) % ", "\\1\0%\0", line).replace(": ", ":\0")
     text = textwrap.fill(
-        joined, num_columns, subsequent_indent=_indent(line),
+        joined, num_columns, subsequent_indent=_indent(line, num_columns),
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     return text.replace("\0", " ")
 
 
-def _indent(line: str) -> str:
+def _indent(line: str, num_columns: int) -> str:
     """Returns the spaces below which the text of a line goes on: behind its name, if it has one."""
     name = re.match(r" *\S+ {2,}", line)
-    return " " * (len(name[0]) if name and len(name[0]) <= _MAX_INDENT else 2)
+    return " " * (len(name[0]) if name and len(name[0]) <= num_columns // 4 else 2)
 
 
 def parse_duration(text: str) -> float:
