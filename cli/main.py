@@ -89,7 +89,9 @@ def main(
             draw(job, folder, log)
             is_written = trackers.end(job, log)
             facts = summary.identify(config, began) | job.facts
-            is_written &= summary.finish(folder, log, job.state, facts, config.keep_best)
+            is_written &= summary.finish(
+                folder, log, job.state, facts, config.keep_best or config.early_stopping
+            )
             report.write_page(folder, log)
         if not job.has_left:
             together.part(job.peers, config)

@@ -9,6 +9,7 @@ import time
 
 from gradloop import signals
 from gradloop.engine.options import ConfigError
+from gradloop.files import explain
 from gradloop.usage import EXIT_USAGE
 
 from . import completion
@@ -31,8 +32,9 @@ def start() -> int:
     with signals.caught(), signals.listening(signals.note):
         try:
             settings = read_config(sys.argv[1:])
-        except ConfigError as error:
-            print(f"{PROG}: error: {error}", file=sys.stderr)
+        except (ConfigError, OSError) as error:
+            line = explain(error) or str(error)
+            print(f"{PROG}: error: {line}", file=sys.stderr)
             return EXIT_USAGE
         if settings.config.mode in FOLDER_MODES:
             from . import folder_modes  # brings NumPy

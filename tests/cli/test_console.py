@@ -121,8 +121,13 @@ def test_a_run_that_diverges_says_so_on_stderr(tmp_path, capsys):
     assert line.startswith("train.py: error: the run has diverged: divergence: loss is")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("num_columns", WIDTHS)
+@pytest.mark.parametrize(
+    "num_columns",
+    [
+        pytest.param(n, marks=pytest.mark.slow if n == 60 else pytest.mark.exhaustive)
+        for n in WIDTHS
+    ],
+)
 def test_ctrl_c_leaves_a_clean_screen_and_a_command_that_goes_on(tmp_path, num_columns):
     """A process in a terminal of its own, which echoes the key."""
     folder = tmp_path / "run"

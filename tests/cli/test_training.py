@@ -1,8 +1,10 @@
 """python train.py: what a training prints, leaves behind and returns."""
 
 import csv
+import datetime
 import json
 import re
+import time
 
 import keras
 import pytest
@@ -78,6 +80,26 @@ def test_log_has_banner_epoch_and_result(trained):
     assert log.rstrip().endswith(str(trained))
     assert "\x1b" not in log
     assert "\r" not in log
+
+
+def test_the_summary_says_which_run_it_was_when_and_how_good(trained):
+    summary = read(trained)
+    assert (summary["model"], summary["dataset"]) == ("dense", "synthetic")
+    times = [datetime.datetime.fromisoformat(summary[key]) for key in ("started_at", "ended_at")]
+    assert all(one.tzinfo is not None for one in times) and times[0] <= times[1]
+    (accuracy,) = summary["history"]["val_accuracy"]
+    assert summary["best"] == {"epoch": 0, "metric": "val_accuracy", "value": accuracy}
+    assert summary["learning_rate"] == pytest.approx(summary["history"]["learning_rate"][-1])
+    assert summary["steady_images_per_sec"] > 2 * summary["images_per_sec"]  # one that traces
+
+
+def test_each_record_has_its_time_and_learning_rate(trained):
+    with (trained / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    times = [float(row["time"]) for row in rows]
+    assert times == sorted(times) and time.time() - times[0] < 3600
+    assert all(float(row["learning_rate"]) > 0 for row in rows)
+    assert list(rows[0])[:4] == ["step", "epoch", "kind", "time"]
 
 
 def test_metrics_agree_in_both_files(trained):

@@ -110,3 +110,19 @@ def test_what_is_no_table_of_digests_is_refused(runs, tmp_path, capsys):
 def test_wrong_usage(flags, capsys):
     assert chaos.main(flags) == 2
     assert "benchmarks.chaos: error: --" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("metrics.csv", "step,epoch,kind,time,loss\n4,0,execution,{},0.5\n8,0,epoch,{},0.25\n"),
+        ("metrics.csv", "step,epoch,kind,loss,time\n4,0,execution,0.5,{}\n8,0,epoch,0.25,{}\n"),
+        ("metrics.jsonl", '{{"step": 4, "time": {}, "loss": 0.5}}\n{{"step": 8, "time": {}}}\n'),
+    ],
+)
+def test_the_times_of_records_are_not_compared(runs, name, table):
+    for secs, folder in enumerate(runs):
+        (folder / name).write_text(table.format(1e9 + secs, 2e9 + secs))
+    assert compare_runs(*runs).differences == []
+    (runs[0] / name).write_text(table.format(1e9, 2e9).replace("4", "5", 1))
+    assert len(compare_runs(*runs).differences) == 1

@@ -97,3 +97,61 @@ def test_arrays_among_the_logs_are_left_out_of_the_line():
 def test_a_negative_interval_is_refused():
     with pytest.raises(ValueError, match="interval_secs must be 0 or more, not -1"):
         hooks.ProgressBar(interval_secs=-1)
+
+
+def drive_with_times(monkeypatch, info, hook, traces, secs=(5.0, 1.0, 1.0)):
+    """One epoch of executions that take these seconds; each may trace a graph first."""
+    clock = types.SimpleNamespace(now=0.0)
+    monkeypatch.setattr("gradloop.engine.hooks.bar_text.time.perf_counter", lambda: clock.now)
+    function = types.SimpleNamespace(num_traces=0)
+    info.state.functions["train"] = function
+    hook.on_train_begin(info)
+    hook.on_epoch_begin(info)
+    for number_secs, has_traced in zip(secs, traces, strict=True):
+        clock.now += number_secs
+        function.num_traces += has_traced
+        info.progress.step += 2
+        info.execution_steps = 2
+        hook.on_execution_end(info)
+    info.logs = {"loss": 0.5}
+    hook.on_epoch_end(info)
+
+
+def test_the_speed_is_in_examples_and_leaves_tracing_out(monkeypatch):
+    stream = io.StringIO()
+    hook = hooks.ProgressBar(stream=stream, examples_per_step=64)
+    drive_with_times(monkeypatch, make_info(), hook, traces=(True, False, False))
+    assert " - 128 images/s - loss: 0.5000" in stream.getvalue()  # 2 steps of 64 a second
+
+
+def test_where_each_execution_traces_there_is_no_speed(monkeypatch):
+    stream = io.StringIO()
+    hook = hooks.ProgressBar(stream=stream, examples_per_step=64)
+    drive_with_times(monkeypatch, make_info(), hook, traces=(True, True, True))
+    assert "images/s" not in stream.getvalue()
+
+
+def test_the_learning_rate_is_shown_once_it_has_changed():
+    stream, info = io.StringIO(), make_info()
+    rates = iter([0.1, 0.1, 0.05])
+    info.state.learning_rate = lambda: next(rates)
+    drive(hooks.ProgressBar(stream=stream), info, [{"loss": 0.5}, {"loss": 0.25}])
+    first, second = stream.getvalue().splitlines()
+    assert "learning_rate" not in first
+    assert second.endswith("loss: 0.2500 - learning_rate: 0.05")
+
+
+def test_on_a_terminal_the_bar_shows_the_speed(monkeypatch):
+    stream = _Terminal()
+    monkeypatch.setattr("gradloop.engine.hooks.progress_bar.columns_of", lambda stream: 100)
+
+    def update(bar, num_steps):  # at once, however little time has passed
+        bar.n += num_steps
+        bar.refresh()
+
+    monkeypatch.setattr("tqdm.tqdm.update", update)
+    hook = hooks.ProgressBar(stream=stream, examples_per_step=64)
+    drive_with_times(monkeypatch, make_info(steps_per_epoch=6), hook, (True, False, False))
+    bars = [shown for shown in stream.getvalue().split("\r") if "|" in shown]
+    assert "images/s" not in bars[0]
+    assert re.search(r"Epoch 1/3: 100%\|.{10,}\| 6/6, 128 images/s, 00:00 left", bars[-1])

@@ -94,6 +94,35 @@ def test_a_line_that_a_kill_tore_is_cut_and_the_rest_kept(tmp_path, make):
     assert path.read_text() == whole
 
 
+@pytest.mark.parametrize("make", [CSVWriter, JSONLinesWriter])
+def test_a_clock_gives_each_record_its_time(tmp_path, make):
+    times = iter([1_700_000_000.12345, 1_700_000_060.5])
+    path = tmp_path / "metrics"
+    writer = make(path, clock=lambda: next(times))
+    writer.write(1, {"loss": 0.5}, epoch=0, kind="execution")
+    writer.write(2, {"loss": 0.25}, epoch=0, kind="epoch")
+    writer.close()
+    if make is CSVWriter:
+        records = read_csv(path)
+    else:
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert records == [
+        {"step": 1, "epoch": 0, "kind": "execution", "time": 1_700_000_000.123, "loss": 0.5},
+        {"step": 2, "epoch": 0, "kind": "epoch", "time": 1_700_000_060.5, "loss": 0.25},
+    ]
+
+
+def test_a_table_without_times_is_continued_with_them(tmp_path):
+    path = tmp_path / "metrics.csv"
+    for step, clock in ((1, None), (2, lambda: 60.0)):
+        writer = CSVWriter(path, clock=clock)
+        writer.write(step, {"loss": 0.5}, epoch=0, kind="epoch")
+        writer.close()
+    first, second = read_csv(path)
+    assert "time" not in first
+    assert (second["time"], second["loss"]) == (60.0, 0.5)
+
+
 def test_csv_refuses_a_file_that_is_not_its_own(tmp_path):
     path = tmp_path / "other.csv"
     path.write_text("name,age\nann,3\n")
