@@ -35,9 +35,10 @@ def option(default: Any, group: str, help_text: str, **metadata: Any) -> Any:
       default: Its value where nobody sets it.
       group: Heading under which `--help` lists it.
       help_text: One line for `--help`.
-      **metadata: What `check_field` enforces: `choices`, `minimum`, `maximum`, `above`, `below`; `none`:
-        the word that stands for None, "none" without it; and `on_resume`: whether another value is
-        "applied" in a run that goes on, "refused", or "warned" about because it changes bits. The
+      **metadata: What `check_field` enforces: `choices`, `minimum`, `maximum`, `above`, `below`;
+        `none`: the word that stands for None, "none" without it; and `on_resume`: whether another
+        value is "applied" in a run that goes on, "refused", or "warned" about because it changes
+        bits. The
         type `list[str]` makes a flag that can be repeated or takes words between commas, and
         `dict[str, Any]` one of `NAME=VALUE` that can be repeated.
     """
