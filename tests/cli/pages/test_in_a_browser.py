@@ -128,3 +128,16 @@ def test_text_has_contrast_in_both_schemes(browser, page_paths, scheme):
     assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
     ratio, where = browser.evaluate(_CONTRASTS)
     assert ratio >= 4.5, where
+
+
+def test_paper_is_white_in_the_dark_scheme(browser, page_paths):
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.call("Emulation.setEmulatedMedia", media="print", features=features)
+    try:
+        browser.open(page_paths["run"], 760)
+        ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert ground == "rgb(255, 255, 255)"
+        ratio, where = browser.evaluate(_CONTRASTS)
+        assert ratio >= 4.5, where
+    finally:
+        browser.call("Emulation.setEmulatedMedia", media="", features=[])
