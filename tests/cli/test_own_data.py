@@ -12,7 +12,7 @@ from gradloop import data
 from gradloop.cli import main as train
 from gradloop.cli import splits as splits_lib
 from gradloop.cli.config import JobConfig
-from tests.cli.runs import SMALL, contents, read
+from tests.cli.runs import ROOT, SMALL, contents, read
 from tests.data.own import files
 
 
@@ -142,8 +142,32 @@ def test_replicas_train_on_a_streamed_folder_as_on_one_in_memory(tmp_path):
     assert found[0] == found[1]
 
 
+DOCUMENTED = [
+    line.partition("#")[0].split()[2:]
+    for line in (ROOT / "docs" / "command_line.md").read_text("utf-8").splitlines()
+    if line.startswith("python train.py --dataset ")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(6))
+def test_the_commands_of_the_page_run(number, tmp_path):
+    for write in (files.write_csv, files.write_images, files.write_npz, files.write_records):
+        write(tmp_path)
+    (tmp_path / "own_set.py").write_text(
+        "import numpy as np\n"
+        "def load(side):\n"
+        "    return {'x': np.zeros((40, side, side), np.uint8), 'y': np.arange(40) % 2}\n"
+    )
+    assert len(DOCUMENTED) == 6
+    flags = DOCUMENTED[number]
+    model = [] if "pictures" in flags or "own_set:load" in flags else ["--model", "dense"]
+    more = [*model, "--epochs", "1", "--batch_size", "8"]
+    assert run(tmp_path / "run", *flags, *more)["status"] == "completed"
+
+
 BAD = {
-    "nowhere.npz": [["--dataset", "nowhere.npz"], "does not exist"],
+    "nowhere.npz": [["--dataset", "nowhere.npz"], "nor a file or folder that is there"],
     "mistyped": [["--dataset", "fashion_mnits"], "Did you mean 'fashion_mnist'?"],
     "extension": [["--dataset", "own_set.py"], "'.py' is none of a dataset"],
     "module": [["--dataset", "own_sets:load"], "there is no module 'own_sets'"],

@@ -18,6 +18,7 @@ import pytest
 
 import gradloop
 from tests.cli.runs import ROOT, read
+from tests.data.own import files
 
 pytestmark = pytest.mark.slow
 INSTALLED = ("engine", "data", "models", "cli")
@@ -140,6 +141,18 @@ def test_its_command_trains_a_model_of_the_working_directory(environment, tmp_pa
     run(gradloop, *evaluate, cwd=tmp_path)
     first, second = read(tmp_path / "first"), read(tmp_path / "second")
     assert second["test_accuracy"] == first["test_accuracy"]
+
+
+def test_its_command_trains_an_own_model_on_own_images_and_an_own_table(environment, tmp_path):
+    files.write_images(tmp_path)
+    files.write_csv(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+    command = [environment / "bin/gradloop", "--model", "nets:build", "--set", "model.units=4"]
+    for flags in (["pictures"], ["table.csv", "--target", "kind", "--validation_split", "0.2"]):
+        run(*command, "--dataset", *flags, "--epochs", "1", "--run_dir", flags[0][:3], cwd=tmp_path)
+        summary = read(tmp_path / flags[0][:3])
+        assert (summary["status"], len(summary["history"]["val_loss"])) == ("completed", 1)
+    assert read(tmp_path / "pic")["test_accuracy"] is not None
 
 
 def test_its_command_has_its_own_name_in_errors(environment, crowded):
