@@ -40,5 +40,5 @@ def test_its_code_runs(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("command", re.findall(r"(?m)^python train.py (.*)$", PAGE))
 def test_its_commands_are_legal(command, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    config, _ = read_config(command.split())
+    config = read_config(command.split()).config
     assert config.profile == "20,40" or config.mode in ("diagnose_input", "tune")
