@@ -52,9 +52,7 @@ class Log:
           stream: Default: the log's own.
         """
         if stream is not None or not self.is_quiet:
-            stream = stream or self._stream or sys.stdout
-            tqdm.write(wrapped(text, stream), file=stream)
-            stream.flush()
+            _show(text, stream or self._stream or sys.stdout)
         self._write(_CONTROL.sub("", text) + "\n")
 
     def announce(self, text: str) -> None:
@@ -122,6 +120,15 @@ class Log:
     def __exit__(self, *error: object) -> None:
         """Closes the file."""
         self.close()
+
+
+def _show(text: str, stream: TextIO) -> None:
+    try:
+        tqdm.write(wrapped(text, stream), file=stream)
+        stream.flush()
+    except OSError:  # Nobody reads the pipe any more, or its disk is full: the run goes on.
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), stream.fileno())
 
 
 @contextlib.contextmanager

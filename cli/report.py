@@ -18,7 +18,7 @@ from . import pages, plots
 from .config import JobConfig
 from .log import Log
 from .run_folder import RunFolder
-from .summary import find_best, read_records
+from .summary import find_best
 
 
 def format_banner(config: JobConfig, state: TrainState, **facts: str) -> str:
@@ -50,7 +50,7 @@ def draw_history(folder: RunFolder, log: Log, config: JobConfig, state: TrainSta
     """Draws the curves of the epochs in the folder's metrics.csv, if there is one."""
     if not folder.writes or not folder.draws:
         return
-    records = read_records(folder, log)
+    records = folder.read_records(log)
     epochs = epoch_records(records)
     if epochs:
         best = find_best(epochs, state, config.keep_best)

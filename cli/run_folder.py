@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import itertools
 import os
 import shlex
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gradloop.engine.runtime import describe_environment
+from gradloop.engine.storage.writers import Record, read_csv
 from gradloop.files import json_text, make_directory, write_atomically
 
 from . import run_directory
@@ -156,6 +159,21 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> Path:
         """Writes summary.json."""
         return self.write_json("summary", summary)
+
+    def read_records(self, log: Log) -> list[Record]:
+        """Returns the records of metrics.csv; [] and a warning if it cannot be read."""
+        records: list[Record] = []
+
+        def read() -> None:
+            try:
+                records.extend(read_csv(self.metrics_csv))
+            except (ValueError, TypeError, KeyError, csv.Error) as error:
+                reason = f"it is no table of metrics ({error})"
+                raise OSError(errno.EINVAL, reason, self.metrics_csv) from error
+
+        if self.writes and self.metrics_csv.exists():
+            log.attempt(read)
+        return records
 
     def set_aside(self, name: str) -> None:
         """Gives a file or a folder of an earlier start the next free number, if there is one."""

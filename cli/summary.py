@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import datetime
 import time
@@ -20,7 +19,7 @@ from gradloop.engine.hooks.monitored import find_direction
 from gradloop.engine.memory import format_growth
 from gradloop.engine.parity.comparison import Comparison
 from gradloop.engine.state import TrainState
-from gradloop.engine.storage.writers import RECORD_KEYS, Record, epoch_records, read_csv
+from gradloop.engine.storage.writers import RECORD_KEYS, Record, epoch_records
 from gradloop.engine.timing import COMPUTE, DATA, DISPATCH, format_line
 from gradloop.machine import peak_memory_bytes
 
@@ -266,7 +265,7 @@ def finish(
     Returns:
       Whether the files could be written. If not, a line on stderr says why.
     """
-    epochs = epoch_records(read_records(folder, log))
+    epochs = epoch_records(folder.read_records(log))
     best = {"best": find_best(epochs, state, metric)}
     summary = summarize(state, best | facts, history_of(epochs))
     is_written = True
@@ -284,18 +283,3 @@ def finish(
     if is_cut_short and state.peers.is_alone and has_checkpoints(folder.path):
         log.result(f"To go on: {command_to_go_on(folder.path)}")
     return is_written
-
-
-def read_records(folder: RunFolder, log: Log) -> list[Record]:
-    """Returns the records of a folder's metrics.csv; [] and a warning if it cannot be read."""
-    records: list[Record] = []
-
-    def read() -> None:
-        try:
-            records.extend(read_csv(folder.metrics_csv))
-        except (ValueError, TypeError, KeyError, csv.Error) as error:
-            raise OSError(0, f"it is no table of metrics ({error})", folder.metrics_csv) from error
-
-    if folder.writes and folder.metrics_csv.exists():
-        log.attempt(read)
-    return records

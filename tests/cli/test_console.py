@@ -114,6 +114,15 @@ def test_a_run_that_is_interrupted_says_so_and_how_to_go_on(tmp_path, monkeypatc
     assert out.splitlines()[-1] == f"To go on: python train.py --run_dir '{folder}' --resume"
 
 
+def test_a_screen_that_nobody_reads_any_more_ends_no_run(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream, Log(tmp_path / "train.log", stream) as log:
+        for number in range(3):
+            log.line(f"line {number}")
+    assert (tmp_path / "train.log").read_text() == "line 0\nline 1\nline 2\n"
+
+
 def test_a_run_that_diverges_says_so_on_stderr(tmp_path, capsys):
     flags = [*QUICK, "--learning_rate", "1e38", "--run_dir", str(tmp_path / "nan")]
     assert train.main(flags) == 1
