@@ -88,8 +88,10 @@ def test_another_model_than_the_checkpoints_is_refused(begun, tmp_path, capsys, 
 def test_a_checkpoint_that_lies_alone_takes_the_flags(begun, tmp_path):
     file = tmp_path / "alone.npz"
     file.write_bytes((begun / "checkpoints" / "ckpt-3.npz").read_bytes())
-    own = ["--set", "model.units=5", "--mode", "evaluate", "--checkpoint", str(file)]
-    assert start(tmp_path / "run", *own) == 0
+    flags = ["--mode", "evaluate", "--checkpoint", str(file), "--run_dir", str(tmp_path / "run")]
+    own = ["--model", f"{NETS}:build", "--set", "model.units=5", "--dataset", "synthetic"]
+    keras.utils.clear_session(free_memory=False)
+    assert train.main([*flags, *own]) == 0
     assert read(tmp_path / "run")["test_logs"]["accuracy"] > 0
 
 
