@@ -235,6 +235,8 @@ def begin(job: Job, folder: RunFolder, log: Log) -> None:
         lines["run"] = job.config.run_name
     if job.restored is not None:
         lines["restored"] = str(job.restored)
+    if job.work.guessed_loss:
+        lines["loss"] = job.work.guessed_loss
     if job.initial:
         lines["initial"] = job.initial
     if job.choice is not None:

@@ -37,6 +37,7 @@ class Work:
       recipe: Of a model by name; None: the model is a person's own.
       train_step: What trains.
       one_hot: Whether labels become one-hot rows; known once `make_state` was called.
+      guessed_loss: In words, for the screen, once it was called; "": the loss was named.
 
     Raises:
       ConfigError: If a name is not found, or an argument is not taken.
@@ -54,6 +55,7 @@ class Work:
         self._build = self._find_build()
         self.train_step = _find_step(config)
         self.one_hot = num_classes is not None
+        self.guessed_loss = ""
 
     def _find_build(self) -> Callable[..., Any]:
         config = self._config
@@ -142,6 +144,10 @@ class Work:
         if has_step and self._num_classes is None:
             return None  # it may need none
         loss = objectives.guess_loss(model, self._num_classes, width)
+        if loss is not None:
+            is_of_logits = self._num_classes is not None and objectives.ends_in_logits(model)
+            of = " of logits" if is_of_logits else ""
+            self.guessed_loss = f"{objectives.name_of(loss)}{of}, by the data: the model has none"
         if loss is None and not has_step:
             raise engine.ConfigError(
                 f"model={self._config.model!r} has outputs of size {width} and no loss, and "

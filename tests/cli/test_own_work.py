@@ -21,6 +21,16 @@ def start(folder, *flags, model=f"{NETS}:build"):
     return train.main([*QUICK, "--model", model, "--run_dir", str(folder), *flags])
 
 
+def test_a_loss_that_nobody_named_is_shown(tmp_path, capsys):
+    flags = ["--mode", "compare", "--model", f"{NETS}:build", "--dataset", "synthetic"]
+    flags += ["--limit_train_batches", "3", "--validation_steps", "2", "--optimizer", "lamb"]
+    keras.utils.clear_session(free_memory=False)
+    assert train.main([*flags, "--schedule", "cosine", "--run_dir", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "loss       categorical_crossentropy of logits, by the data: the model has none" in out
+    assert "equal: all bits of" in out
+
+
 def history(folder):
     return read(folder)["history"]
 
