@@ -88,8 +88,7 @@ def identify(config: JobConfig, started_at: float | None) -> dict[str, Any]:
     if started_at is not None:
         began = now - datetime.timedelta(seconds=time.monotonic() - started_at)
     return {
-        "model": config.model,
-        "dataset": config.dataset,
+        **{name: getattr(config, name) for name in ("model", "dataset", "run_name", "tags")},
         "started_at": began and began.isoformat(timespec="seconds"),
         "ended_at": now.isoformat(timespec="seconds"),
     }

@@ -39,6 +39,8 @@ def test_named_runs_are_numbered_and_keep_their_tags(tmp_path, monkeypatch, caps
         assert train.main([*flags, "--no_plots", "--no_tensorboard"]) == 0
         folder = tmp_path / "runs" / "dense-synthetic" / name
         assert read(folder, "config.json")["tags"] == ["small", "first", "x"]
+        summary = read(folder)
+        assert (summary["tags"], summary["run_name"]) == (["small", "first", "x"], "a base line")
         assert not (folder / "plots").exists() and not (folder / "tensorboard").exists()
     assert "run        a base line" in capsys.readouterr().out
     folder = RunFolder.create(tmp_path, model="m", dataset="d", name="a base line")
