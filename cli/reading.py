@@ -84,13 +84,15 @@ def _say_where(message: str, places: Mapping[str, str]) -> str:
 
 
 def _check_data(config: JobConfig) -> None:
-    """Raises ConfigError if there are no such data, or no such folder: a typo must not download."""
+    """Raises ConfigError if data or a folder are not there: a typo must not download."""
     name = config.dataset
     if name not in DATASETS and not is_own(name) and not Path(name).expanduser().exists():
         raise ConfigError(
-            f"dataset={name!r} is not one of: {', '.join(DATASETS)}; nor a file or folder that is "
-            f"there; nor pkg.module:load of your own.{did_you_mean(name, DATASETS)}"
+            f"dataset={name!r} does not exist: name one of {', '.join(DATASETS)}; or a file or "
+            f"folder; or pkg.module:load of your own.{did_you_mean(name, DATASETS)}"
         )
+    if config.mode == "replay" and not Path(config.run_dir or "", "config.json").exists():
+        raise ConfigError(f"run_dir={config.run_dir!r} holds no run: name the folder of one.")
     if config.data_dir is not None and not Path(config.data_dir).is_dir():
         raise ConfigError(
             f"data_dir={config.data_dir!r} is no folder: name one that exists, make it first to "

@@ -51,7 +51,13 @@ def make_optimizer(config: Any, base: Any, num_updates: int) -> keras.optimizers
             raise ConfigError(
                 f"set=optimizer.{name}={chosen[name]!r}: it has a flag, --{_OF_FLAGS[name]}."
             )
-    return call_with(kind, {}, arguments | chosen, "optimizer")
+    made = call_with(kind, {}, arguments | chosen, "optimizer")
+    if not isinstance(made, keras.optimizers.Optimizer):
+        raise ConfigError(
+            f"optimizer={config.optimizer!r} returned a {type(made).__name__}, and must return a "
+            "keras.optimizers.Optimizer."
+        )
+    return made
 
 
 def _begin(config: Any, base: Any) -> tuple[Callable[..., Any], dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from gradloop import engine
+from gradloop.engine.arguments import check_step
 from gradloop.models import registry
 from gradloop.models.recipe import Recipe
 
@@ -188,7 +189,12 @@ def _find_step(config: JobConfig) -> Callable[..., Any]:
     step = load_object(config.train_step, "step")
     chosen = arguments_of(config, "step")
     arguments_for(step, {"state": None, "batch": None, "iterator": None}, chosen, "step")
-    return functools.partial(step, **chosen) if chosen else step
+    bound = functools.partial(step, **chosen) if chosen else step
+    try:
+        check_step(bound, f"step={config.train_step!r}")
+    except ValueError as error:
+        raise engine.ConfigError(str(error)) from error
+    return bound
 
 
 def _width(model: keras.Model, input_shape: Any) -> int | None:

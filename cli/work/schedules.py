@@ -110,7 +110,13 @@ class Schedule:
         num_updates = self.num_updates - (self.warmup_steps or 0)
         offered = {"initial_learning_rate": initial, "decay_steps": num_updates, **more}
         if is_own(name):
-            return call_with(load_object(name, "schedule"), offered, self.chosen, "schedule")
+            made = call_with(load_object(name, "schedule"), offered, self.chosen, "schedule")
+            if not callable(made):
+                raise ConfigError(
+                    f"schedule={name!r} returned a {type(made).__name__}, and must return a "
+                    "keras.optimizers.schedules.LearningRateSchedule."
+                )
+            return made
         make, defaults = _MAKERS[name.lower()]
         offered |= defaults
         if name == "step":

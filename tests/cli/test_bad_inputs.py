@@ -89,8 +89,11 @@ MORE = {
     f"{SMALL} --init_from nowhere.npz": "does not exist",
     "--exclude x": "without init_from",
     f"{SMALL} --step nets:nope": "the module 'nets' has no 'nope'",
+    f"{SMALL} --step nets:none": "none() cannot be called with these two",
+    f"{SMALL} --optimizer nets:none": "must return a keras.optimizers.Optimizer",
+    f"{SMALL} --schedule nets:none": "must return a keras.optimizers.schedules",
     # One's own data
-    "--dataset nowhere.csv": "nor a file or folder that is there",
+    "--dataset nowhere.csv": "or a file or folder",
     "--model dense --dataset t.csv": "Pass --target NAME: a, label",
     "--model dense --dataset t.csv --target labl": "Did you mean 'label'?",
     "--model dense --dataset ragged.csv --target label": "ragged.csv, line 3",
@@ -107,6 +110,7 @@ MORE = {
     "--tags a,,b": "must hold names that are not empty",
     "--logger WANDB": "Did you mean 'wandb'?",
     # Folders of runs
+    "--mode replay --run_dir afolder --step 3": "run_dir='afolder' holds no run",
     "--report": "needs run_dir",
     "--report --run_dir afolder": "holds no run",
     "--mode compare_runs --runs afolder": "takes the folders of 2 to 8 runs, not 1",
