@@ -119,7 +119,7 @@ FILES = {
     "afile": "x",
     "deep.json": "[" * 100_000,
     "deep.toml": "epochs = " + "[" * 100_000,
-    "deep.yaml": "[" * 2_000,
+    "deep.yaml": "[" * 700,
     "twice.json": '{"epochs": 1, "epochs": 2}',
     "twice.yaml": "epochs: 1\nepochs: 2\n",
     "twice.toml": "epochs = 1\nepochs = 2\n",
