@@ -48,8 +48,8 @@ def _xla(config: JobConfig) -> str:
 
 def draw_history(folder: RunFolder, log: Log, config: JobConfig, state: TrainState) -> None:
     """Draws the curves of the epochs in the folder's metrics.csv, if there is one."""
-    if not folder.writes or not folder.draws:
-        return
+    if not folder.writes or not folder.draws or folder.suffix:
+        return  # with a suffix, the curves are of the training that has ended
     records = folder.read_records(log)
     epochs = epoch_records(records)
     if epochs:

@@ -86,7 +86,7 @@ def read(path: str | Path) -> RunFiles:
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the object in a file; {} if there is none."""
     try:
-        value = json.loads(path.read_text("utf-8", errors="replace"))
+        value = json.loads(_read_text(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -111,9 +111,14 @@ def part(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_text("utf-8", errors="replace").splitlines()
+        return _read_text(path).splitlines()
     except OSError:
         return []
+
+
+def _read_text(path: Path) -> str:
+    """Returns a file's text; "" of what is no file, such as a device, which may never end."""
+    return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
 
 def _read_records(path: Path) -> list[Record]:
