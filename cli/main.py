@@ -86,17 +86,25 @@ def main(
             log.is_quiet = config.quiet
             with signals.heard_by(lambda number: log.announce(job.heard(number))):
                 run(job, folder, log)
-            draw(job, folder, log)
-            is_written = trackers.end(job, log)
-            facts = summary.identify(config, began) | job.facts
-            is_written &= summary.finish(
-                folder, log, job.state, facts, config.keep_best or config.early_stopping
-            )
-            report.write_page(folder, log)
+            is_refused = job.status is Status.REFUSED and folder.made is not None
+            is_written = is_refused or _finish(job, folder, log, began)
+        if is_refused:
+            folder.discard()
         if not job.has_left:
             together.part(job.peers, config)
         is_fatal = not is_written and config.on_save_error == "stop"
         return job.exit_code or (Status.FAILED.exit_code if is_fatal else 0)
+
+
+def _finish(job: Job, folder: RunFolder, log: Log, began: float) -> bool:
+    """Writes what the run has come to, and shows it; returns whether it could be written."""
+    draw(job, folder, log)
+    is_written = trackers.end(job, log)
+    facts = summary.identify(job.config, began) | job.facts
+    monitored = job.config.keep_best or job.config.early_stopping
+    is_written &= summary.finish(folder, log, job.state, facts, monitored)
+    report.write_page(folder, log)
+    return is_written
 
 
 def _refuse(error: Exception, *, restarts: bool) -> int:

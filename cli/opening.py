@@ -44,13 +44,21 @@ def open_folder(job: Job, stack: contextlib.ExitStack) -> RunFolder:
     the chief does it, and the others write nothing there.
     """
     config = job.config
-    path, suffix = together.ask_chief(job.peers, lambda: _make_folder(config, stack))
-    draws = config.plots is not False
-    return RunFolder(Path(path), suffix, writes=job.peers.is_chief, draws=draws)
+    path, suffix, made = together.ask_chief(job.peers, lambda: _make_folder(config, stack))
+    folder = RunFolder(
+        Path(path), suffix, writes=job.peers.is_chief, draws=config.plots is not False
+    )
+    folder.made = None if made is None else [Path(directory) for directory in made]
+    return folder
 
 
-def _make_folder(config: JobConfig, stack: contextlib.ExitStack) -> tuple[str, str]:
-    """Returns the folder, and what the names of its JSON files get where a run has its own."""
+def _make_folder(
+    config: JobConfig, stack: contextlib.ExitStack
+) -> tuple[str, str, list[str] | None]:
+    """Returns the folder, what the names of its JSON files get where a run has its own, and `made`.
+
+    The last is an attribute of `RunFolder`.
+    """
     suffix = "" if config.mode == "train" or not _is_of_a_run(config) else f".{config.mode}"
     try:
         if config.run_dir is None:
@@ -66,7 +74,8 @@ def _make_folder(config: JobConfig, stack: contextlib.ExitStack) -> tuple[str, s
             _lock(folder.path, stack)
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
-    return str(folder.path), suffix
+    made = None if folder.made is None else [str(directory) for directory in folder.made]
+    return str(folder.path), suffix, made
 
 
 def _is_of_a_run(config: JobConfig) -> bool:

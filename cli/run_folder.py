@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import itertools
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+from gradloop import lock
 from gradloop.engine.runtime import describe_environment
 from gradloop.engine.storage.writers import Record, read_csv
 from gradloop.files import json_text, make_directory, write_atomically
@@ -22,6 +24,8 @@ from .log import Log
 _SET_ASIDE = (
     "metrics.csv", "metrics.jsonl", "digests.csv", "tensorboard", "history.json", "summary.json",
 )  # fmt: skip
+# What a run has written when its mode begins.
+_REFUSED = (run_directory.CLAIM, "config.json", "environment.json", "train.log", lock.LOCK_FILE)
 
 
 class RunFolder:
@@ -37,6 +41,9 @@ class RunFolder:
         leaves the run's own files alone.
       writes: Whether this process writes files there: of several workers, the chief alone does.
       draws: Whether pictures are drawn.
+
+    Attributes:
+      made: Directories that were made for a run that begins here; None: it began before.
     """
 
     def __init__(
@@ -47,6 +54,7 @@ class RunFolder:
         self.writes = writes
         self.draws = draws
         self._written: set[str] = set()
+        self.made: list[Path] | None = None
 
     @classmethod
     def create(
@@ -63,6 +71,7 @@ class RunFolder:
           ValueError: If it cannot be created.
         """
         folder = cls(run_directory.make_new(root, model=model, dataset=dataset, name=name))
+        folder.made = [folder.path, folder.path.parent, Path(root)]
         folder._append_command()
         return folder
 
@@ -81,11 +90,14 @@ class RunFolder:
         Raises:
           ValueError: If it holds a run and `resume` is false, or it cannot be written.
         """
+        missing = [one for one in (Path(path), *Path(path).parents) if not one.exists()]
         directory = make_directory(path)
         folder = cls(directory, suffix)
         try:
-            if resume or not run_directory.holds_run(directory):
+            is_new = not run_directory.holds_run(directory)
+            if resume or is_new:
                 folder._append_command(must_be_new=not resume)
+                folder.made = missing if is_new else None
                 return folder
         except FileExistsError:  # Another process came first.
             pass
@@ -185,6 +197,16 @@ class RunFolder:
         """Sets aside what a start has left that came to nothing, so that nothing is mixed up."""
         for name in _SET_ASIDE:
             self.set_aside(name)
+
+    def discard(self) -> None:
+        """Removes a new run that was refused: there is nothing in it that is not in the message."""
+        if not self.writes:
+            return
+        for name in _REFUSED:
+            (self.path / name).unlink(missing_ok=True)
+        for path in self.made or ():
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
 
     def open_log(self, stream: TextIO | None = None) -> Log:
         """Opens train.log for appending; for a process that does not write, the screen alone."""

@@ -16,6 +16,8 @@ from . import own_code
 from .config import JobConfig
 from .settings.work import arguments_of
 
+_DOWNLOADED = tuple(name for name, module in data.DATASETS.items() if hasattr(module, "RAW"))
+
 
 def load_splits(config: JobConfig) -> Splits:
     """Returns the parts of the config's dataset.
@@ -51,11 +53,22 @@ def _reader(config: JobConfig) -> Callable[[], Splits]:
     """
     options = _file_options(config)
     if not own_code.is_own(config.dataset) or Path(config.dataset).exists():
+        _check_data_dir(config, is_taken=config.dataset in _DOWNLOADED)
         return lambda: data.load(config.dataset, config.data_dir, options=options)
     function = own_code.load_object(config.dataset, "dataset")
+    _check_data_dir(config, is_taken=bool(own_code.takes(function, "data_dir")))
     chosen = arguments_of(config, "dataset")
     value = own_code.call_with(function, {"data_dir": config.data_dir}, chosen, "dataset")
     return lambda: from_value(value, config.dataset, options)
+
+
+def _check_data_dir(config: JobConfig, *, is_taken: bool) -> None:
+    if config.data_dir is not None and not is_taken:
+        raise engine.ConfigError(
+            f"data_dir={config.data_dir!r} with dataset={config.dataset!r}, which does not take "
+            f"it: it is for {', '.join(_DOWNLOADED)}, and functions with an argument data_dir. "
+            "Leave it out."
+        )
 
 
 def _file_options(config: JobConfig) -> FileOptions:

@@ -57,6 +57,7 @@ class ProgressBar(Hook):
         self._pace = Pace()
         self._rate: Any = None  # the learning rate after the last execution
         self._first_rate: float | None = None
+        self._has_rate_changed = False
         self._bar: Any = None
         self._shows = True
         self._epoch_start_secs = 0.0
@@ -65,6 +66,7 @@ class ProgressBar(Hook):
     def on_train_begin(self, info: HookInfo) -> None:
         """Notes the learning rate."""
         self._rate, self._first_rate = None, _rate_of(info.state.learning_rate())
+        self._has_rate_changed = False
 
     def on_epoch_begin(self, info: HookInfo) -> None:
         """Opens a bar, on a terminal."""
@@ -160,8 +162,11 @@ class ProgressBar(Hook):
 
     def _changed_rate(self, info: HookInfo) -> list[str]:
         rate = _rate_of(self._rate)
-        is_new = rate is not None and rate != self._first_rate
-        return [f"learning_rate: {rate:.4g}"] if is_new and "learning_rate" not in info.logs else []
+        if rate is None or "learning_rate" in info.logs:
+            return []
+        # It may come back to where it was, as after a warmup from 0 and a decay to 0.
+        self._has_rate_changed |= rate != self._first_rate
+        return [f"learning_rate: {rate:.4g}"] if self._has_rate_changed else []
 
 
 def _rate_of(value: Any) -> float | None:
