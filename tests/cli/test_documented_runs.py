@@ -1,4 +1,4 @@
-"""docs/command_line.md on runs and sweeps: each of its commands is one that is taken."""
+"""Commands of the README, and of docs/command_line.md on runs and sweeps: each is taken."""
 
 import json
 import re
@@ -9,11 +9,15 @@ import pytest
 from gradloop.cli.flags import make_parser
 from gradloop.cli.reading import read_config
 from gradloop.cli.sweeps import space
+from gradloop.models.registry import MODELS
 from tests.cli.runs import ROOT
 
 _, _, REST = (ROOT / "docs" / "command_line.md").read_text("utf-8").partition("## Runs and sweeps")
 SECTION = REST.partition("\n## ")[0]
 COMMANDS = re.findall(r"^python train\.py (.*)$", SECTION, re.MULTILINE)
+README = re.findall(
+    r"^python train\.py (.*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +33,18 @@ def test_commands_are_taken(command, tmp_path, monkeypatch):
         assert len(space.combinations(config)) == (20 if config.search == "random" else 6) or (
             config.run_dir == "my_sweep"
         )
+
+
+@pytest.mark.parametrize("command", README)
+def test_commands_of_the_readme_are_taken(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = shlex.split(command, comments=True)
+    if flags[0] in ("--list", "--help"):
+        with pytest.raises(SystemExit) as ended:
+            read_config(flags)
+        assert ended.value.code == 0 and capsys.readouterr().out
+    else:
+        assert read_config(flags).config.model in MODELS
 
 
 def test_flags_and_examples_in_the_text_are_real(tmp_path):

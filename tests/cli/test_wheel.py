@@ -6,6 +6,7 @@ have the names of ours and raise when they are imported.
 
 import importlib.metadata
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -131,28 +132,24 @@ def build(input_shape, num_classes, units=4):
 """
 
 
-def test_its_command_trains_a_model_of_the_working_directory(environment, tmp_path):
-    (tmp_path / "nets.py").write_text(NETS)
-    gradloop = environment / "bin/gradloop"
-    own = ["--model", "nets:build", "--set", "model.units=5", "--dataset", "synthetic"]
-    output = run(gradloop, *own, "--fast_dev_run", "--run_dir", "first", cwd=tmp_path).stdout
-    assert "Everything is in first" in output
-    evaluate = ["--mode", "evaluate", "--checkpoint", "first", "--run_dir", "second"]
-    run(gradloop, *evaluate, cwd=tmp_path)
-    first, second = read(tmp_path / "first"), read(tmp_path / "second")
-    assert second["test_accuracy"] == first["test_accuracy"]
-
-
-def test_its_command_trains_an_own_model_on_own_images_and_an_own_table(environment, tmp_path):
+def test_the_commands_of_the_readme_train_own_work_from_an_empty_folder(environment, tmp_path):
     files.write_images(tmp_path)
     files.write_csv(tmp_path)
     (tmp_path / "nets.py").write_text(NETS)
-    command = [environment / "bin/gradloop", "--model", "nets:build", "--set", "model.units=4"]
-    for flags in (["pictures"], ["table.csv", "--target", "kind", "--validation_split", "0.2"]):
-        run(*command, "--dataset", *flags, "--epochs", "1", "--run_dir", flags[0][:3], cwd=tmp_path)
-        summary = read(tmp_path / flags[0][:3])
-        assert (summary["status"], len(summary["history"]["val_loss"])) == ("completed", 1)
-    assert read(tmp_path / "pic")["test_accuracy"] is not None
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines if line.startswith("gradloop ")]
+    assert len(commands) == 4
+    for program, *flags in commands:
+        quick = [] if "--mode" in flags else ["--fast_dev_run"]
+        output = run(environment / "bin" / program, *flags, *quick, cwd=tmp_path).stdout
+        assert "Everything is in runs/" in output
+    (own,) = tmp_path.glob("runs/nets_build-mnist/*")
+    assert read(own, "config.json")["set"] == {"model.units": 64}
+    (table,) = tmp_path.glob("runs/nets_build-table.csv/*")
+    assert len(read(table)["history"]["val_loss"]) == 1
+    (evaluated,) = tmp_path.glob("runs/nets_build-pictures/*")
+    accuracy = read(tmp_path / "runs" / "pictures")["test_accuracy"]
+    assert read(evaluated)["test_accuracy"] == accuracy is not None
 
 
 def test_its_command_has_its_own_name_in_errors(environment, crowded):
