@@ -86,7 +86,7 @@ def main(
             log.is_quiet = config.quiet
             with signals.heard_by(lambda number: log.announce(job.heard(number))):
                 run(job, folder, log)
-            is_refused = job.status is Status.REFUSED and folder.made is not None
+            is_refused = job.status is Status.REFUSED and folder.has_only_begun
             is_written = is_refused or _finish(job, folder, log, began)
         if is_refused:
             folder.discard()
@@ -265,5 +265,6 @@ def _describe_start(job: Job, folder: RunFolder, log: Log) -> None:
         log.attempt(folder.set_aside_all)
     for line in resuming.describe_changes(job.config) if job.plan is Plan.GO_ON else ():
         log.line(line)
-    # While a run is going on there is no summary: the one of before is not of it.
-    log.attempt(folder.set_aside, "summary.json")
+    # While a run is going on, there is no result: the one of before is not of it.
+    for name in ("summary.json", "predictions.npz", "predictions.csv"):
+        log.attempt(folder.set_aside, name)

@@ -21,6 +21,7 @@ from .replay import replay
 from .run_folder import RunFolder
 from .work.hooks import make_own_hooks
 
+MAX_PREDICTED = 20_000  # test examples, unless pictures are asked for
 _STATUS_OF_STOP = {
     None: Status.COMPLETED,
     engine.StopKind.REQUESTED: Status.STOPPED,
@@ -54,6 +55,8 @@ def train(job: Job, folder: RunFolder, log: Log) -> None:
         if job.splits.test is not None and job.has_loss:
             # The test set is all of it: validation_steps limits validations.
             _evaluate(job, dataclasses.replace(config, validation_steps=None))
+            if _shows_predictions(job):
+                log.attempt(_predict, job, folder, log)
     if job.status is Status.DIVERGED:
         log.line(
             f"{PROG}: error: the run has diverged: {job.facts['exit_reason']}. Try a smaller "
@@ -80,12 +83,22 @@ def _evaluate(job: Job, config: JobConfig) -> None:
 
 def predict(job: Job, folder: RunFolder, log: Log) -> None:
     """Writes what a checkpoint predicts for the test set, as tables and pictures."""
-    predictions = engine.predict(job.state, job.make_dataset(), job.config)
-    if folder.writes:  # of several workers, the chief has the predictions of all
-        names = job.splits.class_names
-        accuracy = write_predictions(folder, log, job.test, predictions, names)
-        job.facts["test_accuracy"] = accuracy
+    job.facts["test_accuracy"] = _predict(job, folder, log)
     job.end(Status.COMPLETED)
+
+
+def _predict(job: Job, folder: RunFolder, log: Log) -> float | None:
+    """Writes the predictions, and returns their accuracy, if they have one."""
+    predictions = engine.predict(job.state, job.make_dataset(), job.config)
+    if not folder.writes:  # of several workers, the chief has the predictions of all
+        return None
+    return write_predictions(folder, log, job.test, predictions, job.splits.class_names)
+
+
+def _shows_predictions(job: Job) -> bool:
+    """Returns whether a training ends with predictions: they take as long as the evaluation."""
+    plots = job.config.plots
+    return job.test.num_examples <= MAX_PREDICTED if plots is None else plots
 
 
 def compare(job: Job, folder: RunFolder, log: Log) -> None:

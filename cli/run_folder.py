@@ -198,6 +198,12 @@ class RunFolder:
         for name in _SET_ASIDE:
             self.set_aside(name)
 
+    @property
+    def has_only_begun(self) -> bool:
+        """Whether the run began with this object, and has come to nothing yet."""
+        has_results = self.checkpoints.exists() or self.metrics_csv.exists()
+        return self.made is not None and not has_results
+
     def discard(self) -> None:
         """Removes a new run that was refused: there is nothing in it that is not in the message."""
         if not self.writes:

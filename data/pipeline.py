@@ -113,8 +113,7 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
       >>> [(x.shape, y.shape) for x, y in dataset.as_numpy_iterator()]
       [((32, 28, 28, 1), (32, 10)), ((32, 28, 28, 1), (32, 10)), ((6, 28, 28, 1), (6, 10))]
     """
-    if order not in ORDERS:
-        raise ValueError(f"order: expected one of {', '.join(ORDERS)}, got {order!r}")
+    _check_order(order)
     batch_size = _positive("global_batch_size", global_batch_size)
     prepare_more = functools.partial(prepare, num_classes=num_classes, class_weight=class_weight)
     examples = prepare_more(x, y, sample_weight=sample_weight)
@@ -146,9 +145,13 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
         num_examples=n,
         resident=resident,
     )
-    if augment is None:  # which draws random numbers for whole batches
-        made.slices = slices
+    made.slices = None if augment else slices  # it draws random numbers for whole batches
     return made
+
+
+def _check_order(order: str) -> None:
+    if order not in ORDERS:
+        raise ValueError(f"order: expected one of {', '.join(ORDERS)}, got {order!r}")
 
 
 def _preparer(

@@ -272,8 +272,7 @@ def _end_process(number: int) -> None:
         with contextlib.suppress(Exception):
             call()
     # A thread of its own: the main one may hold the lock of a stream.
-    flush = threading.Thread(target=_flush, daemon=True)
-    flush.start()
+    (flush := threading.Thread(target=_flush, daemon=True)).start()
     flush.join(_FLUSH_SECS)
     name = signal.Signals(number).name
     start = "\r\x1b[K" if os.isatty(_STDERR) else "\n"

@@ -42,7 +42,9 @@ class OutputSettings:
         modes=("train",),
     )  # fmt: skip
     plots: bool | None = option(
-        None, "output", "draw pictures; auto: if matplotlib is installed", none="auto",
+        None, "output",
+        "draw pictures, and end a training with predictions of the test set for them; auto: if "
+        "matplotlib is installed, and the set has at most 20,000 examples", none="auto",
         modes=("train", "evaluate", "predict"),
     )  # fmt: skip
     logger: list[str] | None = option(  # noqa: RUF009 - likewise

@@ -64,7 +64,7 @@ def test_evaluate_takes_the_newest_checkpoint_of_a_run_and_its_config(trained, t
 def test_predict_writes_tables_and_pictures(trained, tmp_path):
     folder = tmp_path / "predict"
     checkpoint = str(trained / "checkpoints" / "ckpt-8.npz")
-    flags = [*SMALL, "--mode", "predict", "--checkpoint", checkpoint]
+    flags = [*SMALL, "--mode", "predict", "--checkpoint", checkpoint, "--plots"]
     assert train.main([*flags, "--run_dir", str(folder)]) == 0
     arrays = np.load(folder / "predictions.npz")
     assert arrays["probabilities"].shape == (10_000, 10)

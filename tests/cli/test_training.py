@@ -22,6 +22,7 @@ def test_leaves_a_whole_run_folder(trained):
     }  # fmt: skip
     assert [p.name for p in (trained / "checkpoints").iterdir()] == ["ckpt-8.npz"]
     assert (trained / "plots" / "history.png").stat().st_size > 1000
+    assert "Confusion matrix" in (trained / "report.html").read_text("utf-8")
     assert any((trained / "tensorboard").rglob("*tfevents*"))
 
 
