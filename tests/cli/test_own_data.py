@@ -167,7 +167,7 @@ def test_the_commands_of_the_page_run(number, tmp_path):
 
 
 BAD = {
-    "nowhere.npz": [["--dataset", "nowhere.npz"], "nor a file or folder that is there"],
+    "nowhere.npz": [["--dataset", "nowhere.npz"], "does not exist: name one of mnist"],
     "mistyped": [["--dataset", "fashion_mnits"], "Did you mean 'fashion_mnist'?"],
     "extension": [["--dataset", "own_set.py"], "'.py' is none of a dataset"],
     "module": [["--dataset", "own_sets:load"], "there is no module 'own_sets'"],
