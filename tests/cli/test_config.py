@@ -16,8 +16,9 @@ from gradloop.files import json_text
 
 
 @pytest.fixture(autouse=True)
-def fresh_keras():
+def fresh_keras(monkeypatch):
     """Nothing here touches Keras: no need to reset it for each of these many tests."""
+    monkeypatch.delenv("GRADLOOP_PLOTS")  # of tests/cli/conftest.py: what is chosen is looked at
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_the_best_run_comes_first_and_bad_ones_do_not_end_it(tmp_path, capfd):
 
 def test_a_quiet_sweep_shows_its_table_alone(tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("GRADLOOP_EPOCHS", "7")
-    assert sweep(tmp_path / "sweep", "0.5,0.25", "--quiet") == 0
+    assert sweep(tmp_path / "sweep", "0.5,0.25", "--quiet", "--plots") == 0
     out, err = capfd.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["run", "002", "001", "Everything"]
     assert err == "" and (tmp_path / "sweep" / "sweep.png").stat().st_size > 1000
