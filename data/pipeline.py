@@ -113,17 +113,15 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
       >>> [(x.shape, y.shape) for x, y in dataset.as_numpy_iterator()]
       [((32, 28, 28, 1), (32, 10)), ((32, 28, 28, 1), (32, 10)), ((6, 28, 28, 1), (6, 10))]
     """
-    _check_order(order)
     batch_size = _positive("global_batch_size", global_batch_size)
     prepare_more = functools.partial(prepare, num_classes=num_classes, class_weight=class_weight)
     examples = prepare_more(x, y, sample_weight=sample_weight)
-    n = examples.num_examples
+    n, position = examples.num_examples, Position()
     num_batches = _count_batches(n, batch_size, drop_remainder)
-    position = Position()
     parallel = 1 if decode is None else num_cores()
     with tf.init_scope(), tf.device("CPU:0"):
         arrays = StoredArrays(_pack(examples, channel_axis and decode is None))
-        order_of = epoch_order(order if shuffle else None, n, batch_size, seed)
+        order_of = epoch_order(_order_of(order, shuffle), n, batch_size, seed)
         make_steps = functools.partial(steps_dataset, position, order_of, arrays, num_batches)
         slice_indices = slicer(n, batch_size, drop_remainder)
         transform = transformer(examples.num_classes, rescale)
@@ -149,9 +147,10 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
     return made
 
 
-def _check_order(order: str) -> None:
+def _order_of(order: str, shuffle: bool) -> str | None:
     if order not in ORDERS:
         raise ValueError(f"order: expected one of {', '.join(ORDERS)}, got {order!r}")
+    return order if shuffle else None
 
 
 def _preparer(
