@@ -223,7 +223,7 @@ def measure_roof(task: Task, secs: float = 4.0) -> Mapping[str, Any]:
 
     See `benchmarks.hardware.roof.measure_roof`.
     """
-    precisions = ["float32", "bfloat16"]
+    precisions = ["float32", "float32_xla", "bfloat16"]
     if task.device == "gpu":
         precisions += ["float16", "tf32"]
     code = (

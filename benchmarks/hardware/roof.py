@@ -34,7 +34,8 @@ def measure_roof(
     """Measures the machine's peaks on the device that TensorFlow chooses.
 
     Args:
-      precisions: Dtypes to multiply in; "tf32" is float32 with TensorFloat-32 products, on a GPU.
+      precisions: Dtypes to multiply in; "tf32" is float32 with TensorFloat-32 products, on a GPU,
+        and "float32_xla" is float32 with the products of XLA, which has others than oneDNN's.
       secs: Approximate duration; longer for a dtype that the processor does not support.
       sizes: Sizes of the square matrices, ascending.
       copy_bytes: Size of each of the two arrays.
@@ -94,11 +95,12 @@ def matmul_peak(
 
 
 def _matmul(precision: str, size: int) -> Callable[[], Any]:
-    dtype = tf.float32 if precision == "tf32" else tf.as_dtype(precision)
+    is_xla = precision == "float32_xla"
+    dtype = tf.float32 if is_xla or precision == "tf32" else tf.as_dtype(precision)
     left = tf.cast(tf.random.stateless_uniform([size, size], (0, 1)), dtype)
     right = tf.cast(tf.random.stateless_uniform([size, size], (0, 2)), dtype)
     # Captured tensors: TensorFlow would multiply constants once, while it optimizes the graph.
-    product = tf.function(lambda: tf.matmul(left, right), autograph=False, jit_compile=False)
+    product = tf.function(lambda: tf.matmul(left, right), autograph=False, jit_compile=is_xla)
 
     def call() -> Any:
         # Fetching one number waits for the device, and copies next to nothing.

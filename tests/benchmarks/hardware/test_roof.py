@@ -10,11 +10,11 @@ from benchmarks.hardware import roof
 def test_measures_in_the_time_that_it_is_given():
     started_at = time.perf_counter()
     found = roof.measure_roof(
-        ("float32", "bfloat16"), secs=0.2, sizes=(32, 64, 128), copy_bytes=2**20
+        ("float32", "float32_xla", "bfloat16"), secs=0.2, sizes=(32, 64, 128), copy_bytes=2**20
     )
     assert time.perf_counter() - started_at < 30
     assert set(found) == {"matmul_flops_per_sec", "copy_bytes_per_sec"}
-    assert set(found["matmul_flops_per_sec"]) == {"float32", "bfloat16"}
+    assert set(found["matmul_flops_per_sec"]) == {"float32", "float32_xla", "bfloat16"}
     # A machine of the last twenty years does more than 10 million multiplications per second.
     assert min(found["matmul_flops_per_sec"].values()) > 1e7
     assert found["copy_bytes_per_sec"] > 1e7
