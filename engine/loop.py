@@ -120,6 +120,7 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
             while session.has_epochs_left():
                 _train_epoch(session, state.progress.num_epochs_completed, parts, validation)
                 _end_epoch(session, parts.function, validation, continuation)
+        parts.function.sizes = parts.planner.sizes
         session.save_point(is_last=True)
         if not session.info.stops_now:
             _finalize(state)
@@ -150,7 +151,8 @@ def _make_parts(
     source.group(function.count_batches(source.element_spec))
     state.progress.steps_per_epoch = source.steps_per_epoch
     session.watch(function)
-    return _Parts(source, function, Planner(config, session.hooks, state))
+    planner = Planner(config, session.hooks, state, start=function.sizes)
+    return _Parts(source, function, planner)
 
 
 def _train_epoch(session: Session, epoch: int, parts: _Parts, validation: Validation) -> None:

@@ -63,6 +63,7 @@ class Planner:
       hooks: Limit the next execution by `Hook.max_steps`, and surround it.
       evaluates: Whether the executions are of an evaluation, which other methods of hooks limit.
       state: Tells whether its step may run in a loop at all; None: it may.
+      start: The `sizes` at which an earlier run of the same function ended; (): there was none.
 
     Attributes:
       follows: Whether what is measured counts only once it is taken; see `take`.
@@ -75,6 +76,7 @@ class Planner:
         state: TrainState | None = None,
         *,
         evaluates: bool = False,
+        start: Sequence[int] = (),
     ) -> None:
         self._state = state
         self._fixed = config.steps_per_execution
@@ -90,7 +92,7 @@ class Planner:
         self._around = [getattr(h, around) for h in hooks if h.overrides(around)]
         self._num_cut = 0
         # What this process has measured, and what holds: with several workers, the chief's.
-        self._measured = self._sizes = Sizes()
+        self._measured = self._sizes = Sizes(*start)
         self.follows = False
         self._started_at: float | None = None
 
@@ -128,9 +130,11 @@ class Planner:
     def measure(self, num_steps: int) -> None:
         """Takes the time since the last call as that of the last `num_steps` steps."""
         now = time.perf_counter()
-        if self._started_at is not None:
-            secs_per_step = max(now - self._started_at, 1e-9) / num_steps
-            size = int(TARGET_EXECUTION_SECS / secs_per_step)
+        secs = None if self._started_at is None else max(now - self._started_at, 1e-9)
+        # One that the end of the data or a hook cut short says little: its fixed costs weigh more.
+        is_cut = num_steps < self._sizes.execution
+        if secs is not None and not (is_cut and secs < TARGET_EXECUTION_SECS):
+            size = int(TARGET_EXECUTION_SECS * num_steps / secs)
             size = max(1, min(size, max(num_steps, self._sizes.execution) * MAX_GROWTH))
             self._keep(self._measured._replace(execution=size))
         self._started_at = now  # the first execution, which traces, is not measured
@@ -139,6 +143,11 @@ class Planner:
         self._measured = measured
         if not self.follows:
             self._sizes = measured
+
+    @property
+    def sizes(self) -> Sizes:
+        """What holds now, with several workers on all of them."""
+        return self._sizes
 
     @property
     def measured(self) -> Sizes:

@@ -48,6 +48,8 @@ class StepFunction:
         the first batch of the call); the examples of the first batch, 0 where they are not counted.
       traces: Each trace, with its cause: one, unless the batches change their structure.
       max_retraces: How many traces beyond the first are allowed; None: any number.
+      sizes: The `Planner.sizes` at which its last run ended: the next one begins with them, and need
+        not find out again how long a step takes.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class StepFunction:
         self.name = self._step.name
         self.traces: list[Trace] = []
         self.max_retraces: int | None = None
+        self.sizes: tuple[int, ...] = ()
         self._arguments: tuple[Any, tf.Tensor] | None = None
 
     def __call__(self, iterator: Any, num_steps: tf.Tensor) -> Logs:

@@ -56,7 +56,25 @@ def test_short_last_execution_does_not_shrink_the_next(set_clock):
         planner.measure(planner.next_size(None, 0))
     assert planner.next_size(None, 0) == 512
     planner.measure(planner.next_size(3, 0))  # three steps were left in the epoch
-    assert planner.next_size(None, 0) == 29  # 10 ms for 3 steps; 8 * 3 would be fewer
+    assert planner.next_size(None, 0) == 512
+
+
+def test_a_short_execution_that_is_slow_shrinks_the_next(set_clock):
+    set_clock([0.0, 0.01, 0.02, 3.02])
+    planner = automatic_planner()
+    for _ in range(3):
+        planner.measure(planner.next_size(None, 0))
+    assert planner.next_size(None, 0) == 64
+    planner.measure(planner.next_size(3, 0))
+    assert planner.next_size(None, 0) == 1
+
+
+def test_a_second_run_begins_with_the_size_that_the_first_one_found(dataset):
+    state, first, second = make_tiny(), Every(100), Every(100)
+    config = make_config(epochs=20, steps_per_execution=None)
+    for hook in (first, second):
+        fit(state, dataset, config, hooks=[hook])
+    assert first.ends[0] == 1 < second.ends[0] - first.ends[-1]
 
 
 def test_a_pause_is_not_measured(set_clock):
