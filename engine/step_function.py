@@ -48,8 +48,7 @@ class StepFunction:
         the first batch of the call); the examples of the first batch, 0 where they are not counted.
       traces: Each trace, with its cause: one, unless the batches change their structure.
       max_retraces: How many traces beyond the first are allowed; None: any number.
-      sizes: The `Planner.sizes` at which its last run ended: the next one begins with them, and need
-        not find out again how long a step takes.
+      sizes: The `Planner.sizes` at which its last run ended; the next one begins with them.
     """
 
     def __init__(
