@@ -37,6 +37,8 @@ OWN_ARMS = (
     "keras_fit_tuned", "tf_loop",
 )  # fmt: skip
 PEER_ARMS = ("keras_jax_fit", "torch_eager", "torch_compile", "lightning", "jax_step", "jax_scan")
+# What can train under MirroredStrategy: fit cannot, with several steps an execution.
+REPLICA_ARMS = ("engine", "keras_fit")
 INPUT_WORKLOADS = ("tiny", "dense", "cnn", "lstm")
 INPUT_ARMS = ("engine", "engine_resident", "keras_fit")
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -70,6 +72,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--jit_compile", choices=_JIT_COMPILE, default="auto",
         help="XLA for all TensorFlow arms alike; auto: each arm decides (default)")  # fmt: skip
     add("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
+    add("--num_devices", type=int, default=1,
+        help="GPUs, or logical CPU devices, of a MirroredStrategy (default: 1)")  # fmt: skip
     add("--seed", type=int, default=0, help="seed of weights, order and dropout (default: 0)")
     add("--peers_python", default=".venv-peers/bin/python", help="Python of the other frameworks")
     add("--record", action="store_true", help="write the record into benchmarks/results")
@@ -116,7 +120,13 @@ def check(arguments: argparse.Namespace) -> None:
     for name in arguments.arms or ():
         if "." not in name and name not in OWN_ARMS + PEER_ARMS:
             raise UsageError(f"unknown arm {name!r}; legal: {', '.join(OWN_ARMS + PEER_ARMS)}")
-    for name in ("num_repeats", "epochs_per_repeat", "num_examples", "global_batch_size"):
+        if arguments.num_devices > 1 and "." not in name and name not in REPLICA_ARMS:
+            raise UsageError(
+                f"arm {name!r} trains on one device; with num_devices: {', '.join(REPLICA_ARMS)}"
+            )
+    for name in (
+        "num_repeats", "epochs_per_repeat", "num_examples", "global_batch_size", "num_devices"
+    ):  # fmt: skip
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UsageError(f"{name}={value} must be 1 or more")
@@ -139,9 +149,9 @@ def expand(arguments: argparse.Namespace) -> Iterator[tuple[Workload, list[str]]
 
 def choose_arms(arguments: argparse.Namespace, default: Sequence[str]) -> list[str]:
     """Returns the arms in a fixed order; fit is always among them, as all are compared with it."""
-    known = [*OWN_ARMS, *PEER_ARMS]
+    known = [*OWN_ARMS, *PEER_ARMS] if arguments.num_devices == 1 else [*REPLICA_ARMS]
     if arguments.precision == "float32":
-        known.remove("keras_fit_float32")
+        known = [name for name in known if name != "keras_fit_float32"]
     asked = {*(arguments.arms or default or known), "keras_fit"}
     return [name for name in known if name in asked] + sorted(asked - {*OWN_ARMS, *PEER_ARMS})
 
@@ -164,6 +174,7 @@ def make_task(arguments: argparse.Namespace, workload: Workload) -> Task:
         device=arguments.device,
         precision=arguments.precision,
         jit_compile=_JIT_COMPILE[arguments.jit_compile],
+        num_devices=arguments.num_devices,
         seed=arguments.seed,
     )
 

@@ -53,7 +53,12 @@ class Arm:
         keras.utils.set_random_seed(self._task.seed)
         batch_size = self._task.workload.global_batch_size
         history = self._model.fit(
-            self._x, self._y, batch_size=batch_size, epochs=num_epochs, verbose=0
+            self._x,
+            self._y,
+            batch_size=batch_size,
+            epochs=num_epochs,
+            shuffle=not self._task.has_replicas,
+            verbose=0,
         )
         return float(np.mean(history.history["loss"]))
 

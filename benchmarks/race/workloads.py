@@ -80,7 +80,7 @@ class Task:
       precision: "float32", "tf32" (float32 with TensorFloat-32 products, on a GPU),
         "mixed_bfloat16" or "mixed_float16".
       jit_compile: Whether all TensorFlow arms use XLA; None: each arm decides.
-      num_devices: GPUs to spread over.
+      num_devices: GPUs, or logical CPU devices, to spread over.
       deterministic: Whether operations are deterministic.
       mirrors: Whether the TensorFlow arms use MirroredStrategy on one device, too.
       seed: Of dropout, and of everything else that an arm draws.

@@ -20,6 +20,8 @@ def arguments(*flags):
         (["--arms", "torch"], ["'torch'", "torch_eager"]),
         (["--num_repeats", "0"], ["num_repeats=0", "1 or more"]),
         (["--num_warmups", "-1"], ["num_warmups=-1", "0 or more"]),
+        (["--num_devices", "0"], ["num_devices=0", "1 or more"]),
+        (["--num_devices", "2", "--arms", "tf_loop"], ["'tf_loop'", "engine, keras_fit"]),
         (["--num_examples", "20"], ["num_examples=20", "batch of 32"]),
         (["--workload", "tiny", "cnn", "--output", "x.json"], ["--record"]),
     ],
@@ -54,6 +56,12 @@ def test_a_lower_precision_is_also_compared_with_fit_in_float32():
     assert "keras_fit_float32" in arms
     (_, arms), *_ = throughput.expand(arguments())
     assert "keras_fit_float32" not in arms
+
+
+def test_replicas_are_for_arms_that_can_have_them():
+    (_, arms), *_ = throughput.expand(arguments("--num_devices", "2"))
+    assert arms == ["engine", "keras_fit"]
+    assert throughput.make_task(arguments("--num_devices", "2"), WORKLOADS["tiny"]).has_replicas
 
 
 def test_examples_are_whole_batches():
@@ -97,3 +105,16 @@ def test_a_real_run(workload, tmp_path, capsys):
     assert engine["losses"] == fit["losses"]
     assert record["flops_per_step"] > 0
     assert "engine over keras_fit" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_a_real_run_of_two_replicas(tmp_path):
+    output = tmp_path / "record.json"
+    flags = ["--num_devices", "2", "--num_repeats", "1", "--num_warmups", "0"]
+    assert throughput.main([*flags, "--num_examples", "192", "--output", str(output)]) == 0
+    record = json.loads(output.read_text("utf-8"))
+    engine, fit = record["arms"]["engine"], record["arms"]["keras_fit"]
+    assert engine["claims_bits"] and fit["claims_bits"]
+    assert (engine["status"], fit["status"]) == ("ok", "ok")
+    assert engine["losses"] == fit["losses"]
