@@ -11,7 +11,7 @@ import io
 import json
 from typing import Any
 
-from benchmarks.reporting.targets import Record, name_of
+from benchmarks.reporting.races import Record, name_of
 
 _OURS = "#1f6f8b"
 _OTHERS = "#b7c4cc"

@@ -1,81 +1,103 @@
-"""What to conclude from the races on one machine: sentences that are computed from the records."""
+"""What to conclude from the races on one machine: words and a table, made from the records."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from benchmarks.reporting.tables import number
-from benchmarks.reporting.targets import Record
+from benchmarks.reporting import races
+from benchmarks.reporting.races import BEST_FIT, NO_RATIO, Found, Race
+from benchmarks.reporting.tables import NOTHING, interval, number, table
 
-_ENGINE = "engine"
-_VERDICTS = {
-    "faster": "faster on",
-    "slower": "slower on",
-    "undecided": "not clearly different on",
+# Of each class of bits: the engine's arm, fit as it comes, and fit tuned. The first two have fit's
+# bits, and those of fit(jit_compile=True), of which the tuned one is the arm keras_fit_xla.
+_CLASSES = {
+    "`fit`": ("engine", "keras_fit", "keras_fit_tuned"),
+    "`fit(jit_compile=True)`": ("engine_xla", "keras_fit", "keras_fit_xla"),
+    "free": ("engine_free", "keras_fit", BEST_FIT),
 }
+_FIT_FLOAT32 = "keras_fit_float32"
 
 
-def conclude(records: Mapping[str, Record]) -> str:
-    """Returns up to three sentences on the speed of the engine, a line each; "" without a race.
-
-    They compare it with fit, with fit at its fastest settings, and with the fastest other arm.
+def conclude(raced: Mapping[str, Race]) -> str:
+    """Returns sentences on the speed of the engine, a line each; "" without a race.
 
     Args:
-      records: By `targets.name_of`, all of the same hardware.
+      raced: By `races.name_of`, all of the same hardware.
     """
     sentences = (
-        _compare(records, "keras_fit"),
-        _compare(records, "keras_fit_tuned"),
-        _name_faster_arms(records),
+        _compare(raced, "fit(jit_compile=True)", ("engine_xla", "keras_fit_xla"), "that tuned fit"),
+        _compare(raced, "fit", ("engine", "keras_fit"), "`fit`"),
+        _compare(raced, "fit", ("engine", "keras_fit_tuned"), "tuned `fit`"),
+        _name_faster_arms(raced),
     )
     return "\n".join(filter(None, sentences))
 
 
-def _compare(records: Mapping[str, Record], over: str) -> str:
-    found: dict[str, list[str]] = {verdict: [] for verdict in _VERDICTS}
-    for name, record in records.items():
-        for ratio in _ratios_of_engine(record):
-            if ratio["over"] == over:
-                found[ratio["verdict"]].append(f"{name} ({_times(ratio['median'])})")
-    parts = [f"{_VERDICTS[verdict]} {_join(names)}" for verdict, names in found.items() if names]
-    return f"Compared with `{over}`, `{_ENGINE}` is {'; '.join(parts)}." if parts else ""
+def _compare(raced: Mapping[str, Race], bits: str, pair: tuple[str, str], over: str) -> str:
+    found = {name: races.ratio(race, *pair).median for name, race in raced.items()}
+    measured = {name: number(median) for name, median in found.items() if median is not None}
+    first, *more = measured or [""]
+    parts = [f"{measured.get(first)} times as fast as {over} on {first}"]
+    parts += [f"{measured[name]} times on {name}" for name in more]
+    begin = f"With all bits of `{bits}`, `{pair[0]}` trains"
+    return f"{begin} {_join(parts)}." if measured else ""
 
 
-def _name_faster_arms(records: Mapping[str, Record]) -> str:
-    """Returns a sentence with the arm of each workload that is furthest ahead of the engine."""
-    ahead, nobody, have_bits = [], [], False
-    for name, record in records.items():
-        ratios = _ratios_of_engine(record)
-        faster = [ratio for ratio in ratios if _is_faster(record, ratio)]
-        if faster:
-            best = min(faster, key=lambda ratio: float(ratio["median"]))
-            ahead.append(f"`{best['over']}` on {name} ({_times(1 / best['median'])})")
-            have_bits |= record["arms"][best["over"]]["claims_bits"]
-        elif ratios:
-            nobody.append(name)
-    parts = []
+def _name_faster_arms(raced: Mapping[str, Race]) -> str:
+    """Returns a sentence on the arms that are ahead of each of the engine's, beyond noise."""
+    ahead = []
+    for name, race in raced.items():
+        arms = {key: arm for key, arm in race.fullest["arms"].items() if arm["status"] == "ok"}
+        speeds = {
+            key: arm["images_per_sec"]["median"]
+            for key, arm in arms.items()
+            if not arm.get("is_ceiling")
+        }
+        others = [key for key in speeds if not key.startswith("engine")]
+        ours = [key for key in speeds if key not in others]
+        if not ours or not others:
+            continue
+        best = max(others, key=lambda key: speeds[key])
+        found = races.ratio(race, max(ours, key=lambda key: speeds[key]), best)
+        if found.median and found.interval and found.interval[1] < 1:
+            ahead.append(f"`{best}` on {name} ({number(1 / found.median)} times its speed)")
     if ahead:
-        bits = "" if have_bits else ", without fit's bits"
-        parts.append(f"furthest ahead of `{_ENGINE}`{bits}: {_join(ahead)}")
-    if nobody:
-        parts.append(f"no arm is clearly faster than `{_ENGINE}` on {_join(nobody)}")
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+        return f"Ahead of the fastest of the engine's arms: {_join(ahead)}."
+    return "No arm is clearly faster than the fastest of the engine's." if raced else ""
 
 
-def _ratios_of_engine(record: Record) -> list[Mapping[str, Any]]:
-    return [ratio for ratio in record["ratios"] if ratio["arm"] == _ENGINE]
+def ratios_table(raced: Mapping[str, Race]) -> str:
+    """Returns a table with a row for each workload and class of bits: how many times fit's speed.
+
+    Args:
+      raced: As in `conclude`.
+    """
+    rows = []
+    for name, race in raced.items():
+        for bits, (arm, fit, tuned) in _CLASSES.items():
+            is_lower = arm == "engine_free" and _FIT_FLOAT32 in race.fullest["arms"]
+            over_fit = races.ratio(race, arm, _FIT_FLOAT32 if is_lower else fit)
+            over_tuned = races.ratio(race, arm, tuned)
+            if any(_is_shown(found) for found in (over_fit, over_tuned)):
+                num_runs = max(over_fit.num_runs, over_tuned.num_runs)
+                cells = [_cell(over_fit), _cell(over_tuned), str(num_runs or NOTHING)]
+                rows.append([name, bits, f"`{arm}`", *cells])
+    if not rows:
+        return ""
+    header = ["workload", "bits of", "arm", "times the speed of fit", "of fit, tuned", "runs"]
+    return table(header, rows)
 
 
-def _is_faster(record: Record, ratio: Mapping[str, Any]) -> bool:
-    """Returns whether an arm beats the engine beyond noise, on the same data."""
-    is_bound = record["arms"][ratio["over"]].get("is_ceiling", False)
-    return ratio["verdict"] == "slower" and not is_bound
+def _is_shown(found: Found) -> bool:
+    return found.median is not None or found.why == NO_RATIO
 
 
-def _times(ratio: float) -> str:
-    return f"{number(ratio)}x"
+def _cell(found: Found) -> str:
+    """Returns a ratio with the range of the runs, or the interval of a single one."""
+    if found.median is None:
+        return "interval too wide" if found.why == NO_RATIO else NOTHING
+    spread = found.range if found.num_runs > 1 else found.interval
+    return f"{number(found.median)}{f' ({interval(*spread)})' if spread else ''}"
 
 
 def _join(items: Iterable[str]) -> str:

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from benchmarks.reporting.races import Record
 from benchmarks.reporting.tables import NOTHING, gigabytes, number, percent, table
-from benchmarks.reporting.targets import Record
 
 _OWN_ARMS = ("engine", "keras_fit", "keras_fit_again")
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.reporting import conclusions, gpu_tables, tables, targets
+from benchmarks.reporting import conclusions, gpu_tables, notes, tables, targets
+from benchmarks.reporting.races import Race, Record, name_of, when
 from benchmarks.reporting.tables import number
-from benchmarks.reporting.targets import Record, name_of
 
 _HEAD = """\
 <!-- Made by `python -m benchmarks.reporting.report` from benchmarks/results: do not edit. -->
 # Benchmarks
 
 An *arm* is a contender in a race: one way to train the same net. All arms of a race start from the
-same weights and train on the same batches. Each runs in a process of its own, in turn with the
-others (A B C, C B A, ...). Warm-up runs do not count. Figures are medians and quartiles over the
-counted repeats. A ratio compares two medians and has a 95 % bootstrap interval over the repeats; a
-winner is named only if that interval excludes 1 and the quartiles do not overlap.
+same weights and train on the same batches, in processes of their own. Arms that are compared run in
+short bursts that take turns, seconds apart: a ratio is the median over such pairs, with a 95 %
+bootstrap interval over them. A race goes on until the intervals are narrow or its time is up; the
+table of records says which. A ratio whose interval is wider than 20 % is not named.
 
-Arms that claim fit's numbers must end with fit's weights, bit for bit; the others must have fit's
-mean loss within 2 %. An arm that fails this check is void, and its speed is not shown.
+Ratios move with the hour and the machine by more than the interval of one run. So all runs of a
+race on the same kind of processor, with the same versions, count: a ratio is the median of the
+runs' medians, beside their range and the interval of the newest run. The figures of each arm are
+those of the run with the most arms.
+
+There are three classes of bits (docs/parity.md). An arm with the bits of fit must end with the
+weights of `keras_fit`, one with the bits of `fit(jit_compile=True)` with those of `keras_fit_xla`,
+bit for bit; the others, which are free, must have the mean loss of fit within 2 %. An arm that
+fails this check is void, and its speed is not shown.
 
 - *Of the roof*: the matrix operations per second of the training, as a share of the most that the
   machine's matrix products reached in the same run. The operations of a step (2 m n k for a product
@@ -42,7 +49,7 @@ columns:
 - XLA under MirroredStrategy compiles the engine's replica function. fit fails with it, and runs
   without: the two then have other bits, and only the losses are compared.
 """
-_NO_RECORDS = "There are no records yet: run `make bench`."
+_NO_RECORDS = "There are no records of races yet: run `make bench`."
 
 
 def rank(key: tuple[str, str]) -> tuple[str, int, str]:
@@ -52,84 +59,111 @@ def rank(key: tuple[str, str]) -> tuple[str, int, str]:
     return hardware, known.index(name) if name in known else len(known), name
 
 
-def make_page(records: Sequence[Record], images: Mapping[str, Record], notes: str) -> str:
+def make_page(
+    raced: Mapping[tuple[str, str], Race], images: Mapping[str, Record], written: str
+) -> str:
     """Returns the text of docs/benchmarks.md.
 
     Args:
-      records: In the order of the page.
+      raced: By name and hardware, in the order of the page.
       images: File name of each chart, in the folder `images` beside the page, to its record.
-      notes: Hand-written, on targets that are missed.
+      written: By hand, on targets that are missed; see `notes`.
     """
-    by_hardware = _by_hardware(records)
-    parts = [_HEAD, *([] if records else [_NO_RECORDS])]
-    for hardware, raced in by_hardware.items():
-        parts += [f"## Targets: {hardware}", _targets_part(raced)]
-    said = [notes, *(_record_notes(record) for record in records)]
-    if any(said):
-        parts += ["## Why targets are missed", *filter(None, said)]
+    parts = [_HEAD, *([] if any(map(_shown, by_hardware(raced).values())) else [_NO_RECORDS])]
+    reasons = notes.parse(written)
+    for hardware, here in by_hardware(raced).items():
+        found = notes.misses(here, _not_raced(raced, hardware))
+        parts += [f"## Targets: {hardware}", _targets_part(here)] if here else []
+        if found:
+            parts += [f"## Missed, and why: {hardware}", notes.missed_part(found, reasons)]
+        if here:
+            parts += [f"## Speeds: {hardware}", tables.speeds_table(_shown(here))]
+            of_arms = {name: race for name, race in here.items() if "arms" in race.newest}
+            parts += [f"## Records: {hardware}", tables.records_table(of_arms)]
     pictures = {id(record): name for name, record in images.items()}
-    for record in records:
-        parts += _record_parts(record, pictures.get(id(record)))
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    for race in raced.values():
+        parts += _record_parts(race.fullest, pictures.get(id(race.fullest)))
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-def make_readme_part(records: Sequence[Record]) -> str:
-    """Returns the README's section: for each machine a table of speeds and the conclusions."""
-    parts = [] if records else [_NO_RECORDS]
-    for raced in _by_hardware(records).values():
-        first = next(iter(raced.values()))
-        # Races of the input compare few arms, and the page has them.
-        shown = {name: record for name, record in raced.items() if not name.startswith("input-")}
-        parts += [_machine(first), tables.speeds_table(shown), conclusions.conclude(shown)]
+def make_readme_part(raced: Mapping[tuple[str, str], Race]) -> str:
+    """Returns the README's section: for each machine the conclusions and a table of ratios."""
+    parts = []
+    for here in by_hardware(raced).values():
+        shown = _shown(here)
+        if shown:
+            parts += [conclusions.conclude(shown), conclusions.ratios_table(shown)]
+            parts += [_machine(next(iter(shown.values())).newest)]
+    parts = parts or [_NO_RECORDS]
     parts.append(
-        "The method, the targets, all figures and charts: [docs/benchmarks.md](docs/benchmarks.md)."
+        "The method, the targets, other frameworks, all figures and charts: "
+        "[docs/benchmarks.md](docs/benchmarks.md)."
     )
     return "\n\n".join(filter(None, parts))
 
 
-def _by_hardware(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
-    result: dict[str, dict[str, Record]] = {}
-    for record in records:
-        if "arms" in record:
-            result.setdefault(record["hardware"], {})[name_of(record)] = record
+def by_hardware(raced: Mapping[tuple[str, str], Race]) -> dict[str, dict[str, Race]]:
+    """Returns hardware to name to race; records that are none have no place there."""
+    result: dict[str, dict[str, Race]] = {}
+    for (name, hardware), race in raced.items():
+        of_hardware = result.setdefault(hardware, {})
+        if {"arms", "inference"} & race.newest.keys():
+            of_hardware[name] = race
     return result
 
 
-def _targets_part(records: Mapping[str, Record]) -> str:
+def find_unexplained(raced: Mapping[tuple[str, str], Race], written: str) -> list[str]:
+    """Returns a line for each target that is missed without a reason in the notes."""
+    reasons = notes.parse(written)
+    return [
+        f"{miss.workload}: {miss.text}"
+        for hardware, here in by_hardware(raced).items()
+        for miss in notes.misses(here, _not_raced(raced, hardware))
+        if not miss.has_reason(reasons)
+    ]
+
+
+def _not_raced(raced: Mapping[tuple[str, str], Race], hardware: str) -> list[Record]:
+    """Returns the newest records of scaling on this hardware."""
+    return [
+        race.newest for (_, at), race in raced.items() if at == hardware and "images" in race.newest
+    ]
+
+
+def _shown(raced: Mapping[str, Race]) -> dict[str, Race]:
+    """Returns the races of whole arms: those of the input compare few, and have their targets."""
+    return {
+        name: race
+        for name, race in raced.items()
+        if "arms" in race.newest and not name.startswith("input-")
+    }
+
+
+def _targets_part(raced: Mapping[str, Race]) -> str:
     groups = {
         "pipeline over resident batches (0.97 or more)": targets.INPUT,
         "start over fit's (1 or less)": targets.STARTUP,
         "peak memory over fit's (1 or less)": targets.MEMORY,
+        "predict over Keras's (2 or more)": targets.PREDICT,
+        "evaluate over Keras's (3 or more)": targets.EVALUATE,
     }
     others = {
-        title: [targets.evaluate(target, records) for target in group]
+        title: [targets.evaluate(target, raced) for target in group]
         for title, group in groups.items()
     }
-    speeds = [targets.evaluate(target, records) for target in targets.SPEED]
-    return "\n\n".join(
-        [
-            tables.speed_targets_table(speeds),
-            tables.other_targets_table(others),
-            _count_targets(records),
-        ]
-    )
+    speeds = [targets.evaluate(target, raced) for target in targets.SPEED_TARGETS]
+    table = tables.other_targets_table(others)
+    return "\n\n".join([tables.speed_targets_table(speeds), table, _count_targets(raced)])
 
 
-def _count_targets(records: Mapping[str, Record]) -> str:
-    every = (*targets.SPEED, *targets.INPUT, *targets.STARTUP, *targets.MEMORY)
-    outcomes = [targets.evaluate(target, records) for target in every]
-    measured = [outcome for outcome in outcomes if outcome.measured is not None]
-    num_reached = sum(outcome.verdict == targets.REACHED for outcome in measured)
+def _count_targets(raced: Mapping[str, Race]) -> str:
+    outcomes = [targets.evaluate(target, raced) for target in targets.EVERY]
+    measured = [outcome for outcome in outcomes if outcome.found.median is not None]
+    num_missed = sum(outcome.is_missed for outcome in measured)
     return (
-        f"Reached: {num_reached} of the {len(measured)} targets that were measured, with those of "
-        "input, start and memory."
+        f"Reached: {len(measured) - num_missed} of the {len(measured)} targets that were measured, "
+        "with those of the second table."
     )
-
-
-def _record_notes(record: Record) -> str:
-    notes = record.get("notes") or ""
-    text = notes if isinstance(notes, str) else "\n".join(f"- {note}" for note in notes)
-    return f"**{name_of(record)}**: {text}" if text else ""
 
 
 def _record_parts(record: Record, picture: str | None) -> list[str]:
@@ -148,6 +182,8 @@ def _record_parts(record: Record, picture: str | None) -> list[str]:
 def _other_parts(record: Record) -> list[str]:
     if "cells" in record:
         return [gpu_tables.gpu_tables(record)]
+    if "inference" in record:
+        return [tables.inference_table(record)]
     return [
         tables.learning_table(record) if "accuracies" in record else tables.scaling_tables(record)
     ]
@@ -162,7 +198,7 @@ def _machine(record: Record) -> str:
         f"{environment.get('num_cores', '?')} cores of {environment.get('processor', '?')}"
         f"{_gpus(environment)}; TensorFlow {environment.get('tensorflow', '?')}, Keras "
         f"{environment.get('keras', '?')}, Python {environment.get('python', '?')}; commit "
-        f"{commit}{changed}; {record['date']}{repeats}."
+        f"{commit}{changed}; {when(record)}{repeats}."
     )
 
 

@@ -17,7 +17,7 @@ from benchmarks.hardware.utilization import ROOF_NAMES, model_flops_utilization
 from benchmarks.race.harness import ArmResult, Plan
 from benchmarks.race.workloads import Task
 from benchmarks.reporting import stats
-from benchmarks.reporting.targets import name_of
+from benchmarks.reporting.races import name_of
 from gradloop.files import json_text, make_directory, write_atomically
 
 # Test accuracies to which the time is recorded.

@@ -3,9 +3,9 @@
     python -m benchmarks.reporting.report            # writes them
     python -m benchmarks.reporting.report --check    # writes nothing, exits with 1 if one is stale
 
-The newest record in benchmarks/results counts, for each workload on each machine. Tables and
-conclusions are made from the records alone. Explanations of missed targets are written by hand, in
-docs/benchmarks_notes.md and in a record's `notes`.
+All records of a workload on a kind of machine count, as runs of one race. Tables and conclusions
+are made from the records alone. Why a target is missed is written by hand, by workload, in
+docs/benchmarks_notes.md; a target that is missed and has no reason there is named.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS, ROOT
-from benchmarks.reporting import charts, pages
-from benchmarks.reporting.targets import Record, name_of
+from benchmarks.reporting import charts, pages, races
+from benchmarks.reporting.races import Race, Record
 from gradloop.files import write_atomically
 from gradloop.usage import EXIT_USAGE
 
@@ -29,25 +29,22 @@ README = Path("README.md")
 IMAGES = Path("docs/images")
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 EXIT_STALE = 1
+# A record has one of these.
+_KINDS = {"arms", "cells", "images", "accuracies", "inference"}
 
 
 class ReportError(ValueError):
     """A record or a file cannot be used; the message says which, and why."""
 
 
-def read_records(directory: Path) -> list[Record]:
-    """Returns the newest record of each workload and machine, in the order of `pages.rank`.
+def read_races(directory: Path) -> dict[tuple[str, str], Race]:
+    """Returns the races by name and hardware, in the order of `pages.rank`.
 
     Raises:
       ReportError: If a file is not a record.
     """
-    newest: dict[tuple[str, str], Record] = {}
-    for path in sorted(directory.glob("*.json")):
-        record = _read_record(path)
-        key = (name_of(record), record["hardware"])
-        if key not in newest or record["date"] >= newest[key]["date"]:
-            newest[key] = record
-    return [newest[key] for key in sorted(newest, key=pages.rank)]
+    raced = races.group(map(_read_record, sorted(directory.glob("*.json"))))
+    return {key: raced[key] for key in sorted(raced, key=pages.rank)}
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -61,8 +58,13 @@ def _read_record(path: Path) -> dict[str, Any]:
             f"{path} has no {', '.join(sorted(missing))}: it is not a record of this version; "
             "remove it and measure again."
         )
-    if not {"arms", "cells", "images", "accuracies"} & record.keys():
-        raise ReportError(f"{path} has no arms, cells, images or accuracies: it is not a record.")
+    if not _KINDS & record.keys():
+        raise ReportError(f"{path} has no {', '.join(sorted(_KINDS))}: it is not a record.")
+    if "arms" in record and "stopped_by" not in record:
+        raise ReportError(
+            f"{path} does not say what it was stopped_by: it is of a former method, whose ratios "
+            "do not compare pairs; remove it and measure again."
+        )
     return record
 
 
@@ -75,26 +77,33 @@ def make_texts(root: Path) -> dict[Path, str]:
     Raises:
       ReportError: If a record or the README cannot be used.
     """
-    records = read_records(root / RESULTS)
-    notes = root / NOTES
-    hand_written = notes.read_text("utf-8").strip() if notes.exists() else ""
-    images = {path.name: record for path, record in chart_paths(records).items()}
+    raced = read_races(root / RESULTS)
+    images = {path.name: record for path, record in chart_paths(raced).items()}
     readme = (root / README).read_text("utf-8")
     return {
-        PAGE: pages.make_page(records, images, hand_written),
-        README: put_between_markers(readme, pages.make_readme_part(records)),
+        PAGE: pages.make_page(raced, images, _read(root / NOTES)),
+        README: put_between_markers(readme, pages.make_readme_part(raced)),
     }
 
 
-def chart_paths(records: Sequence[Record]) -> dict[Path, Record]:
+def chart_paths(raced: Mapping[tuple[str, str], Race]) -> dict[Path, Record]:
     """Returns the path of each chart to the record that it shows."""
-    raced = [record for record in records if "arms" in record]
-    names = [name_of(record) for record in raced]
+    drawn = {key: race.fullest for key, race in raced.items() if "arms" in race.newest}
+    names = [name for name, _ in drawn]
     # The machine is in the name of a picture only if the workload ran on several.
     return {
-        IMAGES / f"benchmarks_{name}{'' if names.count(name) == 1 else '_' + r['hardware']}.svg": r
-        for name, r in zip(names, raced, strict=True)
+        IMAGES / f"benchmarks_{name}{'' if names.count(name) == 1 else '_' + hardware}.svg": record
+        for (name, hardware), record in drawn.items()
     }
+
+
+def find_unexplained(root: Path) -> list[str]:
+    """Returns a line for each target that is missed, and has no reason in the notes.
+
+    Raises:
+      ReportError: If a record cannot be used.
+    """
+    return pages.find_unexplained(read_races(root / RESULTS), _read(root / NOTES))
 
 
 def put_between_markers(text: str, part: str) -> str:
@@ -115,7 +124,7 @@ def write(root: Path) -> list[Path]:
     texts = make_texts(root)
     texts |= {
         path: charts.draw(record)
-        for path, record in chart_paths(read_records(root / RESULTS)).items()
+        for path, record in chart_paths(read_races(root / RESULTS)).items()
     }
     changed = [path for path, text in texts.items() if _read(root / path) != text]
     for path in changed:
@@ -126,7 +135,7 @@ def write(root: Path) -> list[Path]:
 def find_stale(root: Path) -> list[Path]:
     """Returns the files that differ from what `write` would write; draws nothing."""
     stale = [path for path, text in make_texts(root).items() if _read(root / path) != text]
-    drawn = chart_paths(read_records(root / RESULTS))
+    drawn = chart_paths(read_races(root / RESULTS))
     return stale + [
         path for path, record in drawn.items() if charts.digest(record) not in _read(root / path)
     ]
@@ -167,6 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ReportError, charts.NoMatplotlib, OSError) as error:
         print(f"benchmarks.reporting.report: error: {error}", file=sys.stderr)
         return EXIT_USAGE
+    for line in find_unexplained(arguments.root):
+        print(f"no reason in {NOTES}: {line}", file=sys.stderr)
     print("\n".join(f"wrote {path}" for path in changed) or "all files are up to date")
     return 0
 

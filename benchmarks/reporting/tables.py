@@ -6,12 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.reporting import targets
-from benchmarks.reporting.targets import Outcome, Record
+from benchmarks.reporting.races import TOO_WIDE, Race, Record, name_of, when
+from benchmarks.reporting.targets import Outcome
 
 NOTHING = "-"
 _STATUS = {"ok": "ok", "not_installed": "not installed", "not_implemented": "not implemented"}
 # Settings that are long lists, of arms that measure before they race: in the record alone.
 _TRIED = ("trials", "tried")
+# What ended a race, in words.
+_STOPPED_BY = {
+    "intervals": "narrow intervals",
+    "max_secs": "the limit of time",
+    "num_repeats": "the number of rounds",
+}
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -111,53 +118,61 @@ def interval(low: float, high: float) -> str:
 
 def speed_targets_table(outcomes: Iterable[Outcome]) -> str:
     """Returns a table with a row for each target of speed."""
-    rows = (
-        [
-            outcome.target.workload,
-            outcome.target.arm,
-            _over(outcome),
-            f"{outcome.target.ratio:.2f}",
-            number(outcome.measured),
-            interval(*outcome.interval) if outcome.interval else NOTHING,
-            _strong(outcome.verdict),
-        ]
-        for outcome in outcomes
-    )
-    header = ["workload", "arm", "over", "target", "measured", "95 % interval", ""]
-    return table(header, rows)
+    header = ["workload", "arm", "over", "target", "measured", "runs", "range of the runs"]
+    return table([*header, "95 % interval of the newest", ""], map(_target_row, outcomes))
 
 
-def _over(outcome: Outcome) -> str:
-    is_named = outcome.over == outcome.target.over
-    return outcome.over if is_named else f"{outcome.target.over}: {outcome.over}"
+def _target_row(outcome: Outcome) -> list[str]:
+    target, found = outcome.target, outcome.found
+    return [
+        target.workload,
+        target.arm,
+        target.over if found.over == target.over else f"{target.over}: {found.over}",
+        f"{target.ratio:.2f}",
+        number(found.median),
+        str(found.num_runs or NOTHING),
+        interval(*found.range) if found.range else NOTHING,
+        interval(*found.interval) if found.interval else NOTHING,
+        strong(outcome.verdict),
+    ]
 
 
 def other_targets_table(groups: Mapping[str, Sequence[Outcome]]) -> str:
     """Returns a table with a row for each workload and a column for each of the other targets.
 
     Args:
-      groups: Title of a column to its outcomes; all in the same order of workloads.
+      groups: Title of a column to its outcomes.
     """
-    rows = [
-        [outcomes[0].target.workload, *map(_short, outcomes)]
-        for outcomes in zip(*groups.values(), strict=True)
-        if any(outcome.measured is not None for outcome in outcomes)
-    ]
+    names = dict.fromkeys(
+        outcome.target.workload
+        for outcomes in groups.values()
+        for outcome in outcomes
+        if outcome.found.median is not None
+    )
+    by_title = [{one.target.workload: one for one in outcomes} for outcomes in groups.values()]
+    rows = ([name, *(_short(outcomes.get(name)) for outcomes in by_title)] for name in names)
     return table(["workload", *groups], rows)
 
 
-def _short(outcome: Outcome) -> str:
-    if outcome.measured is None:
-        return targets.NOT_MEASURED
-    return f"{number(outcome.measured)}: {_strong(outcome.verdict)}"
+def _short(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return NOTHING
+    if outcome.found.median is None:
+        return outcome.verdict
+    return f"{number(outcome.found.median)}: {strong(outcome.verdict)}"
 
 
-def _strong(verdict: str) -> str:
+def strong(verdict: str) -> str:
+    """Returns a verdict, in bold if it is a miss."""
     return f"**{verdict}**" if verdict.startswith("missed") else verdict
 
 
-def speeds_table(records: Mapping[str, Record]) -> str:
-    """Returns a table of images/s with a row for each arm and a column for each workload."""
+def speeds_table(raced: Mapping[str, Race]) -> str:
+    """Returns a table of images/s with a row for each arm and a column for each race.
+
+    The speeds are those of each race's fullest run.
+    """
+    records = {name: race.fullest for name, race in raced.items()}
     names = dict.fromkeys(name for record in records.values() for name in record["arms"])
     rows = [
         [f"**{name}**" if name.startswith("engine") else name]
@@ -173,6 +188,33 @@ def _speed(arm: Mapping[str, Any] | None) -> str:
     return number(arm["images_per_sec"]["median"]) if arm["status"] == "ok" else status(arm)
 
 
+def records_table(raced: Mapping[str, Race]) -> str:
+    """Returns a table with a row for each run of each race, oldest first."""
+    header = ["race", "date", "machine", "rounds", "stopped by", "engine over fit"]
+    rows = (
+        _record_row(record, is_counted=record in race.runs)
+        for race in raced.values()
+        for record in sorted([*race.runs, *race.others], key=when)
+    )
+    return table([*header, "95 % interval"], rows)
+
+
+def _record_row(record: Record, *, is_counted: bool) -> list[str]:
+    environment = record["environment"]
+    ratios = {(one["arm"], one["over"]): one for one in record["ratios"]}
+    found = ratios.get(("engine", "keras_fit"))
+    name = name_of(record)
+    return [
+        name if is_counted else f"{name}, not counted: other machine or versions",
+        when(record),
+        f"{environment.get('num_cores', '?')} cores of {environment.get('processor', '?')}",
+        str(record["num_repeats"]),
+        _STOPPED_BY.get(record["stopped_by"], record["stopped_by"]),
+        number(found["median"]) if found and found["verdict"] != TOO_WIDE else NOTHING,
+        interval(found["low"], found["high"]) if found else NOTHING,
+    ]
+
+
 def scaling_tables(record: Record) -> str:
     """Returns the cost of an image by the size of the dataset, and of a step by their number."""
     parts = []
@@ -182,6 +224,17 @@ def scaling_tables(record: Record) -> str:
         spread = flatness([size["median_usecs"] for size in sizes])
         parts += [table([what, f"us/{unit}", "quartiles"], rows), flatness_line(spread)]
     return "\n\n".join(parts)
+
+
+def inference_table(record: Record) -> str:
+    """Returns the examples a second of the engine's evaluate and predict beside Keras's."""
+    rows = []
+    for name, found in record["inference"].items():
+        speeds = [number(found[arm]["median"]) for arm in ("engine", "keras")]
+        ratio = found["ratio"]
+        shown = [number(ratio["median"]), interval(ratio["low"], ratio["high"])]
+        rows.append([name, *speeds, *shown])
+    return table(["", "engine, images/s", "Keras, images/s", "ratio", "95 % interval"], rows)
 
 
 def learning_table(record: Record) -> str:
@@ -213,11 +266,17 @@ def flatness(costs: Sequence[float]) -> float:
 def flatness_line(spread: float) -> str:
     """Returns a sentence on whether a cost depends on the size."""
     limit = targets.FLAT_WITHIN
-    verdict = targets.REACHED if spread <= limit else f"missed by {percent(spread - limit)}"
+    verdict = flatness_verdict(spread)
     return (
         f"The most expensive size costs {percent(spread)} more than the cheapest; "
-        f"the target is {percent(limit)} at most: {_strong(verdict)}."
+        f"the target is {percent(limit)} at most: {strong(verdict)}."
     )
+
+
+def flatness_verdict(spread: float) -> str:
+    """Returns "reached", or by how much a cost depends on the size beyond the target."""
+    over = spread - targets.FLAT_WITHIN
+    return targets.REACHED if over <= 0 else f"missed by {percent(over)}"
 
 
 def one_line(text: str) -> str:

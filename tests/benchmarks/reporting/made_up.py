@@ -4,7 +4,7 @@ from pathlib import Path
 
 from benchmarks.race.harness import ArmResult
 from benchmarks.race.workloads import WORKLOADS, Task
-from benchmarks.reporting import records
+from benchmarks.reporting import races, records
 
 TASK = Task(workload=WORKLOADS["tiny"], directory=Path("/nowhere"))
 CIRCUMSTANCES = records.Circumstances(
@@ -73,6 +73,7 @@ def record(arms, *, workload="cnn", precision="float32", ratios=(), **values):
         "workload": workload,
         "task": {"precision": precision, "device": "cpu"},
         "num_repeats": 5,
+        "stopped_by": "intervals",
         "hardware": "cpu2",
         "date": "2026-11-22",
         "command": f"python -m benchmarks.throughput --workload {workload}",
@@ -92,6 +93,11 @@ def record(arms, *, workload="cnn", precision="float32", ratios=(), **values):
         "ratios": list(ratios),
         **values,
     }
+
+
+def races_of(*records):
+    """Returns the races of records of one kind of machine, by name."""
+    return {name: race for (name, _), race in races.group(records).items()}
 
 
 def ratio(name, over, median, low=None, high=None, verdict="faster"):

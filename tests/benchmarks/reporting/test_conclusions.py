@@ -1,70 +1,77 @@
-"""The conclusions follow from the verdicts of the records."""
+"""The conclusions, and the table of ratios, follow from the races."""
 
 from benchmarks.reporting import conclusions
-from tests.benchmarks.reporting.made_up import arm, ratio, record
+from tests.benchmarks.reporting.made_up import arm, races_of, ratio, record
 
 
-def conclude(**ratios):
-    """Returns the conclusions from the ratios of the engine over other arms, by workload."""
-    records = {}
-    for workload, overs in ratios.items():
-        arms = {over: arm(1.0) for over, _, _ in overs}
-        found = [ratio("engine", over, median, verdict=verdict) for over, median, verdict in overs]
-        records[workload] = record({"engine": arm(1.0), **arms}, ratios=found)
-    return conclusions.conclude(records)
+def made(workload, *ratios, **values):
+    """Returns a record with these ratios, and arms as fast as they say."""
+    arms = {}
+    for found in ratios:
+        arms.setdefault(found["arm"], arm(100.0))
+        arms.setdefault(found["over"], arm(100.0 / found["median"]))
+    return record(arms | values.pop("arms", {}), workload=workload, ratios=ratios, **values)
 
 
-def test_the_engine_over_fit():
-    text = conclude(
-        tiny=[("keras_fit", 7.316, "faster"), ("keras_fit_tuned", 3.764, "faster")],
-        dense=[("keras_fit", 2.892, "faster"), ("keras_fit_tuned", 0.9, "slower")],
-        cnn=[("keras_fit", 1.738, "faster"), ("keras_fit_tuned", 0.992, "undecided")],
+TINY = made(
+    "tiny",
+    ratio("engine", "keras_fit", 7.316),
+    ratio("engine", "keras_fit_tuned", 3.764),
+    ratio("engine_xla", "keras_fit_xla", 8.5),
+)
+DENSE = made("dense", ratio("engine", "keras_fit", 2.892), ratio("engine_xla", "keras_fit_xla", 2))
+
+
+def test_the_first_line_is_over_fit_with_the_bits_of_xla_and_the_second_over_fit():
+    first, second, third, _ = conclusions.conclude(races_of(TINY, DENSE)).splitlines()
+    assert first == (
+        "With all bits of `fit(jit_compile=True)`, `engine_xla` trains 8.50 times as fast as that "
+        "tuned fit on tiny and 2.00 times on dense."
     )
-    fit, tuned, _ = text.splitlines()
-    assert fit == (
-        "Compared with `keras_fit`, `engine` is faster on tiny (7.32x), dense (2.89x) and "
-        "cnn (1.74x)."
+    assert second == (
+        "With all bits of `fit`, `engine` trains 7.32 times as fast as `fit` on tiny and 2.89 "
+        "times on dense."
     )
-    assert tuned == (
-        "Compared with `keras_fit_tuned`, `engine` is faster on tiny (3.76x); slower on dense "
-        "(0.9x); not clearly different on cnn (0.992x)."
+    assert third.endswith("trains 3.76 times as fast as tuned `fit` on tiny.")
+
+
+def test_an_arm_that_is_ahead_of_all_of_the_engine_s_is_named():
+    slow = made("lstm", ratio("engine_free", "torch_compile", 0.8), ratio("engine", "tf_loop", 1.0))
+    text = conclusions.conclude(races_of(DENSE, slow))
+    assert text.endswith(
+        "Ahead of the fastest of the engine's arms: `torch_compile` on lstm (1.25 times its speed)."
+    )
+    level = made("lstm", ratio("engine", "tf_loop", 0.98))
+    text = conclusions.conclude(races_of(level))
+    assert text == "No arm is clearly faster than the fastest of the engine's."
+
+
+def test_a_bound_that_trains_on_other_data_stands_for_no_arm():
+    bound = arm(9999.0) | {"is_ceiling": True}
+    found = [ratio("engine", "tf_loop", 0.5), ratio("engine_resident", "tf_loop", 1.5)]
+    assert "`tf_loop` on cnn" in conclusions.conclude(
+        races_of(made("cnn", *found, arms={"engine_resident": bound}))
     )
 
 
-def test_the_arm_that_is_furthest_ahead_of_the_engine():
-    text = conclude(
-        tiny=[
-            ("tf_loop", 0.5, "slower"),
-            ("jax_scan", 0.4, "slower"),
-            ("jax_step", 0.1, "undecided"),
-        ],
-        cnn=[("tf_loop", 0.8, "undecided")],
-        lstm=[("torch_eager", 1.4, "faster")],
+def test_the_table_has_a_row_a_class_of_bits_and_the_range_of_the_runs():
+    again = made("dense", ratio("engine", "keras_fit", 2.5), date="2026-11-29")
+    wide = ratio("engine_free", "keras_fit", 4.0, 2.0, 8.0, "too wide")
+    text = conclusions.ratios_table(races_of(TINY, DENSE, again, made("cnn", wide)))
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines()]
+    assert ["tiny", "`fit`", "`engine`", "7.32 (6.95 to 7.68)", "3.76 (3.58 to 3.95)", "1"] in lines
+    assert ["dense", "`fit`", "`engine`", "2.70 (2.50 to 2.89)", "-", "2"] in lines
+    assert ["cnn", "free", "`engine_free`", "interval too wide", "-", "-"] in lines
+    assert not any(line[:2] == ["cnn", "`fit`"] for line in lines)
+
+
+def test_what_is_free_is_held_against_fit_in_float32_and_the_best_tuned_fit():
+    half = made(
+        "cnn",
+        ratio("engine_free", "keras_fit", 1.5),
+        ratio("engine_free", "keras_fit_float32", 3.0),
+        ratio("engine_free", "keras_fit_tuned", 1.4),
+        ratio("engine_free", "keras_fit_xla", 1.2),
     )
-    assert text == (
-        "Furthest ahead of `engine`, without fit's bits: `jax_scan` on tiny (2.50x); no arm is "
-        "clearly faster than `engine` on cnn and lstm."
-    )
-
-
-def test_an_arm_with_the_bits_of_fit_is_not_said_to_lack_them():
-    made = record(
-        {"engine": arm(1.0), "keras_fit_tuned": arm(2.0) | {"claims_bits": True}},
-        ratios=[ratio("engine", "keras_fit_tuned", 0.5, verdict="slower")],
-    )
-    text = conclusions.conclude({"cnn": made})
-    assert "Furthest ahead of `engine`: `keras_fit_tuned` on cnn (2.00x)." in text
-
-
-def test_a_bound_that_trains_on_other_data_is_not_ahead():
-    made = record(
-        {"engine": arm(1.0), "engine_resident": arm(2.0) | {"is_ceiling": True}},
-        ratios=[ratio("engine", "engine_resident", 0.5, verdict="slower")],
-    )
-    assert conclusions.conclude({"cnn": made}) == "No arm is clearly faster than `engine` on cnn."
-
-
-def test_ratios_of_other_arms_say_nothing_about_the_engine():
-    arms = {"keras_fit": arm(1.0), "tf_loop": arm(2.0)}
-    made = record(arms, ratios=[ratio("keras_fit", "tf_loop", 0.5, verdict="slower")])
-    assert conclusions.conclude({"cnn": made}) == ""
+    (_, _, row) = conclusions.ratios_table(races_of(half)).splitlines()
+    assert "| 3.00 (2.85 to 3.15) | 1.20 (1.14 to 1.26) |" in row

@@ -1,0 +1,209 @@
+"""Races: the records of one comparison, which may have run several times, and what they agree on.
+
+A ratio moves with the hour and the machine, by more than the interval within one run says. So runs
+that are comparable count together: a ratio is the median of the runs' ratios, beside their range.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Record = Mapping[str, Any]
+TOO_WIDE = "too wide"  # the verdict of a ratio whose interval does not let it be named
+NOT_MEASURED = "not measured"
+NO_RATIO = "no ratio: interval wider than 20 %"
+
+# Stand for the fastest correct one of several arms of a run.
+BEST_PYTORCH = "best PyTorch"
+BEST_FIT = "best tuned fit"
+_BEST_OF = {
+    BEST_PYTORCH: ("torch_eager", "torch_compile", "lightning"),
+    BEST_FIT: ("keras_fit_tuned", "keras_fit_xla"),
+}
+SPEED = "images_per_sec"
+# What a record of benchmarks.inference compares with Keras's.
+INFERENCE = ("predict", "evaluate")
+
+
+_SUFFIXES = {"mixed_bfloat16": "-bf16", "mixed_float16": "-fp16", "tf32": "-tf32"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Race:
+    """Comparable runs of one comparison on one kind of machine.
+
+    Attributes:
+      runs: Oldest first: same workload, processor, number of cores and versions as the newest.
+      others: Runs of the same name that are not comparable with the newest.
+    """
+
+    runs: tuple[Record, ...]
+    others: tuple[Record, ...] = ()
+
+    @property
+    def newest(self) -> Record:
+        """The newest run."""
+        return self.runs[-1]
+
+    @property
+    def fullest(self) -> Record:
+        """The run with the most correct arms; of several, the newest."""
+        return max(reversed(self.runs), key=_num_correct)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A ratio between two arms, over the runs of a race.
+
+    Attributes:
+      over: The arm of the denominator: for `BEST_PYTORCH` and the like, which one it was.
+      median: Of the runs' medians; None: `why` says why there is none.
+      range: Least and largest of the runs' medians.
+      num_runs: How many have it.
+      interval: 95 %, of the newest run that has it; None: the measure has none.
+      why: "", or why there is no ratio.
+    """
+
+    over: str
+    median: float | None = None
+    range: tuple[float, float] | None = None
+    num_runs: int = 0
+    interval: tuple[float, float] | None = None
+    why: str = NOT_MEASURED
+
+
+def name_of(record: Record) -> str:
+    """Returns a record's workload and settings that are not the default, as in its file's name.
+
+    Examples: "cnn", "cnn-bf16", "cnn-noxla", "cnn-bf16-xla-x2".
+    """
+    task = record.get("task", {})
+    name = record["workload"] + _SUFFIXES.get(task.get("precision", "float32"), "")
+    if task.get("jit_compile") is not None:
+        name += "-xla" if task["jit_compile"] else "-noxla"
+    num_devices = task.get("num_devices", 1)
+    return name if num_devices == 1 else f"{name}-x{num_devices}"
+
+
+def group(records: Iterable[Record]) -> dict[tuple[str, str], Race]:
+    """Returns the races, by name and hardware.
+
+    Args:
+      records: In any order.
+    """
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in sorted(records, key=when):
+        found.setdefault((name_of(record), record["hardware"]), []).append(record)
+    return {key: _race(runs) for key, runs in found.items()}
+
+
+def when(record: Record) -> str:
+    """Returns the date and, where it has one, the time of a record: "2026-11-28 22:15"."""
+    time = record.get("time", "")
+    return f"{record['date']} {time[:2]}:{time[2:]}".rstrip(": ")
+
+
+def _race(runs: Sequence[Record]) -> Race:
+    same = [comparable(record) == comparable(runs[-1]) for record in runs]
+    chosen, others = (
+        tuple(record for record, is_same in zip(runs, same, strict=True) if is_same is wanted)
+        for wanted in (True, False)
+    )
+    return Race(chosen, others)
+
+
+def comparable(record: Record) -> tuple[Any, ...]:
+    """Returns what two runs must have in common for their ratios to be of one kind."""
+    environment = record["environment"]
+    of_machine = ("processor", "num_cores", "tensorflow", "keras", "python")
+    of_record = ("workload_config", "task", "device")
+    return (
+        *(environment.get(name) for name in of_machine),
+        *(record.get(name) for name in of_record),
+    )
+
+
+def ratio(race: Race | None, arm: str, over: str, measure: str = SPEED) -> Found:
+    """Returns a ratio between two arms over the runs of a race.
+
+    Args:
+      race: None: there is no record.
+      arm: Of the numerator.
+      over: Of the denominator, `BEST_PYTORCH` or `BEST_FIT`.
+      measure: `SPEED`, "startup_secs", "peak_memory_bytes", or one of `INFERENCE`.
+    """
+    if race is None:
+        return Found(over)
+    of_runs = [_of_run(record, arm, over, measure) for record in race.runs]
+    medians = [found.median for found in of_runs if found.median is not None]
+    if not medians:
+        return of_runs[-1]
+    newest = [found for found in of_runs if found.median is not None][-1]
+    return dataclasses.replace(
+        newest,
+        median=statistics.median(medians),
+        range=(min(medians), max(medians)),
+        num_runs=len(medians),
+    )
+
+
+def _of_run(record: Record, arm: str, over: str, measure: str) -> Found:
+    if measure in INFERENCE:
+        of_task = record.get("inference", {}).get(measure)
+        return Found(over) if of_task is None else _named(over, of_task["ratio"])
+    arms = record.get("arms", {})
+    over = _best(arms, over)
+    missing = _why_missing(arm, arms) or _why_missing(over, arms)
+    if missing:
+        return Found(over, why=f"{NOT_MEASURED}: {missing}")
+    if measure != SPEED:
+        one, other = (arms[name].get(measure) for name in (arm, over))
+        # The start is a difference of times: if it is not positive, noise was larger.
+        is_known = one is not None and other is not None and min(one, other) > 0
+        return _single(over, one / other) if is_known else Found(over)
+    for found in record["ratios"]:
+        if (found["arm"], found["over"]) == (arm, over):
+            return _named(over, found)
+        if (found["arm"], found["over"]) == (over, arm):
+            return _named(over, _inverse(found))
+    return Found(over)
+
+
+def _named(over: str, found: Mapping[str, Any]) -> Found:
+    """Returns a ratio with its interval, or that it has none because that is too wide."""
+    if found.get("verdict") == TOO_WIDE:
+        return Found(over, why=NO_RATIO)
+    return _single(over, found["median"], (found["low"], found["high"]))
+
+
+def _single(over: str, median: float, interval: tuple[float, float] | None = None) -> Found:
+    return Found(over, median, (median, median), 1, interval, "")
+
+
+def _inverse(found: Mapping[str, Any]) -> dict[str, Any]:
+    inverse = {"median": "median", "low": "high", "high": "low"}
+    return {name: 1 / found[of] for name, of in inverse.items()} | {"verdict": found["verdict"]}
+
+
+def _best(arms: Mapping[str, Any], over: str) -> str:
+    """Returns the fastest correct arm of a group, or the name itself."""
+    speeds = {
+        name: arms[name][SPEED]["median"]
+        for name in _BEST_OF.get(over, ())
+        if arms.get(name, {}).get("status") == "ok"
+    }
+    return max(speeds, key=lambda name: speeds[name]) if speeds else over
+
+
+def _why_missing(name: str, arms: Mapping[str, Any]) -> str:
+    if name not in arms:
+        return f"{name} was not in the run"
+    status = str(arms[name]["status"])
+    return "" if status == "ok" else f"{name} is {status.replace('_', ' ')}"
+
+
+def _num_correct(record: Record) -> int:
+    return sum(arm["status"] == "ok" for arm in record.get("arms", {}).values())
