@@ -122,7 +122,7 @@ def measure_copies(workload: Workload, num_bytes: int = 256 * 2**20, num_calls: 
 def make_measure(arguments: argparse.Namespace) -> Measure:
     """Returns a function that measures a cell as the flags say."""
     workload = gpu_workload(arguments.workload)
-    plan = harness.Plan(num_repeats=arguments.num_repeats, keeps_all_weights=False)
+    plan = harness.Plan(num_repeats=arguments.num_repeats, num_kept=0)
     # Not resolved: an environment's interpreter is a link, and finds its packages by its place.
     peers = os.path.abspath(arguments.peers_python) if arguments.peers_python else None
     return lambda cell: measure_cell(workload, cell, plan, arguments.num_steps, peers)

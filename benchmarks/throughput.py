@@ -2,17 +2,18 @@
 
     python -m benchmarks.throughput --workload tiny dense --arms engine keras_fit --record
 
-An arm is a contender in a race: one way to train the same net, in a process of its own. The arms
-run in turn. Prints a table and, with --record, writes
-benchmarks/results/<workload>_<hardware>_<date>.json. The workload `input` compares the engine on
-its pipeline with the engine on one batch that stays in memory.
+An arm is a contender in a race: one way to train the same net, in a process of its own. In each
+round all arms run in turn, within seconds; the ratio of two is the median of their ratios within
+the rounds. The race goes on until the intervals of the engine's ratios are narrow, or to a limit.
+Prints a table and, with --record, writes
+benchmarks/results/<workload>_<hardware>_<date>T<time>.json. The workload `input` compares the
+engine on its pipeline with the engine on one batch that stays in memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import os
 import shlex
 import signal
@@ -27,18 +28,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from benchmarks.hardware import devices
 from benchmarks.hardware.utilization import PRECISIONS
-from benchmarks.race import correctness, harness, process, screen
+from benchmarks.race import correctness, harness, process, screen, stopping
 from benchmarks.race.workloads import WORKLOADS, Task, Workload
 from benchmarks.reporting import records
 from gradloop.usage import EXIT_USAGE
 
 OWN_ARMS = (
-    "engine", "engine_fast", "engine_resident", "keras_fit", "keras_fit_float32",
-    "keras_fit_tuned", "tf_loop",
+    "engine", "engine_xla", "engine_free", "engine_resident", "keras_fit", "keras_fit_tuned",
+    "keras_fit_xla", "keras_fit_float32", "tf_loop",
 )  # fmt: skip
 PEER_ARMS = ("keras_jax_fit", "torch_eager", "torch_compile", "lightning", "jax_step", "jax_scan")
 # What can train under MirroredStrategy: fit cannot, with several steps an execution.
 REPLICA_ARMS = ("engine", "keras_fit")
+# The fastest training with the bits of fit, of either kind, and what it is compared with.
+HEADLINE_ARMS = ("engine", "engine_xla", "keras_fit", "keras_fit_tuned", "keras_fit_xla")
 INPUT_WORKLOADS = ("tiny", "dense", "cnn", "lstm")
 INPUT_ARMS = ("engine", "engine_resident", "keras_fit")
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -58,12 +61,19 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--workload", nargs="+", default=["tiny"], help=f"one or more of {', '.join(_workloads())}")
-    add("--arms", nargs="+", help="names of files in benchmarks/arms (default: all)")
-    add("--num_repeats", type=int, default=7, help="counted runs of each arm (default: 7)")
+    add("--arms", nargs="+",
+        help="names of files in benchmarks/arms, or 'headline' (default: all)")  # fmt: skip
+    add("--num_repeats", type=int, default=60,
+        help="counted runs of each arm, at most (default: 60)")  # fmt: skip
     add("--num_warmups", type=int, default=1, help="runs before those (default: 1)")
     add("--epochs_per_repeat", type=int, default=1, help="epochs of a run (default: 1)")
-    add("--max_secs", type=float, default=math.inf,
-        help="start no further round after this time, once 5 are counted")  # fmt: skip
+    add("--max_width", type=float, default=stopping.MAX_WIDTH,
+        help="start no further round once the intervals of the engine's ratios are at most this\n"
+        f"share of the ratio, after {stopping.MIN_ROUNDS_OF_INTERVALS} rounds or more "
+        f"(default: {stopping.MAX_WIDTH})")  # fmt: skip
+    add("--max_secs", type=float,
+        help=f"start no further round after this time, once {stopping.MIN_ROUNDS} are counted\n"
+        "(default: 24 seconds for each arm; resnet50: 60)")  # fmt: skip
     add("--timeout_secs", type=float, default=900.0,
         help="an arm that does not answer for this long is ended (default: 900)")  # fmt: skip
     add("--num_examples", type=int, help="examples of an epoch (default: the workload's)")
@@ -117,9 +127,10 @@ def check(arguments: argparse.Namespace) -> None:
     for name in arguments.workload:
         if name not in _workloads():
             raise UsageError(f"unknown workload {name!r}; legal: {', '.join(_workloads())}")
+    legal = ("headline", *OWN_ARMS, *PEER_ARMS)
     for name in arguments.arms or ():
-        if "." not in name and name not in OWN_ARMS + PEER_ARMS:
-            raise UsageError(f"unknown arm {name!r}; legal: {', '.join(OWN_ARMS + PEER_ARMS)}")
+        if "." not in name and name not in legal:
+            raise UsageError(f"unknown arm {name!r}; legal: {', '.join(legal)}")
         if arguments.num_devices > 1 and "." not in name and name not in REPLICA_ARMS:
             raise UsageError(
                 f"arm {name!r} trains on one device; with num_devices: {', '.join(REPLICA_ARMS)}"
@@ -130,8 +141,10 @@ def check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UsageError(f"{name}={value} must be 1 or more")
-    if arguments.num_warmups < 0:
-        raise UsageError(f"num_warmups={arguments.num_warmups} must be 0 or more")
+    for name in ("num_warmups", "max_width", "max_secs"):
+        value = getattr(arguments, name)
+        if value is not None and not value >= 0:
+            raise UsageError(f"{name}={value} must be 0 or more")
     if arguments.output and (len(arguments.workload) > 1 or "input" in arguments.workload):
         raise UsageError("output names one file, and there are several workloads: use --record")
 
@@ -148,11 +161,19 @@ def expand(arguments: argparse.Namespace) -> Iterator[tuple[Workload, list[str]]
 
 
 def choose_arms(arguments: argparse.Namespace, default: Sequence[str]) -> list[str]:
-    """Returns the arms in a fixed order; fit is always among them, as all are compared with it."""
+    """Returns the arms in a fixed order.
+
+    What an arm is compared with is always among them: `keras_fit`, and for `engine_xla`
+    `keras_fit_xla`.
+    """
     known = [*OWN_ARMS, *PEER_ARMS] if arguments.num_devices == 1 else [*REPLICA_ARMS]
     if arguments.precision == "float32":
         known = [name for name in known if name != "keras_fit_float32"]
     asked = {*(arguments.arms or default or known), "keras_fit"}
+    if "headline" in asked:
+        asked = asked - {"headline"} | {*HEADLINE_ARMS}
+    if "engine_xla" in asked:
+        asked.add("keras_fit_xla")
     return [name for name in known if name in asked] + sorted(asked - {*OWN_ARMS, *PEER_ARMS})
 
 
@@ -194,30 +215,41 @@ def run_task(
     from benchmarks.race import accuracy, preparation
 
     is_measured = task.workload.dataset != "synthetic"
-    plan = harness.Plan(
-        num_repeats=arguments.num_repeats,
-        num_warmups=arguments.num_warmups,
-        num_epochs=arguments.epochs_per_repeat,
-        max_secs=arguments.max_secs,
-        timeout_secs=arguments.timeout_secs,
-        keeps_all_weights=is_measured,
-    )
+    plan = make_plan(arguments, task.workload, len(arms))
     with tempfile.TemporaryDirectory(prefix="gradloop-bench-") as directory:
         task = dataclasses.replace(task, directory=Path(directory))
         preparation.prepare(task.workload, task.directory, seed=task.seed)
         circumstances = find_circumstances(task, command)
         pythons = pythons_of(arms, arguments.peers_python)
-        results = harness.race(task, pythons, plan, screen.show_progress)
-        correctness.void_wrong_arms(results, task.directory / "initial.npz")
-        files = [path for result in results if result.is_ok for path in result.weights]
+        outcome = harness.race(task, pythons, plan, screen.show_progress)
+        tolerance = correctness.tolerance_of(task.precision)
+        correctness.void_wrong_arms(
+            outcome.results, task.directory / "initial.npz", tolerance=tolerance
+        )
+        files = [path for result in outcome.results if result.is_ok for path in result.weights]
         accuracies = accuracy.evaluate_files(task, files) if is_measured else {}
-        record = records.make_record(task, plan, results, accuracies, circumstances)
+        record = records.make_record(task, plan, outcome, accuracies, circumstances)
     screen.show_record(record)
     if arguments.record or arguments.output:
         path = arguments.output or records.default_path(record)
         records.write(record, path)
         print(f"Record: {path}")
     return record
+
+
+def make_plan(arguments: argparse.Namespace, workload: Workload, num_arms: int) -> harness.Plan:
+    """Returns how much is run."""
+    default_secs = workload.secs_per_arm * num_arms
+    return harness.Plan(
+        num_repeats=arguments.num_repeats,
+        num_warmups=arguments.num_warmups,
+        num_epochs=arguments.epochs_per_repeat,
+        max_secs=default_secs if arguments.max_secs is None else arguments.max_secs,
+        max_width=arguments.max_width,
+        timeout_secs=arguments.timeout_secs,
+        # Large weights, whose accuracy is not measured, are read once.
+        num_kept=0 if workload.dataset == "synthetic" else harness.Plan.num_kept,
+    )
 
 
 def find_circumstances(task: Task, command: str) -> records.Circumstances:

@@ -15,17 +15,23 @@ import numpy.typing as npt
 from benchmarks.race.workloads import Task
 
 
+class TooSlow(Exception):
+    """A few steps took so long that a race would take minutes; the message is one line."""
+
+
 class ArmProtocol(typing.Protocol):
     """The interface of an arm.
 
     Attributes:
-      claims_bits: Whether the weights must equal those of `keras_fit` bit for bit; without it, the
-        loss must be near fit's.
+      bits_of: Name of the arm whose weights these must equal bit for bit: "keras_fit" or
+        "keras_fit_xla" (these two name themselves). None: free; the loss must be near fit's.
       settings: What the arm chose for itself, for the record.
       is_ceiling: Optional; whether it is a bound that trains on other data and is not compared.
+      found: Optional; what the arm found by trial, which another one of its class can be made with:
+        `Arm(task, found)`.
     """
 
-    claims_bits: bool
+    bits_of: str | None
     settings: dict[str, typing.Any]
 
     def __init__(self, task: Task) -> None:
@@ -34,6 +40,7 @@ class ArmProtocol(typing.Protocol):
         Raises:
           NotImplementedError: If the arm does not support the workload, precision or device; the
             message is one line.
+          TooSlow: If the race would take minutes.
         """
 
     def run(self, num_epochs: int) -> float:

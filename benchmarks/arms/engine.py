@@ -20,7 +20,7 @@ class Arm:
     def __init__(self, task: Task) -> None:
         tf_runtime.configure(task)
         self._task = task
-        self.claims_bits = task.workload.has_steady_bits
+        self.bits_of = "keras_fit" if task.workload.has_steady_bits else None
         self._state = self._make_state()
         self._dataset = self._make_dataset(*tf_runtime.load_train_arrays(task))
         self.settings: dict[str, Any] = dict(self._config_values())

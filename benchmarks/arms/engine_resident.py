@@ -18,7 +18,7 @@ class Arm(engine_arm.Arm):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.claims_bits = False
+        self.bits_of = None
 
     def _make_dataset(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
         size = self._task.workload.global_batch_size

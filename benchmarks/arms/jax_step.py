@@ -13,7 +13,7 @@ from benchmarks.race.workloads import Task
 class Arm:
     """See `benchmarks.arms.ArmProtocol`."""
 
-    claims_bits = False
+    bits_of = None
 
     def __init__(self, task: Task) -> None:
         self._steps_per_epoch = task.workload.steps_per_epoch

@@ -39,13 +39,19 @@ class Arm:
     def __init__(self, task: Task) -> None:
         tf_runtime.configure(task)
         self._task = task
-        self.claims_bits = task.workload.has_steady_bits
+        self.bits_of = "keras_fit" if task.workload.has_steady_bits else None
         self._x, self._y = tf_runtime.load_fit_arrays(task)
-        jit_compile = "auto" if task.jit_compile is None else task.jit_compile
-        with tf_runtime.scope(task):
-            self._model = tf_runtime.build_model(task)
-            compile_model(self._model, task, jit_compile=jit_compile)
-        self.settings: dict[str, Any] = {"steps_per_execution": 1, "jit_compile": jit_compile}
+        self.settings: dict[str, Any] = {}
+        self._build(steps_per_execution=1)
+
+    def _build(self, *, steps_per_execution: int) -> None:
+        """Builds and compiles the model."""
+        jit_compile = "auto" if self._task.jit_compile is None else self._task.jit_compile
+        options = {"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}
+        with tf_runtime.scope(self._task):
+            self._model = tf_runtime.build_model(self._task)
+            compile_model(self._model, self._task, **options)
+        self.settings |= options
 
     def run(self, num_epochs: int) -> float:
         """Calls `fit` once and returns the mean training loss."""

@@ -13,4 +13,4 @@ class Arm(keras_fit.Arm):
 
     def __init__(self, task: Task) -> None:
         super().__init__(dataclasses.replace(task, precision="float32"))
-        self.claims_bits = False
+        self.bits_of = None

@@ -1,7 +1,7 @@
-"""`Model.fit` on arrays with its fastest settings of steps_per_execution and XLA.
+"""`Model.fit` on arrays with its fastest steps_per_execution: the bits of `keras_fit`.
 
-The setup searches them: all candidates train models of their own for a short time, in turn. The
-fastest settings then train the initial weights.
+The setup searches it: all candidates train models of their own for a short time, in turn. The
+fastest one's settings then train the initial weights.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -20,9 +21,6 @@ from benchmarks.race.workloads import Task
 STEPS_PER_EXECUTION = (1, 8, 32, 128)
 _NUM_TIMINGS = 3
 _MAX_STEPS = 1024
-# If a few steps take this many times longer with XLA, no candidate with XLA is measured.
-_HOPELESS = 3.0
-_NUM_PROBE_STEPS = 10
 
 
 class Candidate:
@@ -35,14 +33,14 @@ class Candidate:
       jit_compile: Keras's.
 
     Attributes:
-      options: The settings.
+      steps_per_execution: As given.
       secs: The measured times.
     """
 
     def __init__(
-        self, task: Task, arrays: tuple[Any, Any], steps_per_execution: int, jit_compile: bool
+        self, task: Task, arrays: tuple[Any, Any], steps_per_execution: int, jit_compile: Any
     ) -> None:
-        self.options = {"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}
+        self.steps_per_execution = steps_per_execution
         self.secs: list[float] = []
         self._arrays = arrays
         self._batch_size = task.workload.global_batch_size
@@ -61,52 +59,41 @@ class Candidate:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings and all times."""
-        return {**self.options, "secs": self.secs}
+        return {"steps_per_execution": self.steps_per_execution, "secs": self.secs}
 
 
 class Arm(keras_fit.Arm):
-    """See `benchmarks.arms.ArmProtocol`. Measures the candidates before it builds the model."""
+    """See `benchmarks.arms.ArmProtocol`. Measures the candidates before it builds the model.
 
-    def __init__(self, task: Task) -> None:
+    Attributes:
+      found: The fastest settings.
+    """
+
+    def __init__(self, task: Task, found: Mapping[str, Any] | None = None) -> None:
         super().__init__(task)
-        candidates, skipped = measure_candidates(task, (self._x, self._y))
-        best = min(candidates, key=lambda candidate: statistics.median(candidate.secs)).options
-        with tf_runtime.scope(task):
-            self._model = tf_runtime.build_model(task)
-            keras_fit.compile_model(self._model, task, **best)
-        # XLA changes the bits.
-        self.claims_bits &= not best["jit_compile"] or task.jit_compile is True
-        self.settings = {
-            **best, "tried": [candidate.to_dict() for candidate in candidates], "skipped": skipped
-        }  # fmt: skip
-        del candidates
-        gc.collect()
+        if found is None:
+            candidates = measure_candidates(task, (self._x, self._y))
+            best = min(candidates, key=lambda candidate: statistics.median(candidate.secs))
+            found = {"steps_per_execution": best.steps_per_execution}
+            self.settings["tried"] = [candidate.to_dict() for candidate in candidates]
+            del candidates, best
+            gc.collect()
+        self.found = dict(found)
+        self._build(**self.found)
 
 
 def measure_candidates(
     task: Task, arrays: tuple[npt.NDArray[Any], npt.NDArray[Any]]
-) -> tuple[list[Candidate], str | None]:
-    """Returns the candidates with their times, and why some were left out, or None."""
-    pinned = task.jit_compile
-    candidates, skipped = [], None
-    for jit_compile in (False, True) if pinned is None else (pinned,):
-        for number in STEPS_PER_EXECUTION:
-            candidate = Candidate(task, arrays, number, jit_compile)
-            candidate.train(_NUM_PROBE_STEPS)  # compiles
-            if jit_compile and number == STEPS_PER_EXECUTION[0] and candidates:
-                skipped = _compare_probes(candidates[0], candidate)
-                if skipped is not None:
-                    break
-            candidates.append(candidate)
+) -> list[Candidate]:
+    """Returns the candidates with their times."""
+    jit_compile = "auto" if task.jit_compile is None else task.jit_compile
+    # More steps than there are in an epoch are as many as there are.
+    numbers = [n for n in STEPS_PER_EXECUTION if n == 1 or n <= task.workload.steps_per_epoch]
+    candidates = [Candidate(task, arrays, number, jit_compile) for number in numbers]
+    for candidate in candidates:
+        candidate.train(tf_runtime.NUM_PROBE_STEPS)  # compiles
     for index in range(_NUM_TIMINGS):
         for candidate in candidates[:: -1 if index % 2 else 1]:
             keras.utils.set_random_seed(task.seed)
             candidate.secs.append(candidate.train(_MAX_STEPS))
-    return candidates, skipped
-
-
-def _compare_probes(plain: Candidate, xla: Candidate) -> str | None:
-    secs, secs_xla = plain.train(_NUM_PROBE_STEPS), xla.train(_NUM_PROBE_STEPS)
-    if secs_xla < _HOPELESS * secs:
-        return None
-    return f"XLA: {_NUM_PROBE_STEPS} steps took {secs_xla:.2g} s instead of {secs:.2g} s"
+    return candidates

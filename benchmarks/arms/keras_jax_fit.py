@@ -14,7 +14,7 @@ import numpy.typing as npt
 from benchmarks.arms import jax_device
 from benchmarks.race import keras_models
 from benchmarks.race import weights as weights_lib
-from benchmarks.race.workloads import Task, Workload
+from benchmarks.race.workloads import Task
 
 # Measured: 1.4 times as fast as 1 on small steps, slower on convolutions.
 _STEPS_PER_EXECUTION = {"dense": 32, "lstm": 32}
@@ -23,7 +23,7 @@ _STEPS_PER_EXECUTION = {"dense": 32, "lstm": 32}
 class Arm:
     """See `benchmarks.arms.ArmProtocol`."""
 
-    claims_bits = False
+    bits_of = None
 
     def __init__(self, task: Task) -> None:
         assert keras.backend.backend() == "jax", "Keras was imported before this arm"
@@ -33,7 +33,7 @@ class Arm:
         keras.config.set_dtype_policy("float32" if task.precision == "tf32" else task.precision)
         keras.utils.set_random_seed(task.seed)
         steps_per_execution = _STEPS_PER_EXECUTION.get(task.workload.model, 1)
-        self._model, loss = _build_with_loss(task.workload)
+        self._model, loss = _build_with_loss(task)
         self._model.set_weights(weights_lib.load(task.directory / "initial.npz"))
         self._model.compile(
             optimizer=keras_models.make_optimizer(task.workload),
@@ -65,8 +65,9 @@ class Arm:
         return weights
 
 
-def _build_with_loss(workload: Workload) -> tuple[keras.Model, keras.losses.Loss]:
-    model = keras_models.build(workload)
+def _build_with_loss(task: Task) -> tuple[keras.Model, keras.losses.Loss]:
+    workload = task.workload
+    model = keras_models.build(workload, dropout=task.dropout)
     if workload.loss != "binary_crossentropy":
         return model, keras_models.make_loss(workload)
     # Explicit here: only the TensorFlow backend takes the logits of a softmax by itself; see

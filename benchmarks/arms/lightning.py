@@ -41,7 +41,7 @@ class Module(lightning.LightningModule):
 class Arm:
     """See `benchmarks.arms.ArmProtocol`. Runs on the CPU only."""
 
-    claims_bits = False
+    bits_of = None
 
     def __init__(self, task: Task) -> None:
         if task.device != "cpu":

@@ -19,18 +19,19 @@ from benchmarks.race.workloads import Task, Workload
 _EPSILON = 1e-7
 _CONV_DROPOUT, _DENSE_DROPOUT = 0.25, 0.5
 
-# (variables in the compute dtype, images in [0, 1], seed of the step) -> logits in float32
-Forward = Callable[[Sequence[tf.Tensor], tf.Tensor, tf.Tensor], tf.Tensor]
+# (variables in the compute dtype, images in [0, 1], seed of the step's dropout or None) -> logits
+# in float32
+Forward = Callable[[Sequence[tf.Tensor], tf.Tensor, tf.Tensor | None], tf.Tensor]
 
 
-def dense(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def dense(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
     """Computes two dense layers."""
     kernel, bias, out_kernel, out_bias = weights
     x = tf.reshape(x, [-1, kernel.shape[0]])
     return _logits(tf.nn.relu(_affine(x, kernel, bias)), out_kernel, out_bias)
 
 
-def cnn(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def cnn(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
     """Computes the tutorial's convolutional net."""
     kernel1, bias1, kernel2, bias2, kernel, bias, out_kernel, out_bias = weights
     x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel1, 1, "VALID"), bias1))
@@ -42,7 +43,7 @@ def cnn(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor) -> tf.Tenso
     return _logits(x, out_kernel, out_bias)
 
 
-def lstm(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def lstm(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
     """Computes a recurrent layer over the rows, unrolled, and a dense layer."""
     kernel, recurrent, bias, out_kernel, out_bias = weights
     rows = tf.transpose(x[..., 0], [1, 0, 2])
@@ -69,7 +70,9 @@ def _logits(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     return _affine(tf.cast(x, tf.float32), kernel, bias)
 
 
-def _dropout(x: tf.Tensor, rate: float, seed: tf.Tensor, index: int) -> tf.Tensor:
+def _dropout(x: tf.Tensor, rate: float, seed: tf.Tensor | None, index: int) -> tf.Tensor:
+    if seed is None:
+        return x
     return tf.nn.experimental.stateless_dropout(x, rate, seed=tf.stack([seed, index]))
 
 
@@ -141,12 +144,13 @@ OPTIMIZERS = {"rmsprop": RMSprop, "adam": Adam}
 class Arm:
     """See `benchmarks.arms.ArmProtocol`."""
 
-    claims_bits = False
+    bits_of = None
 
     def __init__(self, task: Task) -> None:
         workload = task.workload
         self._forward = _find_model(task)
         self._workload = workload
+        self._has_dropout = task.dropout
         tf.config.experimental.enable_tensor_float_32_execution(task.precision == "tf32")
         self._dtype = tf.bfloat16 if task.precision == "mixed_bfloat16" else tf.float32
         load = lambda name: np.load(task.directory / f"{name}.npy")  # noqa: E731
@@ -201,7 +205,7 @@ class Arm:
             values = [tf.cast(v, self._dtype) for v in self._variables[:-2]] + [
                 v.read_value() for v in self._variables[-2:]
             ]
-            logits = self._forward(values, x, seed)
+            logits = self._forward(values, x, seed if self._has_dropout else None)
             loss = mean_loss(self._workload, logits, labels)
         self._optimizer.apply(tape.gradient(loss, self._variables), self._variables)
         right = tf.equal(tf.argmax(logits, axis=1), labels)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,10 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from benchmarks.arms import TooSlow
 from benchmarks.race import keras_models, weights
 from benchmarks.race.workloads import Task
 
 Array = npt.NDArray[np.generic]
+
+# An arm with XLA whose first steps take this many times longer than those without it is not raced.
+HOPELESS = 3.0
+NUM_PROBE_STEPS = 4
 
 
 def configure(task: Task) -> None:
@@ -45,7 +52,7 @@ def build_model(task: Task) -> keras.Model:
     """Returns the model with the initial weights and the seed's dropout."""
     # Dropout layers derive their seeds from the global one when they are built.
     keras.utils.set_random_seed(task.seed)
-    model = keras_models.build(task.workload)
+    model = keras_models.build(task.workload, dropout=task.dropout)
     model.set_weights(weights.load(task.directory / "initial.npz"))
     return model
 
@@ -68,3 +75,25 @@ def load_fit_arrays(task: Task) -> tuple[Array, Array]:
     if x.dtype == np.uint8:
         x = x / np.float32(255)
     return x, keras.utils.to_categorical(y, task.workload.num_classes).astype(np.float32)
+
+
+def probe_xla(train_plain: Callable[[], object], train_xla: Callable[[], object]) -> None:
+    """Checks that XLA is not hopeless for a model, as it is for convolutions on a CPU.
+
+    Args:
+      train_plain: Trains `NUM_PROBE_STEPS` steps without XLA; called twice.
+      train_xla: The same with XLA.
+
+    Raises:
+      TooSlow: If it is.
+    """
+    plain, xla = _time_second(train_plain), _time_second(train_xla)
+    if xla > HOPELESS * plain:
+        raise TooSlow(f"{NUM_PROBE_STEPS} steps took {xla:.2g} s with XLA, {plain:.2g} s without")
+
+
+def _time_second(train: Callable[[], object]) -> float:
+    train()  # compiles
+    started_at = time.perf_counter()
+    train()
+    return time.perf_counter() - started_at

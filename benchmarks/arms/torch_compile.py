@@ -26,7 +26,7 @@ _NOT_IN_ONE_GRAPH = ("lstm", "resnet50")
 class Arm:
     """See `benchmarks.arms.ArmProtocol`. Needs a C++ compiler; the first run compiles."""
 
-    claims_bits = False
+    bits_of = None
 
     def __init__(self, task: Task) -> None:
         compiler = os.environ.get("CXX", "g++")

@@ -12,7 +12,7 @@ from benchmarks.race.workloads import Task
 class Arm:
     """See `benchmarks.arms.ArmProtocol`."""
 
-    claims_bits = False
+    bits_of = None
 
     def __init__(self, task: Task) -> None:
         self._workload = task.workload

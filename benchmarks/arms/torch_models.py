@@ -154,6 +154,9 @@ def build(task: Task) -> Net:
     if not is_known or (task.device == "cpu" and task.precision == "tf32"):
         raise NotImplementedError(f"no PyTorch arm on {task.device} in {task.precision}")
     body, width = _build_body(task.workload)
+    for module in body.modules():
+        if isinstance(module, nn.Dropout) and not task.dropout:
+            module.p = 0.0
     head = nn.Linear(width, task.workload.num_classes)
     net = Net(body, head, _AUTOCAST_DTYPES[task.precision])
     return net.to(torch_device.find(task))

@@ -13,4 +13,4 @@ class Arm(WithDeviceMemory, engine.Arm):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         if task.has_replicas and task.jit_compile:
-            self.claims_bits = False  # fit has no XLA there
+            self.bits_of = None  # fit has no XLA there

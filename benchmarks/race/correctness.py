@@ -11,63 +11,109 @@ from benchmarks.race import weights
 from benchmarks.race.harness import ArmResult
 
 REFERENCE = "keras_fit"
-# For arms that do not claim fit's bits: relative distance from fit's mean loss.
+# For arms that do not have an arm's bits: relative distance from fit's mean loss.
 LOSS_TOLERANCE = 0.02
+_TOLERANCES = {"mixed_bfloat16": 0.05, "mixed_float16": 0.05}
+# Of so many first runs the loss is compared: later it is next to nothing.
+_NUM_COMPARED = 5
+
+
+def tolerance_of(precision: str) -> float:
+    """Returns by which share a loss may differ from fit's in a precision."""
+    return _TOLERANCES.get(precision, LOSS_TOLERANCE)
 
 
 def void_wrong_arms(
-    results: Sequence[ArmResult], initial: Path, reference_name: str = REFERENCE
+    results: Sequence[ArmResult],
+    initial: Path,
+    *,
+    reference_name: str = REFERENCE,
+    tolerance: float = LOSS_TOLERANCE,
 ) -> None:
     """Voids every arm that is not correct, with the reason in one line.
 
-    Each arm must have changed its weights. An arm that claims fit's bits must also have all of
-    fit's weights; the others must have fit's mean loss over all steps within 2 %. A ceiling trains
-    on other data and is not compared.
+    Each arm must have changed its weights. One that has another's bits must have all of its weights
+    in all runs that were kept. The others, and those whose bits they are, must have fit's mean loss
+    within the tolerance: that of a training without dropout, where the workload has dropout. A
+    ceiling trains on other data and is not compared.
 
     Args:
       results: Of one race; changed in place.
       initial: File of the weights that all arms started from.
-      reference_name: The arm that is correct by definition.
+      reference_name: The arm that is correct by definition; the last part of a dotted name.
+      tolerance: See `tolerance_of`.
     """
-    reference = next((r for r in results if r.name == reference_name), None)
-    # The reference first: if it is void, no other arm can be shown to be right.
-    for result in sorted(results, key=lambda r: r is not reference):
+    check = _Check(results, initial, reference_name, tolerance)
+    # The references first: if one is void, no arm of its bits can be shown to be right.
+    ranks = {result.name: check.rank(result) for result in results}
+    for result in sorted(results, key=lambda r: ranks[r.name]):
         if not result.is_ok:
             continue
-        reason = _fault(result, reference, initial)
+        reason = check.fault(result)
         if reason is not None:
             result.fail("void", reason)
 
 
-def _fault(result: ArmResult, reference: ArmResult | None, initial: Path) -> str | None:
-    if not all(map(math.isfinite, result.losses)):
-        return "a loss is not finite"
-    start, end = weights.load(initial), weights.load(result.weights[-1])
-    if weights.shapes(end) != weights.shapes(start):
-        return "the weights have other shapes or dtypes than the model's"
-    if weights.first_difference(end, start) is None:
-        return "nothing was trained: the weights are those at the start"
-    if result.is_ceiling or result is reference:
+class _Check:
+    """What arms are compared with; see `void_wrong_arms`."""
+
+    def __init__(
+        self, results: Sequence[ArmResult], initial: Path, reference_name: str, tolerance: float
+    ) -> None:
+        self._arms = {result.short_name: result for result in results}
+        self._start = weights.load(initial)
+        self._reference_name = reference_name
+        self._tolerance = tolerance
+
+    def rank(self, result: ArmResult) -> int:
+        """Returns 0 for the arm that is right by definition, 1 for those whose bits others have."""
+        if result.short_name == self._reference_name:
+            return 0
+        return 1 if result.bits_of == result.short_name else 2
+
+    def fault(self, result: ArmResult) -> str | None:
+        """Returns why an arm is void, in one line, or None."""
+        fault = self._fault_of_its_own(result)
+        if fault is not None or result.is_ceiling or self.rank(result) == 0:
+            return fault
+        has_bits = result.bits_of is not None and self.rank(result) == 2
+        name = (result.bits_of or "") if has_bits else self._reference_name
+        other = self._arms.get(name)
+        if other is None or not other.is_ok:
+            return f"nothing to compare with: {name} gave no result"
+        fault = _fault_in_bits(result, other) if has_bits else None
+        return fault or self._fault_in_loss(result, other)
+
+    def _fault_of_its_own(self, result: ArmResult) -> str | None:
+        if not all(map(math.isfinite, result.losses)):
+            return "a loss is not finite"
+        end = weights.load(result.weights[-1])
+        if weights.shapes(end) != weights.shapes(self._start):
+            return "the weights have other shapes or dtypes than the model's"
+        if weights.first_difference(end, self._start) is None:
+            return "nothing was trained: the weights are those at the start"
         return None
-    if reference is None or not reference.is_ok:
-        return "nothing to compare with: fit gave no result"
-    fault = _fault_in_bits(result, reference) if result.claims_bits else None
-    return fault or _fault_in_loss(result, reference)
+
+    def _fault_in_loss(self, result: ArmResult, other: ArmResult) -> str | None:
+        loss, wanted = result.plain_loss, other.plain_loss
+        where = " without dropout"
+        if loss is None or wanted is None:
+            loss, wanted = (statistics.fmean(r.losses[:_NUM_COMPARED]) for r in (result, other))
+            where = ""
+        # Not `>`: a loss that is not a number is not near.
+        if abs(loss - wanted) <= self._tolerance * abs(wanted):
+            return None
+        far = f"more than {self._tolerance:.0%}".replace("%", " %")
+        return f"mean loss{where} {loss:.4g}, {far} from the {wanted:.4g} of {other.short_name}"
 
 
-def _fault_in_bits(result: ArmResult, reference: ArmResult) -> str | None:
-    if len(result.weights) != len(reference.weights):
-        return "it did not run as often as fit"
+def _fault_in_bits(result: ArmResult, other: ArmResult) -> str | None:
+    if result.kept_runs != other.kept_runs:
+        return f"it did not run as often as {other.short_name}"
     # Equal weights are one file: only what differs is read.
-    for index, (one, other) in enumerate(zip(result.weights, reference.weights, strict=True)):
-        if one != other:
-            difference = weights.first_difference(weights.load(one), weights.load(other))
-            return f"other bits than fit: after run {index + 1}, {difference}"
-    return None
-
-
-def _fault_in_loss(result: ArmResult, reference: ArmResult) -> str | None:
-    loss, wanted = statistics.fmean(result.losses), statistics.fmean(reference.losses)
-    if abs(loss - wanted) > LOSS_TOLERANCE * abs(wanted):
-        return f"mean loss {loss:.4g}, more than 2 % from fit's {wanted:.4g}"
+    pairs = zip(result.kept_runs, result.weights, other.weights, strict=True)
+    for index, one, wanted in pairs:
+        if one != wanted:
+            difference = weights.first_difference(weights.load(one), weights.load(wanted))
+            return f"other bits than {other.short_name}: after run {index + 1}, {difference}"
     return None

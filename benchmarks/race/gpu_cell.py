@@ -126,12 +126,11 @@ def measure_cell(
     with tempfile.TemporaryDirectory(prefix="gradloop-gpu-") as directory:
         task = make_task(workload, cell, num_steps, Path(directory))
         preparation.prepare(task.workload, task.directory)
-        results = harness.race(task, pythons, plan, screen.show_progress)
-        by_name = {result.name.rpartition(".")[2]: result for result in results}
+        results = harness.race(task, pythons, plan, screen.show_progress).results
+        by_name = {result.short_name: result for result in results}
         is_steady = check_fit(by_name)
-        correctness.void_wrong_arms(
-            results, task.directory / "initial.npz", reference_name=ARMS["keras_fit"]
-        )
+        tolerance = correctness.tolerance_of(task.precision)
+        correctness.void_wrong_arms(results, task.directory / "initial.npz", tolerance=tolerance)
         if by_name["engine"].is_ok and not cell.seeks_memory:
             by_name["engine_profile"] = profile_engine(task)
     return describe_race(by_name, task.workload.num_examples, is_steady, list(pythons))
@@ -139,8 +138,9 @@ def measure_cell(
 
 def profile_engine(task: Task) -> harness.ArmResult:
     """Runs the engine under the profiler, alone and after the race, and returns its result."""
-    plan = harness.Plan(num_repeats=1, keeps_all_weights=False)
-    return harness.race(task, {PROFILED: sys.executable}, plan, screen.show_progress)[0]
+    plan = harness.Plan(num_repeats=1, num_kept=0)
+    outcome = harness.race(task, {PROFILED: sys.executable}, plan, screen.show_progress)
+    return outcome.results[0]
 
 
 def describe_race(
@@ -182,5 +182,5 @@ def check_fit(by_name: Mapping[str, harness.ArmResult]) -> bool | None:
         return None
     is_steady = one.weights == other.weights  # equal weights are one file
     for result in by_name.values():
-        result.claims_bits = result.claims_bits and is_steady
+        result.bits_of = result.bits_of if is_steady else None
     return is_steady

@@ -4,15 +4,19 @@
     round 0 (warm-up)  A B C
     round 1            C B A
     round 2            A B C ...
+    without dropout    A   C
 
 An arm is a contender: one way to train the same net. One that is missing, raises, dies or hangs
-leaves the race with a reason in one line; the others go on.
+leaves the race with a reason in one line; the others go on. A round takes seconds, so that what
+disturbs it disturbs all arms: speeds are compared within a round. The race goes on until the
+intervals of the ratios are narrow; see `stopping`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.hardware.energy import EnergyMeter
+from benchmarks.race import stopping
 from benchmarks.race.process import Worker, WorkerError
 from benchmarks.race.weights import WeightsStore
 from benchmarks.race.workloads import Task
-
-# Counted repeats that a limit of time leaves.
-MIN_REPEATS = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,33 +35,40 @@ class Plan:
     """How much is run.
 
     Attributes:
-      num_repeats: Counted runs of each arm.
+      num_repeats: Counted runs of each arm, at most.
       num_warmups: Runs before those.
       num_epochs: Epochs of a run.
       max_secs: No further round starts after this many seconds of rounds, once five are counted.
+      max_width: No further round starts once the intervals of the ratios that matter are at most
+        this wide, as a share of the ratio; 0: the number and the time decide.
       timeout_secs: An arm that does not answer for this long is ended.
       pause_secs: Pause before each run. OpenMP's threads spin for 0.2 s after their last work, on
         the cores that the next arm needs.
-      keeps_all_weights: Whether weights are read after each run, not only after the last.
+      num_kept: Weights are read after so many first runs, and after the last.
     """
 
     num_repeats: int = 7
     num_warmups: int = 1
     num_epochs: int = 1
     max_secs: float = math.inf
+    max_width: float = 0.0
     timeout_secs: float = 900.0
     pause_secs: float = 0.3
-    keeps_all_weights: bool = True
+    num_kept: int = 5
 
 
 @dataclasses.dataclass
 class ArmResult:
-    """What one arm did. `losses`, `joules` and `weights` have one value per run, warm-ups first.
+    """What one arm did. `losses` and `joules` have one value per run, warm-ups first.
 
     Attributes:
-      status: "ok", "not_installed", "not_implemented", "failed", or "void" (see `correctness`).
+      status: "ok", "not_installed", "not_implemented", "too_slow", "failed", or "void" (see
+        `correctness`).
+      bits_of: The arm whose weights it must have bit for bit; None: its loss must be near.
       is_ceiling: Whether it is a bound that trains on other data and is not compared.
-      weights: Files; equal weights are one file.
+      plain_loss: Mean loss of a training without dropout, where the workload has dropout.
+      weights: Files, one for each of `kept_runs`; equal weights are one file.
+      kept_runs: Numbers of the runs, warm-ups first, after which the weights were kept.
     """
 
     name: str
@@ -67,7 +76,7 @@ class ArmResult:
     reason: str | None = None
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
-    claims_bits: bool = False
+    bits_of: str | None = None
     is_ceiling: bool = False
     import_secs: float | None = None
     setup_secs: float | None = None
@@ -75,8 +84,15 @@ class ArmResult:
     warmup_secs: list[float] = dataclasses.field(default_factory=list)
     secs: list[float] = dataclasses.field(default_factory=list)
     losses: list[float] = dataclasses.field(default_factory=list)
+    plain_loss: float | None = None
     joules: list[float | None] = dataclasses.field(default_factory=list)
     weights: list[Path] = dataclasses.field(default_factory=list)
+    kept_runs: list[int] = dataclasses.field(default_factory=list)
+
+    @property
+    def short_name(self) -> str:
+        """The last part of a dotted name."""
+        return self.name.rpartition(".")[2]
 
     @property
     def is_ok(self) -> bool:
@@ -113,7 +129,7 @@ class Lane:
         for name, value in answer.items():
             setattr(self.result, name, value)
 
-    def run(self, index: int, *, is_last: bool) -> None:
+    def run(self, index: int) -> None:
         """Performs the run of a round."""
         time.sleep(self._plan.pause_secs)
         energy = self._meter.read()
@@ -124,11 +140,25 @@ class Lane:
         result.peak_memory_bytes = answer["peak_memory_bytes"]
         is_warmup = index < self._plan.num_warmups
         (result.warmup_secs if is_warmup else result.secs).append(answer["secs"])
-        if is_last or self._plan.keeps_all_weights:
-            path = self._store.new_path(result.name, index)
-            chosen = self._ask(do="weights", path=str(path))
-            result.settings, result.claims_bits = chosen["settings"], chosen["claims_bits"]
-            result.weights.append(self._store.keep(path))
+        if index < self._plan.num_kept:
+            self.keep_weights()
+
+    def keep_weights(self) -> None:
+        """Reads the weights after the last run, unless they were read."""
+        index, result = len(self.result.losses) - 1, self.result
+        if index in result.kept_runs:
+            return
+        path = self._store.new_path(result.name, index)
+        chosen = self._ask(do="weights", path=str(path))
+        result.settings, result.bits_of = chosen["settings"], chosen["bits_of"]
+        result.weights.append(self._store.keep(path))
+        result.kept_runs.append(index)
+
+    def train_without_dropout(self) -> None:
+        """Trains another of these arms without dropout, if its loss is what is compared."""
+        result = self.result
+        if result.bits_of in (None, result.short_name) and not result.is_ceiling:
+            result.plain_loss = self._ask(do="plain")["loss"]
 
     def close(self) -> None:
         """Ends the worker."""
@@ -178,10 +208,23 @@ class Race:
                     self._report(error.details)
 
 
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a race ended.
+
+    Attributes:
+      results: Of the arms, in their order.
+      stopped_by: What ended it; see `stopping.reason_to_stop`.
+    """
+
+    results: list[ArmResult]
+    stopped_by: str
+
+
 def race(
     task: Task, pythons: Mapping[str, str], plan: Plan, report: Callable[[str], None]
-) -> list[ArmResult]:
-    """Runs all arms and returns the result of each, in the order of `pythons`.
+) -> Outcome:
+    """Runs all arms.
 
     Args:
       task: What all arms do; its directory must be prepared.
@@ -190,19 +233,30 @@ def race(
       report: Called with lines about the progress.
     """
     lanes = [Lane(name, python, task, plan) for name, python in pythons.items()]
-    num_rounds = plan.num_warmups + plan.num_repeats
+    results = [lane.result for lane in lanes]
     with Race(lanes, report) as running:
         running.each("set up", Lane.set_up)
-        deadline = time.monotonic() + plan.max_secs
-        for index in range(num_rounds):
-            # Past the deadline any round may be the last, and the last weights are always read.
-            is_last = index == num_rounds - 1 or time.monotonic() > deadline
-            may_end = index + 1 - plan.num_warmups >= MIN_REPEATS
-            running.each(
-                f"round {index + 1} of {num_rounds}",
-                functools.partial(Lane.run, index=index, is_last=is_last),
-                backwards=index % 2 == 1,
-            )
-            if is_last and may_end:
-                break
-    return [lane.result for lane in lanes]
+        stopped_by = _run_rounds(running, results, plan)
+        running.each("weights", Lane.keep_weights)
+        if task.workload.has_dropout:
+            running.each("without dropout", Lane.train_without_dropout)
+    return Outcome(results, stopped_by)
+
+
+def _run_rounds(running: Race, results: Sequence[ArmResult], plan: Plan) -> str:
+    """Runs rounds until there is a reason to stop, and returns it."""
+    deadline = time.monotonic() + plan.max_secs
+    num_rounds = plan.num_warmups + plan.num_repeats
+    for index in itertools.count():
+        what = f"round {index + 1} of at most {num_rounds}"
+        running.each(what, functools.partial(Lane.run, index=index), backwards=index % 2 == 1)
+        reason = stopping.reason_to_stop(
+            results,
+            index + 1 - plan.num_warmups,
+            num_rounds - index - 1,
+            is_late=time.monotonic() > deadline,
+            max_width=plan.max_width,
+        )
+        if reason is not None:
+            return reason
+    raise AssertionError("the number of rounds is limited")

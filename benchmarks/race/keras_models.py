@@ -31,12 +31,24 @@ class PositionEmbedding(keras.layers.Layer):
         return inputs + self.embeddings
 
 
-def build(workload: Workload) -> keras.Model:
+def build(workload: Workload, *, dropout: bool = True) -> keras.Model:
     """Returns the workload's model with new weights; its output is float32 probabilities.
+
+    Args:
+      workload: Names the model.
+      dropout: Whether its layers of dropout drop anything.
 
     Raises:
       NotImplementedError: If there is no such model.
     """
+    model = _build(workload)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout) and not dropout:
+            layer.rate = 0.0
+    return model
+
+
+def _build(workload: Workload) -> keras.Model:
     match workload.model:
         case "dense":
             return dense.build(workload.input_shape, workload.num_classes, units=workload.units)

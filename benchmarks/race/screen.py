@@ -6,6 +6,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.race import stopping
+from benchmarks.reporting import stats
+
+_ENDS = {
+    stopping.INTERVALS: "narrow intervals",
+    stopping.TIME: "the limit of time",
+    stopping.ROUNDS: "the limit of rounds",
+}
+_TOO_WIDE = f"too wide: no verdict above {stats.MAX_WIDTH:.0%}".replace("%", " %")
 _HEADER = ("arm", "images/s", "quartiles", "us/step", "roof", "start", "97 %", "99 %", "peak MiB")
 
 
@@ -31,7 +40,8 @@ def to_text(record: Mapping[str, Any]) -> str:
     task = record["task"]
     lines = [
         f"{record['workload']} on {record['hardware']}, {task['precision']}: medians of "
-        f"{record['num_repeats']} runs of {record['steps_per_repeat']} steps",
+        f"{record['num_repeats']} rounds of {record['steps_per_repeat']} steps, "
+        f"ended by {_ENDS[record['stopped_by']]}",
         *align([_HEADER, *(_row(name, arm) for name, arm in arms.items())]),
     ]
     lines += [
@@ -81,7 +91,7 @@ def _ratio_lines(record: Mapping[str, Any]) -> list[str]:
             f"{ratio['arm']} over {ratio['over']}",
             f"{ratio['median']:.2f}",
             f"({ratio['low']:.2f} to {ratio['high']:.2f})",
-            ratio["verdict"],
+            _TOO_WIDE if ratio["verdict"] == stats.TOO_WIDE else ratio["verdict"],
         ]
         for ratio in record["ratios"]
         if ratio["arm"].startswith("engine")

@@ -3,16 +3,17 @@
     python -m benchmarks.race.worker --arm keras_fit
 
 The first line on stdin is the task. Each further line is a command: {"do": "setup"},
-{"do": "run", "num_epochs": 1}, {"do": "weights", "path": "x.npz"}, {"do": "stop"}. Each command
-gets one line as its answer, on the original stdout; what the arm prints goes to stderr. This module
-imports the standard library and NumPy alone: the arm brings its framework, and the peers'
-environment has no TensorFlow.
+{"do": "run", "num_epochs": 1}, {"do": "weights", "path": "x.npz"}, {"do": "plain"} (an epoch of a
+new arm, without dropout), {"do": "stop"}. Each command gets one line as its answer, on the original
+stdout; what the arm prints goes to stderr. This module imports the standard library and NumPy
+alone: the arm brings its framework, and the peers' environment has no TensorFlow.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import importlib
 import importlib.metadata
 import json
@@ -26,7 +27,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from benchmarks.arms import ArmProtocol
+from benchmarks.arms import ArmProtocol, TooSlow
 from benchmarks.race import weights
 from benchmarks.race.workloads import Task
 from gradloop.machine import peak_memory_bytes
@@ -61,6 +62,8 @@ class ArmHost:
                     return self._run(int(command["num_epochs"]))
                 case "weights":
                     return self._save_weights(Path(command["path"]))
+                case "plain":
+                    return self._train_without_dropout()
                 case "stop":
                     return {}
             raise ValueError(f"unknown command {command!r}")
@@ -77,7 +80,7 @@ class ArmHost:
             "import_secs": imported_at - started_at,
             "setup_secs": setup_secs,
             "settings": arm.settings,
-            "claims_bits": arm.claims_bits,
+            "bits_of": arm.bits_of,
             "is_ceiling": getattr(arm, "is_ceiling", False),
             "versions": versions(),
             "peak_memory_bytes": peak_memory_bytes(),
@@ -94,7 +97,16 @@ class ArmHost:
         assert self._arm is not None, "setup comes first"
         weights.save(path, [np.asarray(array) for array in self._arm.weights()])
         # Read again, because an arm may choose its settings in its first run.
-        return {"settings": self._arm.settings, "claims_bits": self._arm.claims_bits}
+        return {"settings": self._arm.settings, "bits_of": self._arm.bits_of}
+
+    def _train_without_dropout(self) -> dict[str, Any]:
+        assert self._arm is not None, "setup comes first"
+        # What the arm found by trial is not looked for again.
+        found = getattr(self._arm, "found", None)
+        task = dataclasses.replace(self._task, dropout=False)
+        make = type(self._arm)
+        arm: ArmProtocol = make(task) if found is None else make(task, found)  # type: ignore[call-arg]
+        return {"loss": float(arm.run(1))}
 
 
 def describe_error(error: Exception) -> dict[str, Any]:
@@ -102,6 +114,8 @@ def describe_error(error: Exception) -> dict[str, Any]:
     kind = "failed"
     if isinstance(error, NotImplementedError):
         kind = "not_implemented"
+    elif isinstance(error, TooSlow):
+        kind = "too_slow"
     elif isinstance(error, ImportError) and _is_foreign(error):
         kind = "not_installed"
     lines = str(error).strip().splitlines() or [""]

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import RESULTS, ROOT
 from benchmarks.hardware.utilization import ROOF_NAMES, model_flops_utilization
-from benchmarks.race.harness import ArmResult, Plan
+from benchmarks.race.harness import ArmResult, Outcome, Plan
 from benchmarks.race.workloads import Task
 from benchmarks.reporting import stats
 from benchmarks.reporting.races import name_of
@@ -31,6 +31,7 @@ class Circumstances:
     Attributes:
       hardware: `benchmarks.hardware.devices.short_name()`.
       date: YYYY-MM-DD.
+      time: HHMM.
       command: As a person types it.
       environment: `gradloop.engine.runtime.describe_environment()` of the harness.
       roof: `benchmarks.hardware.roof.measure_roof()`.
@@ -39,6 +40,7 @@ class Circumstances:
 
     hardware: str
     date: str
+    time: str
     command: str
     environment: Mapping[str, Any]
     roof: Mapping[str, Any]
@@ -46,7 +48,7 @@ class Circumstances:
 
 
 def describe_run(hardware: str, command: str) -> dict[str, Any]:
-    """Returns what every record has: the machine, the date, the command and the environment.
+    """Returns what every record has: the machine, date, time, command and environment.
 
     Args:
       hardware: See `Circumstances`.
@@ -54,9 +56,11 @@ def describe_run(hardware: str, command: str) -> dict[str, Any]:
     """
     from gradloop.engine.runtime import describe_environment
 
+    now = datetime.datetime.now()
     return {
         "hardware": hardware,
-        "date": datetime.date.today().isoformat(),
+        "date": now.date().isoformat(),
+        "time": f"{now:%H%M}",
         "command": command,
         "environment": describe_environment(),
     }
@@ -70,7 +74,7 @@ def fingerprint(*parts: Any) -> str:
 def make_record(
     task: Task,
     plan: Plan,
-    results: Sequence[ArmResult],
+    outcome: Outcome,
     accuracies: Mapping[Path, float],
     circumstances: Circumstances,
 ) -> dict[str, Any]:
@@ -79,11 +83,11 @@ def make_record(
     Args:
       task: What the arms did.
       plan: How often they did it.
-      results: After `correctness.void_wrong_arms`.
+      outcome: After `correctness.void_wrong_arms`.
       accuracies: File of weights to test accuracy; empty where accuracy is not measured.
       circumstances: The rest.
     """
-    workload = task.workload
+    workload, results = task.workload, outcome.results
     described = {key: value for key, value in task.to_dict().items() if key != "directory"}
     del described["workload"]
     config = dataclasses.asdict(workload)
@@ -94,9 +98,11 @@ def make_record(
         "task": described,
         "num_repeats": max([len(result.secs) for result in results], default=0),
         "num_warmups": plan.num_warmups,
+        "stopped_by": outcome.stopped_by,
         "device": task.device,
         "hardware": found["hardware"],
         "date": found["date"],
+        "time": found["time"],
         "command": found["command"],
         "environment": found["environment"],
         "fingerprint": fingerprint(circumstances.environment, config, described),
@@ -160,19 +166,23 @@ def _describe_accuracy(result: ArmResult, accuracies: Mapping[Path, float]) -> d
 
 
 def secs_to_accuracy(result: ArmResult, accuracies: Sequence[float], target: float) -> float | None:
-    """Returns the seconds of setup and training until an accuracy is first seen, or None if never.
+    """Returns the seconds of setup and training until an accuracy is first seen, or None.
 
-    One-time costs such as compiling count: they are part of the setup or of the first run.
+    None: it was not reached in the first runs, after each of which it was measured. One-time costs
+    such as compiling count: they are part of the setup or of the first run.
 
     Args:
       result: Of the arm.
-      accuracies: After each run, warm-ups first.
+      accuracies: After each of its `kept_runs`.
       target: The accuracy to reach.
     """
-    secs = itertools.accumulate([*result.warmup_secs, *result.secs])
-    for so_far, accuracy in zip(secs, accuracies, strict=True):
+    secs = list(itertools.accumulate([*result.warmup_secs, *result.secs]))
+    before = -1
+    for index, accuracy in zip(result.kept_runs, accuracies, strict=True):
         if accuracy >= target:
-            return (result.setup_secs or 0.0) + so_far
+            # Unless there were runs between, one of which may have reached it.
+            return (result.setup_secs or 0.0) + secs[index] if index == before + 1 else None
+        before = index
     return None
 
 
@@ -191,8 +201,9 @@ def make_ratios(results: Sequence[ArmResult]) -> list[dict[str, Any]]:
 
 
 def default_path(record: Mapping[str, Any]) -> Path:
-    """Returns where a record belongs: benchmarks/results/<name>_<hardware>_<date>.json."""
-    return ROOT / RESULTS / f"{name_of(record)}_{record['hardware']}_{record['date']}.json"
+    """Returns its place: benchmarks/results/<name>_<hardware>_<YYYY-MM-DD>T<HHMM>.json."""
+    when = f"{record['date']}T{record['time']}"
+    return ROOT / RESULTS / f"{name_of(record)}_{record['hardware']}_{when}.json"
 
 
 def write(record: Mapping[str, Any], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Statistics of repeats: medians, quartiles, and ratios with their intervals."""
+"""Statistics of repeats: medians, quartiles, and ratios of paired speeds with their intervals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
+# Of an interval, relative to the ratio: a wider one names no winner.
+MAX_WIDTH = 0.2
+TOO_WIDE = "too wide"
 _SEED = 0
 
 
@@ -21,20 +24,16 @@ class Summary:
     quartile_1: float
     quartile_3: float
 
-    def overlaps(self, other: Summary) -> bool:
-        """Returns whether the intervals between the quartiles overlap."""
-        return self.quartile_1 <= other.quartile_3 and other.quartile_1 <= self.quartile_3
-
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """The ratio of the median speeds of two arms.
+    """The ratio of the speeds of two arms that ran in the same rounds.
 
     Attributes:
-      median: Ratio of the medians.
+      median: Over the rounds, of the ratio within a round.
       low: Lower end of the 95 % bootstrap interval.
       high: Upper end.
-      verdict: "faster", "slower" or "undecided".
+      verdict: "faster", "slower", "undecided", or "too wide": the interval says too little.
     """
 
     median: float
@@ -56,42 +55,43 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def compare(speeds: Sequence[float], others: Sequence[float]) -> Ratio:
-    """Compares two arms that ran in the same rounds.
+    """Compares two arms that ran in the same rounds, within seconds of one another.
 
-    The verdict is "undecided" unless the interval of the ratio excludes 1 and the quartiles of the
-    two do not overlap.
+    What slows a round down slows both, and so does not change their ratio. The verdict is
+    "too wide" if the interval is wider than a fifth of the ratio, and "undecided" if it holds 1.
 
     Args:
       speeds: Of the first arm, one per round; larger is better.
-      others: Of the second arm, in the same rounds.
-    """
-    low, high = bootstrap_ratio(speeds, others)
-    one, other = summarize(speeds), summarize(others)
-    verdict = "undecided"
-    if not one.overlaps(other):
-        verdict = "faster" if low > 1 else "slower" if high < 1 else "undecided"
-    return Ratio(one.median / other.median, low, high, verdict)
-
-
-def bootstrap_ratio(speeds: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
-    """Returns the 95 % interval of the ratio of medians (percentile bootstrap).
-
-    Resamples rounds, not single values: the arms of a round share the load of the machine, which
-    cancels out. Deterministic.
-
-    Args:
-      speeds: Of the first arm, one per round.
       others: Of the second arm, in the same rounds.
 
     Raises:
       ValueError: If the arms have not run in the same rounds.
     """
+    ratios = _paired(speeds, others)
+    low, high = _bootstrap_median(ratios)
+    median = float(np.median(ratios))
+    verdict = "faster" if low > 1 else "slower" if high < 1 else "undecided"
+    is_wide = high - low > MAX_WIDTH * median
+    return Ratio(median, low, high, TOO_WIDE if is_wide else verdict)
+
+
+def width(speeds: Sequence[float], others: Sequence[float]) -> float:
+    """Returns how wide the interval of the ratio is, as a share of the ratio; see `compare`."""
+    ratios = _paired(speeds, others)
+    low, high = _bootstrap_median(ratios)
+    return (high - low) / float(np.median(ratios))
+
+
+def _paired(speeds: Sequence[float], others: Sequence[float]) -> npt.NDArray[np.float64]:
     if len(speeds) != len(others) or not len(speeds):
         raise ValueError(f"{len(speeds)} rounds of one arm and {len(others)} of the other")
-    samples: npt.NDArray[np.float64] = np.asarray([speeds, others], np.float64)
-    num_rounds = samples.shape[1]
-    drawn = np.random.default_rng(_SEED).integers(0, num_rounds, (NUM_RESAMPLES, num_rounds))
-    one, other = np.median(samples[:, drawn], axis=2)
+    return np.asarray(speeds, np.float64) / np.asarray(others, np.float64)
+
+
+def _bootstrap_median(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Returns the 95 % interval of the median (percentile bootstrap). Deterministic."""
+    size = (NUM_RESAMPLES, len(values))
+    drawn = np.random.default_rng(_SEED).integers(0, len(values), size)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(one / other, [tail, 1 - tail])
+    low, high = np.quantile(np.median(values[drawn], axis=1), [tail, 1 - tail])
     return float(low), float(high)

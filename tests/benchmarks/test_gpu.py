@@ -146,7 +146,7 @@ def test_a_race_is_described_with_its_profile_which_has_no_speed():
 
 
 def result(name, weights, status="ok"):
-    return harness.ArmResult(name, status=status, claims_bits=True, weights=weights)
+    return harness.ArmResult(name, status=status, bits_of="keras_fit", weights=weights)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_where_fit_varies_the_engine_need_not_have_its_bits(again, status, is_st
         "engine": result("engine", ["c"]),
     }
     assert gpu_cell.check_fit(results) is is_steady
-    assert results["engine"].claims_bits == (is_steady is not False)
+    assert (results["engine"].bits_of == "keras_fit") == (is_steady is not False)
 
 
 def test_without_a_gpu_it_says_so_and_exits_with_0(monkeypatch, capsys):

@@ -22,6 +22,8 @@ def arguments(*flags):
         (["--num_warmups", "-1"], ["num_warmups=-1", "0 or more"]),
         (["--num_devices", "0"], ["num_devices=0", "1 or more"]),
         (["--num_devices", "2", "--arms", "tf_loop"], ["'tf_loop'", "engine, keras_fit"]),
+        (["--max_width", "-1"], ["max_width=-1.0", "0 or more"]),
+        (["--max_secs", "nan"], ["max_secs=nan", "0 or more"]),
         (["--num_examples", "20"], ["num_examples=20", "batch of 32"]),
         (["--workload", "tiny", "cnn", "--output", "x.json"], ["--record"]),
     ],
@@ -43,6 +45,23 @@ def test_without_a_gpu_it_says_so(capsys, monkeypatch):
 def test_fit_is_always_among_the_arms():
     (_, arms), *_ = throughput.expand(arguments("--arms", "tf_loop", "engine", "some.other_arm"))
     assert arms == ["engine", "keras_fit", "tf_loop", "some.other_arm"]
+
+
+def test_the_reference_of_xlas_bits_is_among_the_arms():
+    (_, arms), *_ = throughput.expand(arguments("--arms", "engine_xla"))
+    assert arms == ["engine_xla", "keras_fit", "keras_fit_xla"]
+
+
+def test_the_headline_is_both_kinds_of_bits():
+    (_, arms), *_ = throughput.expand(arguments("--arms", "headline"))
+    assert arms == ["engine", "engine_xla", "keras_fit", "keras_fit_tuned", "keras_fit_xla"]
+
+
+def test_a_race_has_time_for_each_arm():
+    plan = throughput.make_plan(arguments(), WORKLOADS["tiny"], 5)
+    assert (plan.max_secs, plan.num_kept) == (120, 5)
+    plan = throughput.make_plan(arguments("--max_secs", "9"), WORKLOADS["transformer"], 5)
+    assert (plan.max_secs, plan.num_kept) == (9, 0)
 
 
 def test_input_compares_the_pipeline_with_a_resident_batch():
@@ -93,6 +112,8 @@ def test_a_real_run(workload, tmp_path, capsys):
     output = tmp_path / "record.json"
     num = str(6 * WORKLOADS[workload].global_batch_size)
     arms = ["engine", "engine_resident", "keras_fit", "tf_loop"]
+    if workload == "tiny":
+        arms[1:1], arms[4:4] = ["engine_xla"], ["keras_fit_xla"]
     flags = ["--workload", workload, "--arms", *arms, "--num_repeats", "2", "--num_examples", num]
     assert throughput.main([*flags, "--output", str(output)]) == 0
     record = json.loads(output.read_text("utf-8"))
@@ -100,10 +121,12 @@ def test_a_real_run(workload, tmp_path, capsys):
     assert found == dict.fromkeys(arms, ("ok", None))
     # Not only are the weights equal: so is what is made of them.
     engine, fit = record["arms"]["engine"], record["arms"]["keras_fit"]
-    assert engine["claims_bits"] and fit["claims_bits"]
+    assert (engine["bits_of"], fit["bits_of"]) == ("keras_fit", "keras_fit")
     assert engine["test_accuracies"] == fit["test_accuracies"]
     assert engine["losses"] == fit["losses"]
     assert record["flops_per_step"] > 0
+    assert record["stopped_by"] == "num_repeats"
+    assert (engine["plain_loss"] is None, fit["plain_loss"] is None) == (True, workload != "cnn")
     assert "engine over keras_fit" in capsys.readouterr().out
 
 
@@ -115,6 +138,6 @@ def test_a_real_run_of_two_replicas(tmp_path):
     assert throughput.main([*flags, "--num_examples", "192", "--output", str(output)]) == 0
     record = json.loads(output.read_text("utf-8"))
     engine, fit = record["arms"]["engine"], record["arms"]["keras_fit"]
-    assert engine["claims_bits"] and fit["claims_bits"]
+    assert (engine["bits_of"], fit["bits_of"]) == ("keras_fit", "keras_fit")
     assert (engine["status"], fit["status"]) == ("ok", "ok")
     assert engine["losses"] == fit["losses"]

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from benchmarks.arms import engine_fast
+from benchmarks.arms import engine_free
 from benchmarks.race import preparation
 from benchmarks.race.workloads import WORKLOADS, Task
 from gradloop.data import pipeline
@@ -18,9 +18,9 @@ def task(tmp_path):
     return Task(workload=workload, directory=tmp_path, jit_compile=None)
 
 
-def test_engine_fast_trains_with_what_tune_found(task, monkeypatch):
+def test_engine_free_trains_with_what_tune_found(task, monkeypatch):
     found = {"prefetch": 2, "input": "streamed", "steps_per_execution": 2}
-    monkeypatch.setattr(engine_fast, "tune", lambda *args, **kwargs: Tuning(fast=found))
+    monkeypatch.setattr(engine_free, "tune", lambda *args, **kwargs: Tuning(fast=found))
     prefetches, make_dataset = [], pipeline.make_dataset
 
     def recorded(*args, prefetch, **kwargs):
@@ -28,8 +28,8 @@ def test_engine_fast_trains_with_what_tune_found(task, monkeypatch):
         return make_dataset(*args, prefetch=prefetch, **kwargs)
 
     monkeypatch.setattr(pipeline, "make_dataset", recorded)
-    arm = engine_fast.Arm(task)
+    arm = engine_free.Arm(task)
     assert prefetches == [2]
     assert {**arm.settings, **found, "numerics": "fast"} == arm.settings
-    assert not arm.claims_bits
+    assert arm.bits_of is None
     assert 0 < arm.run(1) < 3

@@ -47,4 +47,4 @@ def test_xla_in_the_replicas_is_the_engines_alone_and_has_bits_of_its_own(arm, t
     for mirrors in (False, True):
         made = arm.Arm(dataclasses.replace(task, jit_compile=True, mirrors=mirrors))
         assert made.settings["jit_compile"] is (arm is engine or not mirrors)
-        assert made.claims_bits is (arm is keras_fit or not mirrors)
+        assert (made.bits_of == "keras_fit") is (arm is keras_fit or not mirrors)

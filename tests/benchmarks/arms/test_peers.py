@@ -130,7 +130,7 @@ def test_dense_nets_are_those_of_numpy_over_several_runs(name, make_task):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
     if name != "keras_jax_fit":  # Keras's own metrics count there
         assert int(getattr(arm, "metrics", arm).num_right) == reference.num_right
-    assert not arm.claims_bits
+    assert arm.bits_of is None
     assert arm.settings
 
 

@@ -25,11 +25,13 @@ def task(tmp_path):
 def race(task, fake):
     """Races fake arms, checks them, and returns their results by name."""
 
-    def run(*arms, report=lambda line: None, **plan):
+    def run(*arms, report=lambda line: None, task=task, **plan):
         plan = {"num_repeats": 2, "timeout_secs": 60.0, "pause_secs": 0.0, **plan}
         pythons = dict.fromkeys(map(fake, arms), sys.executable)
-        results = harness.race(task, pythons, harness.Plan(**plan), report)
-        correctness.void_wrong_arms(results, task.directory / "initial.npz", fake("good"))
-        return dict(zip(arms, results, strict=True))
+        outcome = harness.race(task, pythons, harness.Plan(**plan), report)
+        initial = task.directory / "initial.npz"
+        correctness.void_wrong_arms(outcome.results, initial, reference_name="good")
+        run.stopped_by = outcome.stopped_by
+        return dict(zip(arms, outcome.results, strict=True))
 
     return run

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.race import harness, process, weights
+from benchmarks.race import harness, process, stopping, weights
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +26,7 @@ def test_warm_ups_are_kept_apart(race):
     result = race("good", num_repeats=3, num_warmups=2, num_epochs=4)["good"]
     assert (len(result.warmup_secs), len(result.secs)) == (2, 3)
     assert (len(result.losses), len(result.weights)) == (5, 5)
+    assert result.kept_runs == [0, 1, 2, 3, 4]
     assert (result.status, result.settings) == ("ok", {"seed": 0})
     assert result.peak_memory_bytes > 2**20
     assert result.setup_secs > 0
@@ -46,6 +47,7 @@ def test_each_arm_has_a_process_of_its_own(race):
     [
         ("missing", "not_installed", "No module named 'no_such_framework'"),
         ("unable", "not_implemented", "no model 'dense'"),
+        ("slow", "too_slow", "4 steps took 9 s with XLA, 1 s without"),
         ("raising", "failed", "ValueError: a fault"),
         ("crashing", "failed", "the process ended (code 3): out of everything"),
         ("absent", "failed", "ModuleNotFoundError: No module named 'tests.benchmarks.race.fake"),
@@ -90,14 +92,22 @@ def test_an_interruption_ends_all_processes(task, fake, monkeypatch):
 
 def test_an_interpreter_that_does_not_exist_is_named(task, fake):
     arms = {fake("good"): "/no/python"}
-    result, *_ = harness.race(task, arms, harness.Plan(), lambda line: None)
+    result, *_ = harness.race(task, arms, harness.Plan(), lambda line: None).results
     assert (result.status, result.reason) == (
         "failed", "cannot start /no/python: No such file or directory",
     )  # fmt: skip
 
 
 def test_time_that_runs_out_leaves_five_repeats(race):
-    assert len(race("good", num_repeats=9, max_secs=0.0)["good"].secs) == harness.MIN_REPEATS
+    result = race("good", num_repeats=9, max_secs=0.0)["good"]
+    assert (len(result.secs), race.stopped_by) == (stopping.MIN_ROUNDS, "max_secs")
+
+
+def test_of_many_rounds_the_first_weights_and_the_last_are_kept(race):
+    result = race("good", "near_loss", num_repeats=9, num_kept=3)["good"]
+    assert (len(result.secs), race.stopped_by) == (9, "num_repeats")
+    assert result.kept_runs == [0, 1, 2, 9]
+    np.testing.assert_array_equal(weights.load(result.weights[-1])[1], np.full(3, 1.25))
 
 
 def is_gone(pid):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.race.harness import ArmResult
+from benchmarks.race.harness import ArmResult, Outcome
 from benchmarks.race.workloads import WORKLOADS, Task
 from benchmarks.reporting import races, records
 
@@ -10,6 +10,7 @@ TASK = Task(workload=WORKLOADS["tiny"], directory=Path("/nowhere"))
 CIRCUMSTANCES = records.Circumstances(
     hardware="cpu2",
     date="2026-11-22",
+    time="2215",
     command="python -m benchmarks.throughput",
     environment={"git_commit": "abc"},
     roof={"matmul_flops_per_sec": {"float32": 1e9, "bfloat16": 2e9}, "copy_bytes_per_sec": 1e9},
@@ -21,7 +22,7 @@ def result(name, secs, **values):
     """Returns what an arm did in one warm-up and the counted runs."""
     paths = [Path(f"{name}-{index}") for index in range(len(secs) + 1)]
     defaults = {
-        "claims_bits": True,
+        "bits_of": "keras_fit",
         "setup_secs": 1.5,
         "import_secs": 4.0,
         "peak_memory_bytes": 2**20,
@@ -30,8 +31,14 @@ def result(name, secs, **values):
         "losses": [0.5] * len(paths),
         "joules": [None] * len(paths),
         "weights": paths,
+        "kept_runs": list(range(len(paths))),
     }
     return ArmResult(name, **(defaults | values))
+
+
+def outcome(results):
+    """Returns how a race ended in which these arms were."""
+    return Outcome(results, "num_repeats")
 
 
 def results():
@@ -56,7 +63,7 @@ def arm(speed, *, status="ok", spread=0.02, startup_secs=1.0, peak_memory_bytes=
         "reason": None,
         "settings": {},
         "versions": {},
-        "claims_bits": False,
+        "bits_of": None,
         "secs": [6400 / speed] * 5,
         "images_per_sec": {"median": speed, **quartiles},
         "usecs_per_step": {"median": 64e6 / speed, "quartile_1": 1.0, "quartile_3": 2.0},

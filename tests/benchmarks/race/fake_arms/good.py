@@ -4,7 +4,7 @@ import numpy as np
 
 
 class Arm:
-    claims_bits = True
+    bits_of = "good"
     loss = 0.5
     error = 0.0
 

@@ -4,7 +4,7 @@ from tests.benchmarks.race.fake_arms import good
 
 
 class Arm(good.Arm):
-    claims_bits = False
+    bits_of = None
 
     def run(self, num_epochs):
         return self.loss

@@ -1,8 +1,8 @@
-"""Its loss is 3 % off; it claims no bits."""
+"""Its loss is 3 % off; its bits are free."""
 
 from tests.benchmarks.race.fake_arms import good
 
 
 class Arm(good.Arm):
-    claims_bits = False
+    bits_of = None
     loss = 0.515
