@@ -16,6 +16,7 @@ import tensorflow as tf
 from .building import none_for_optionals
 from .execution_mode import Mode
 from .grouping import Pulls, takes_iterator
+from .patching import adding_in_place
 from .protocols import Batch, Logs
 from .replicas.example_weights import weighs_examples
 from .replicas.rng import distinct_seeds
@@ -101,9 +102,11 @@ class ReplicatedStep:
 
     @contextlib.contextmanager
     def _replica_rules(self) -> Iterator[None]:
-        """Changes of Keras what the rules say, around the call of all replicas."""
+        """Changes of Keras what is faster and what the rules say, around the call of replicas."""
         rules, state = self._mode.rules, self._state
         with contextlib.ExitStack() as stack:
+            if state.strategy.num_replicas_in_sync == 1 and not self._mode.compiles_step:
+                stack.enter_context(adding_in_place())
             if rules.has_distinct_rng:
                 stack.enter_context(distinct_seeds())
             if rules.weighs_examples:
