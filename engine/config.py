@@ -94,18 +94,20 @@ class TrainConfig:
     )
     numerics: str = option(
         "exact", "execution",
-        "exact: the bits of fit; fast: also what changes bits but not learning", choices=NUMERICS,
+        "whose bits; exact: those of fit, of fit(jit_compile=True) where XLA compiles steps; fast: "
+        "free, with the same learning: fused updates, and bfloat16 if --tune chose it",
+        choices=NUMERICS,
     )  # fmt: skip
     jit_compile: bool | None = option(
         None, "execution",
-        "compile with XLA, under replicas all of a step but the update; auto: Keras's rule, never "
-        "on a CPU",
+        "compile with XLA: the bits of fit(jit_compile=True); under replicas, where it fails, all "
+        "of a step but the update; auto: Keras's rule, never on a CPU",
         none="auto",
     )  # fmt: skip
     jit_scope: str = option(
         "step", "execution",
-        "what XLA compiles: each step, a loop of steps where the graph makes the batches, or the "
-        "optimizer's update",
+        "what XLA compiles: each step; a loop of steps where the graph makes the batches, with the "
+        "same bits; or the optimizer's update alone, with bits of its own",
         choices=JIT_SCOPES,
     )  # fmt: skip
     steps_per_execution: int | None = option(

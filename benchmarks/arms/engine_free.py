@@ -14,8 +14,8 @@ from benchmarks.race.workloads import Task
 from gradloop import engine
 from gradloop.engine.tuning.search import tune
 
-# Time for tuning, in the setup.
-TUNE_SECS = 40.0
+# Time for tuning, in the setup: enough for all candidates of a small net.
+TUNE_SECS = 100.0
 
 
 class Arm(engine_arm.Arm):

@@ -177,7 +177,7 @@ def numerics(setup: Setup) -> Finding | None:
     if setup.config.numerics == "exact":
         return None
     if setup.num_replicas == 1:
-        return Finding("numerics=fast", OK, "other bits than fit's, and no other accuracy")
+        return Finding("numerics=fast", OK, "free: bits of its own, and the learning of fit")
     why = "its updates are for one replica"
     fix = "Set numerics='exact', or use one replica."
     return Finding(f"numerics=fast on {setup.replicas}", UNSUPPORTED, why, fix)

@@ -43,7 +43,8 @@ def compare_with_fit(
       make_state: Returns a new state; called inside the strategy's scope, with the global seed set.
       make_dataset: Returns a new dataset. Under a strategy, fit takes one batch to build the model
         before it trains: the order must be fixed, or the dataset seekable, as the pipeline's.
-      config: As for `fit`; `jit_compile` is given to both sides. Keras runs one step an execution.
+      config: As for `fit`; `jit_compile` is given to both sides, so that with it the bits are those
+        of `fit(jit_compile=True)`, at any `jit_scope`. Keras runs one step an execution.
       make_validation_data: Likewise, for validation.
       strategy: Default: TensorFlow's own for one device.
       class_weight: Given to both sides.
@@ -70,7 +71,8 @@ def compare_with_fit(
     ours, engine_history, before = sides.train_with_engine(hooks=hooks)
     theirs, fit_history = sides.train_with_fit(before)
     differences = [_difference(name, ours[name], theirs[name], before[name]) for name in before]
-    found = Comparison(engine_history, fit_history, differences, None)
+    other = "fit(jit_compile=True)" if config.jit_compile else "fit"
+    found = Comparison(engine_history, fit_history, differences, None, other)
     if found.is_equal:
         return found
     return dataclasses.replace(found, first_difference=_find_first_difference(sides, before))

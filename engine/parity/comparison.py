@@ -38,12 +38,14 @@ class Comparison:
       fit_history: Keras's `History.history`.
       variables: One entry for every variable of the model and the optimizer.
       first_difference: Where the two part, in words; None if they do not.
+      other: The fit it was compared with: "fit" or "fit(jit_compile=True)".
     """
 
     engine_history: dict[str, list[Any]]
     fit_history: dict[str, list[Any]]
     variables: list[VariableDifference]
     first_difference: str | None
+    other: str = "fit"
 
     @property
     def is_equal(self) -> bool:
@@ -78,9 +80,10 @@ class Comparison:
         if self.is_equal:
             moved = sum(v.has_moved for v in self.variables)
             return (
-                f"equal: all bits of {len(self.variables)} variables ({moved} moved) and all logs."
+                f"equal to {self.other}: all bits of {len(self.variables)} variables "
+                f"({moved} moved) and all logs."
             )
-        return f"DIFFERENT: {self.first_difference}"
+        return f"DIFFERENT from {self.other}: {self.first_difference}"
 
 
 def count_ulps(a: np.ndarray, b: np.ndarray) -> np.ndarray:

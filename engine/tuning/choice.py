@@ -1,7 +1,8 @@
 """What `tune` found to be fastest on this machine, kept for later runs.
 
-There are three classes of bits, and a choice for each: a few fields of a config, in a file of the
-user's cache whose name is made of what the choice depends on. Later runs take the choice of their
+There are three classes of bits (docs/parity.md), and a choice for each, the fastest row of its
+class: a few fields of a config, in a file of the user's cache whose name is made of what the choice
+depends on. Later runs take the choice of their
 own class for fields that nobody set.
 """
 
@@ -21,7 +22,7 @@ from gradloop.machine import cache_dir, num_cores, processor_name
 from ..config import TrainConfig
 from ..options import ConfigError, show
 
-# A smaller gain is noise, and not worth a setting.
+# A smaller gain is noise.
 MIN_GAIN = 1.03
 Config = TypeVar("Config", bound=TrainConfig)
 Key = Mapping[str, Any]
@@ -51,8 +52,8 @@ class Measurement:
 
     Attributes:
       changes: Fields and values in which the config differs from the defaults.
-      gain: Its median speed divided by that of the defaults; None: not measured.
-      gain_low: Lower quartile of the same in each turn.
+      gain: Its speed over that of the defaults, the median of the turns; None: not measured.
+      gain_low: Lower quartile of the same.
       gain_high: Upper quartile.
       usecs_per_step: Microseconds of a step, median.
       usecs_beside: Of the defaults, in the same turns.
@@ -94,7 +95,7 @@ class Tuning:
       exact: Fields to change, and their values, that keep fit's bits.
       xla: The same with the bits of `fit(jit_compile=True)`.
       fast: The same for `numerics="fast"`.
-      notes: For the choices between which there was a tie, why they are as they are.
+      notes: For a choice that a simpler one ties with, a line on it.
     """
 
     measurements: list[Measurement] = dataclasses.field(default_factory=list)
@@ -169,25 +170,27 @@ def _choice_of(config: TrainConfig) -> str:
 
 
 def choose(measurements: Sequence[Measurement]) -> tuple[dict[str, Any], str]:
-    """Returns the changes of the fastest, or of the simplest of those that tie with it.
+    """Returns the changes of the fastest, and a note if a simpler one is as fast within noise.
 
-    A tie is a gain over it that is below `MIN_GAIN`, or quartiles that overlap.
+    That is if the gain over it is below `MIN_GAIN`, or the quartiles overlap.
 
     Args:
       measurements: Of one class of bits, all beside the same defaults.
 
     Returns:
-      The changes, {} if nothing was measured; and a note about a tie, or "".
+      The changes, {} if nothing was measured; and the note, or "". Without changes, it says why.
     """
     measured = [one for one in measurements if one.gain is not None]
     if not measured:
-        return {}, ""
+        return {}, measurements[0].note if measurements else ""
     fastest = max(measured, key=_gain)
-    ties = [one for one in measured if _ties(one, fastest)]
-    kept = min(ties, key=lambda one: (len(one.changes), -_gain(one)))
-    if len(kept.changes) == len(fastest.changes):
+    simpler = [one for one in measured if len(one.changes) < len(fastest.changes)]
+    ties = [one for one in simpler if _ties(one, fastest)]
+    if not ties:
         return fastest.changes, ""
-    return kept.changes, f"{_show_changes(fastest.changes)} is faster only within noise"
+    simplest = min(ties, key=lambda one: (len(one.changes), -_gain(one)))
+    shown = _show_changes(simplest.changes) if simplest.changes else "the defaults"
+    return fastest.changes, f"within noise of {shown}"
 
 
 def _gain(one: Measurement) -> float:
@@ -196,7 +199,7 @@ def _gain(one: Measurement) -> float:
 
 def _ties(one: Measurement, fastest: Measurement) -> bool:
     overlaps = (one.gain_high or 0.0) >= (fastest.gain_low or 0.0)
-    return one is fastest or overlaps or _gain(fastest) < MIN_GAIN * _gain(one)
+    return overlaps or _gain(fastest) < MIN_GAIN * _gain(one)
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -39,6 +38,10 @@ HOPELESS = 3.0
 # A process cannot change its own.
 OF_PROCESSES = ("inter_op_threads", "intra_op_threads")
 
+_OF_XLA: tuple[Changes, ...] = (
+    {},
+    *({"jit_compile": True, "jit_scope": scope} for scope in ("loop", "step", "update")),
+)
 Groups = tuple[tuple[Changes, ...], ...]
 # In each class of bits: what its candidates have in common, and the groups of changes. What is best
 # after a group is what the next one changes. `prefetch` is an argument of the dataset, the rest are
@@ -56,8 +59,8 @@ CLASSES: dict[Bits, tuple[Changes, Groups]] = {
     Bits.FREE: (
         {"numerics": "fast"},
         (
-            ({}, {"precision": "mixed_bfloat16"}),
-            tuple({"jit_compile": True, "jit_scope": s} for s in ("loop", "step", "update")),
+            # All together: with XLA, another precision may be faster than without.
+            tuple(p | x for p in ({}, {"precision": "mixed_bfloat16"}) for x in _OF_XLA),
             ({"intra_op_threads": 1},),
         ),
     ),
@@ -108,7 +111,7 @@ def tune(
 
 
 def _try_class(bench: _Bench, result: Tuning, bits: Bits, show: Callable[[str], None]) -> None:
-    """Measures the candidates of a class, and keeps its choice."""
+    """Measures the candidates of a class, and keeps the fastest."""
     start, groups = CLASSES[bits]
     found = [one for one in result.measurements if one.bits is bits]
     # What is fastest with fit's bits is tried with the others, too.
@@ -120,7 +123,8 @@ def _try_class(bench: _Bench, result: Tuning, bits: Bits, show: Callable[[str], 
             if any(changes == one.changes for one in result.measurements):
                 continue
             one = bench.measure(changes)
-            show(f"trial {len(result.measurements)}: {': '.join(filter(None, _in_words(one)))}")
+            number = f"trial {len(result.measurements)} of about {bench.num_candidates}"
+            show(f"{number}: {': '.join(filter(None, _in_words(one)))}")
             result.measurements.append(one)
             found.append(one)
         kept = choose(found)[0] or start
@@ -160,7 +164,19 @@ class _Bench:
         self._defaults: Changes = {name: getattr(base, name) for name in _TRIED}
         self._processes = processes
         self._deadline = deadline
-        self._trials: dict[str, Measurable] = {}
+        self._defaults_of: dict[bool, Measurable] = {}
+        # Why XLA is not tried for steps any more.
+        self._hopeless = ""
+
+    @property
+    def num_candidates(self) -> int:
+        """How many are tried, about: what is best in one group may be what another one tries."""
+        counts = [
+            len(self.candidates(start, group))
+            for start, groups in CLASSES.values()
+            for group in groups
+        ]
+        return sum(counts)
 
     def candidates(self, kept: Changes, group: Iterable[Changes]) -> list[Changes]:
         """Returns what is tried of a group: the best so far with each of its changes."""
@@ -175,7 +191,7 @@ class _Bench:
 
     def measure_defaults(self) -> Measurement:
         """Returns the row of the defaults themselves, beside which all others are measured."""
-        trial = self._trial({}, in_process=False)
+        trial = self._beside(in_process=False)
         run_in_turn([trial], NUM_ROUNDS, BURST_SECS)
         ratio = ratio_of(trial, trial, NUM_ROUNDS)
         return Measurement({}, 1.0, 1.0, 1.0, ratio.usecs, ratio.usecs)
@@ -185,13 +201,15 @@ class _Bench:
         in_process = _needs_process(changes)
         if time.monotonic() > self._deadline and not in_process:
             return Measurement(changes, note="no time was left")
+        if self._hopeless and _has_steps_in_xla(changes):
+            return Measurement(changes, note=self._hopeless)
         try:
-            defaults = self._trial({}, in_process=in_process)
-            trial = self._trial(changes, in_process=in_process)
+            defaults = self._beside(in_process=in_process)
+            trial = self._start(changes) if in_process else self._make(changes)
             run_in_turn([defaults, trial], 1, BURST_SECS)
             factor = defaults.speeds[-1] / trial.speeds[-1]
             if factor > HOPELESS:
-                return Measurement(changes, note=f"given up: {factor:.1f} times slower")
+                return self._give_up(changes, factor)
             run_in_turn([defaults, trial], NUM_ROUNDS, BURST_SECS)
         except tf.errors.OpError as error:  # what XLA cannot compile
             return Measurement(changes, note=f"failed: {type(error).__name__}")
@@ -200,12 +218,19 @@ class _Bench:
         ratio = ratio_of(trial, defaults, NUM_ROUNDS)
         return Measurement(changes, *ratio)
 
-    def _trial(self, changes: Changes, *, in_process: bool) -> Measurable:
-        key = json.dumps([changes, in_process], sort_keys=True)
-        if key not in self._trials:
+    def _give_up(self, changes: Changes, factor: float) -> Measurement:
+        """Returns the row of a candidate that is hopeless; others with steps in XLA are as well."""
+        slower = f"{factor:.1f} times slower"
+        if _has_steps_in_xla(changes):
+            self._hopeless = f"given up: steps in XLA are {slower}"
+        return Measurement(changes, note=f"given up: {slower}")
+
+    def _beside(self, *, in_process: bool) -> Measurable:
+        """Returns the trial of the defaults, the same one each time."""
+        if in_process not in self._defaults_of:
             make = self._start if in_process else self._make
-            self._trials[key] = make(changes)
-        return self._trials[key]
+            self._defaults_of[in_process] = make({})
+        return self._defaults_of[in_process]
 
     def _start(self, changes: Changes) -> Measurable:
         """Returns a trial in a new process, which ends with the search."""
@@ -240,6 +265,10 @@ def split_changes(changes: Changes) -> tuple[Changes, Changes]:
         for of_data in (False, True)
     )
     return of_config, of_dataset
+
+
+def _has_steps_in_xla(changes: Changes) -> bool:
+    return bool(changes.get("jit_compile")) and changes.get("jit_scope") != "update"
 
 
 def _needs_process(changes: Changes) -> bool:

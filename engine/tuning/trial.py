@@ -128,8 +128,8 @@ class Ratio(NamedTuple):
     """How fast one trial was, divided by how fast another one was that took turns with it.
 
     Attributes:
-      value: Ratio of the median speeds.
-      low: Lower quartile of the ratios in each round.
+      value: Median of the ratios in each round: what slows a round down cancels out.
+      low: Lower quartile of the same.
       high: Upper quartile.
       usecs: Microseconds of a step, median.
       other_usecs: Of the other trial.
@@ -156,8 +156,7 @@ def run_in_turn(
 def ratio_of(trial: Measurable, other: Measurable, num_rounds: int = NUM_ROUNDS) -> Ratio:
     """Returns a trial's speed divided by another's in the rounds of the last `run_in_turn`."""
     mine, others = trial.speeds[-num_rounds:], other.speeds[-num_rounds:]
-    speed, of_other = statistics.median(mine), statistics.median(others)
     pairs = [one / beside for one, beside in zip(mine, others, strict=True)]
-    low, _, high = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else (pairs * 3)
-    value = speed / of_other
-    return Ratio(value, min(low, value), max(high, value), 1e6 / speed, 1e6 / of_other)
+    low, value, high = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else (pairs * 3)
+    usecs = [1e6 / statistics.median(speeds) for speeds in (mine, others)]
+    return Ratio(value, low, high, *usecs)

@@ -96,7 +96,7 @@ def test_profile_is_in_the_folder_and_changes_no_bit(trained, tmp_path, capsys):
 def test_compare_exits_with_0_if_all_bits_are_equal(tmp_path, capsys):
     flags = [*QUICK, "--mode", "compare", "--run_dir", str(tmp_path / "compare")]
     assert train.main(flags) == 0
-    assert "equal: all bits of" in capsys.readouterr().out
+    assert "equal to fit: all bits of" in capsys.readouterr().out
     summary = read(tmp_path / "compare")
     assert summary.keys() >= SUMMARY_KEYS
     assert (summary["is_equal"], summary["has_moved"], summary["num_steps"]) == (True, True, 8)

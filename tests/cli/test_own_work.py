@@ -28,7 +28,7 @@ def test_a_loss_that_nobody_named_is_shown(tmp_path, capsys):
     assert train.main([*flags, "--schedule", "cosine", "--run_dir", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
     assert "loss       categorical_crossentropy of logits, by the data: the model has none" in out
-    assert "equal: all bits of" in out
+    assert "equal to fit: all bits of" in out
 
 
 def history(folder):

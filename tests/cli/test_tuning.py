@@ -5,7 +5,8 @@ import json
 import pytest
 
 from gradloop.cli import main as train
-from gradloop.engine.tuning.choice import Tuning
+from gradloop.engine.tuning import search
+from gradloop.engine.tuning.choice import Bits, Tuning
 from tests.cli.runs import QUICK, SMALL, contents, read
 
 
@@ -60,13 +61,36 @@ def test_tune_keeps_a_choice_that_later_runs_take(tmp_path, monkeypatch, capsys,
     assert config["steps_per_execution"] is None
 
 
+@pytest.fixture
+def short_search(monkeypatch):
+    """A search of few candidates, one of which needs a process, in short windows."""
+    monkeypatch.setattr("gradloop.engine.tuning.trial.WARM_UP_SECS", 0.05)
+    for name, value in {"WARM_UP_SECS": 0.05, "BURST_SECS": 0.02, "NUM_ROUNDS": 2}.items():
+        monkeypatch.setattr(search, name, value)
+    of_fit = ({"steps_per_execution": 32},), ({"input": "streamed", "prefetch": 16},)
+    few = {
+        Bits.FIT: ({}, (*of_fit, ({"inter_op_threads": 1},))),
+        Bits.XLA: ({"jit_compile": True}, (({"jit_scope": "loop"},),)),
+        Bits.FREE: ({"numerics": "fast"}, (({},),)),
+    }
+    monkeypatch.setattr(search, "CLASSES", few)
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("own_cache", "short_search")
 def test_tune_measures_and_prints_a_table(tmp_path, capsys):
-    assert train.main([*SMALL, "--tune", "--run_dir", str(tmp_path / "tune")]) == 0
+    flags = [*SMALL, "--set", "model.units=16"]
+    assert train.main([*flags, "--tune", "--run_dir", str(tmp_path / "tune")]) == 0
     table = capsys.readouterr().out
     xla = "jit_compile=true, jit_scope=loop"
-    for trial in ("steps_per_execution=32", "input=streamed", xla):
+    for trial in ("steps_per_execution=32", "input=streamed, prefetch=16", xla, "numerics=fast"):
         assert trial in table
+    assert "trial 1 of about 5: steps_per_execution=32: " in table
     assert "inter_op_threads=1" in table
-    assert "its process failed" not in table
+    assert "failed" not in table
+
+    # What was kept is what later runs take, each in its class.
+    kept = read(tmp_path / "tune")["tuning"]
+    assert train.main([*flags, *QUICK, "--run_dir", str(tmp_path / "run")]) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert kept["exact"].items() <= config.items()

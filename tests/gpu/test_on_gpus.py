@@ -57,7 +57,7 @@ def test_xla_has_the_bits_of_fit(tmp_path):
     flags = ["--mode", "compare", "--model", "dense", "--dataset", "synthetic", "--jit_compile"]
     flags += ["true", "--steps_per_epoch", "20", "--run_dir", str(tmp_path / "run")]
     done = run_python("train.py", *flags, XLA_FLAGS="--xla_gpu_deterministic_ops=true")
-    assert "equal: all bits of" in done.stdout, done.stdout + done.stderr
+    assert "equal to fit: all bits of" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])

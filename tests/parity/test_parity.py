@@ -145,7 +145,21 @@ def test_mixed_precision(policy, strategy):
 
 
 def test_jit_compile_on_both_sides():
-    assert_same_bits(compare(nets.stateful_net, nets.small_data, jit_compile=True))
+    comparison = compare(nets.stateful_net, nets.small_data, jit_compile=True)
+    assert_same_bits(comparison)
+    assert "equal to fit(jit_compile=True): " in comparison.to_table()
+
+
+def test_many_steps_in_one_program_of_xla():
+    """They have the bits of fit's compiled steps, and not those of fit."""
+    from gradloop.data import pipeline
+
+    def make_dataset():
+        x, y = nets.arrays(nets.NUM_FEATURES), nets.labels()
+        return pipeline.make_dataset(x, y, global_batch_size=16, shuffle=True, seed=7)
+
+    xla = {"jit_compile": True, "jit_scope": "loop"}
+    assert_same_bits(compare(nets.stateful_net, make_dataset, **xla))
 
 
 def test_reshuffled_pipeline(strategy):

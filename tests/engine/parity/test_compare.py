@@ -80,7 +80,7 @@ def test_table_has_a_line_a_log_and_a_line_a_variable():
         "model/kernel                                                      6               2 of 9"
         in table
     )
-    assert table[-1] == "DIFFERENT: first at step 2, in loss."
+    assert table[-1] == "DIFFERENT from fit: first at step 2, in loss."
 
 
 def compare(**config):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 import time
 
 import keras
@@ -63,17 +64,16 @@ def test_every_trial_is_in_the_table_beside_the_defaults_and_in_its_class():
     for one in result.measurements:
         assert one.gain is not None or one.note
         if one.gain is not None:
-            assert one.gain == pytest.approx(one.usecs_beside / one.usecs_per_step)
             assert one.gain_low <= one.gain <= one.gain_high
     assert not {"numerics", "jit_compile", "precision"} & result.exact.keys()
     json.dumps(dataclasses.asdict(result))
     assert len(shown) == len(result.measurements) - 1
-    assert shown[0].startswith("trial 1: steps_per_execution=1: ")
+    assert re.match(r"trial 1 of about 1\d: steps_per_execution=1: ", shown[0])
     check_what_is_kept(result)
 
 
 def check_what_is_kept(result):
-    """It is the fastest row of the table in its class, or ties with it."""
+    """It is the fastest row of the table in its class."""
     kept = {Bits.FIT: result.exact, Bits.XLA: result.xla, Bits.FREE: result.fast}
     for bits, choice in kept.items():
         rows = {
@@ -81,8 +81,7 @@ def check_what_is_kept(result):
             for one in result.measurements
             if one.bits is bits and one.gain is not None
         }
-        gain, note = rows[json.dumps(choice)], search.CHOICES[bits] in result.notes
-        assert gain == max(rows.values()) or note
+        assert rows[json.dumps(choice)] == max(rows.values())
 
 
 def test_a_planted_slow_choice_is_not_taken_and_a_hopeless_one_given_up():
@@ -90,6 +89,27 @@ def test_a_planted_slow_choice_is_not_taken_and_a_hopeless_one_given_up():
     assert "input" not in result.exact
     (one, _) = (m for m in result.measurements if m.changes.get("input") == "streamed")
     assert "given up" in one.note
+
+
+def test_steps_in_xla_are_not_tried_again_once_they_are_hopeless(monkeypatch):
+    tried = []
+
+    class Slow(FakeTrial):
+        def __init__(self, config):
+            is_compiled = config.jit_compile and config.jit_scope != "update"
+            super().__init__(0.1 if is_compiled else 1.0)
+            tried.append((config.jit_compile, config.jit_scope))
+
+    monkeypatch.setattr(search, "make_trial", lambda state, dataset, config, step: Slow(config))
+    result = tune(make_state, make_dataset, CONFIG)
+    assert tried.count((True, "step")) == 1
+    assert (True, "loop") not in tried
+    assert (True, "update") in tried
+    notes = {json.dumps(one.changes): one.note for one in result.measurements}
+    assert notes[json.dumps({"jit_compile": True})] == "given up: 10.0 times slower"
+    loop = json.dumps({"jit_compile": True, "jit_scope": "loop"})
+    assert notes[loop] == "given up: steps in XLA are 10.0 times slower"
+    assert (result.xla, result.notes["xla"]) == ({}, "given up: 10.0 times slower")
 
 
 def test_a_trial_may_change_the_prefetch_of_its_dataset():
