@@ -25,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from benchmarks.hardware import devices
 from benchmarks.race import keras_models
 from benchmarks.race.workloads import WORKLOADS
-from benchmarks.reporting import records, stats, tables
+from benchmarks.reporting import other_tables, records, stats, tables
 from gradloop import engine
 from gradloop.data import pipeline
 from gradloop.data.sets import synthetic
@@ -233,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"benchmarks.scaling: error: {error}", file=sys.stderr)
         return EXIT_USAGE
-    print(tables.scaling_tables(record))
+    print(other_tables.scaling_tables(record))
     print(f"Record: {path}")
     return 0
 

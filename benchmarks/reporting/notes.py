@@ -15,7 +15,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from benchmarks.reporting import tables, targets
+from benchmarks.reporting import other_tables, tables, targets
 from benchmarks.reporting.races import Race, Record, name_of
 from benchmarks.reporting.targets import Outcome
 
@@ -59,9 +59,9 @@ def misses(raced: Mapping[str, Race], others: Iterable[Record]) -> list[Miss]:
     outcomes = (targets.evaluate(target, raced) for target in targets.EVERY)
     found = [_miss(outcome) for outcome in outcomes if outcome.is_missed]
     for record in others:
-        for key in ("images", "steps"):
-            costs = [size["median_usecs"] for size in record.get(key, ())]
-            verdict = tables.flatness_verdict(tables.flatness(costs)) if costs else targets.REACHED
+        for key in sorted(record.keys() & {"images", "steps"}):
+            costs = [size["median_usecs"] for size in record[key]]
+            verdict = other_tables.flatness_verdict(other_tables.flatness(costs))
             if verdict != targets.REACHED:
                 text = f"the same cost at any number of {key}: {tables.strong(verdict)}"
                 found.append(Miss(name_of(record), text, (key,)))

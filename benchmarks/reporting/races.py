@@ -11,10 +11,11 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.reporting.stats import MAX_WIDTH, TOO_WIDE
+
 Record = Mapping[str, Any]
-TOO_WIDE = "too wide"  # the verdict of a ratio whose interval does not let it be named
 NOT_MEASURED = "not measured"
-NO_RATIO = "no ratio: interval wider than 20 %"
+NO_RATIO = f"no ratio: interval wider than {MAX_WIDTH:.0%}".replace("%", " %")
 
 # Stand for the fastest correct one of several arms of a run.
 BEST_PYTORCH = "best PyTorch"
@@ -119,7 +120,7 @@ def comparable(record: Record) -> tuple[Any, ...]:
     """Returns what two runs must have in common for their ratios to be of one kind."""
     environment = record["environment"]
     of_machine = ("processor", "num_cores", "tensorflow", "keras", "python")
-    of_record = ("workload_config", "task", "device")
+    of_record = ("workload_config", "task", "device", "num_examples", "global_batch_size")
     return (
         *(environment.get(name) for name in of_machine),
         *(record.get(name) for name in of_record),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.reporting import targets
-from benchmarks.reporting.races import TOO_WIDE, Race, Record, name_of, when
+from benchmarks.reporting.races import Race, Record, name_of, when
+from benchmarks.reporting.stats import TOO_WIDE
 from benchmarks.reporting.targets import Outcome
 
 NOTHING = "-"
@@ -104,11 +104,14 @@ def settings(record: Record) -> str:
 
 def ratios_table(record: Record) -> str:
     """Returns a table with a row for each pair of arms."""
-    rows = (
-        [r["arm"], r["over"], number(r["median"]), interval(r["low"], r["high"]), r["verdict"]]
-        for r in record["ratios"]
-    )
+    rows = ([r["arm"], r["over"], *with_interval(r), r["verdict"]] for r in record["ratios"])
     return table(["arm", "over", "ratio", "95 % interval", "verdict"], rows)
+
+
+def with_interval(ratio: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns a ratio and its 95 % interval, which alone is shown if it is too wide."""
+    median = NOTHING if ratio["verdict"] == TOO_WIDE else number(ratio["median"])
+    return median, interval(ratio["low"], ratio["high"])
 
 
 def interval(low: float, high: float) -> str:
@@ -210,73 +213,8 @@ def _record_row(record: Record, *, is_counted: bool) -> list[str]:
         f"{environment.get('num_cores', '?')} cores of {environment.get('processor', '?')}",
         str(record["num_repeats"]),
         _STOPPED_BY.get(record["stopped_by"], record["stopped_by"]),
-        number(found["median"]) if found and found["verdict"] != TOO_WIDE else NOTHING,
-        interval(found["low"], found["high"]) if found else NOTHING,
+        *(with_interval(found) if found else (NOTHING, NOTHING)),
     ]
-
-
-def scaling_tables(record: Record) -> str:
-    """Returns the cost of an image by the size of the dataset, and of a step by their number."""
-    parts = []
-    for key, what, unit in (("images", "images", "image"), ("steps", "steps", "step")):
-        sizes = record[key]
-        rows = [[f"{s['size']:,}", number(s["median_usecs"], 4), _quartiles(s)] for s in sizes]
-        spread = flatness([size["median_usecs"] for size in sizes])
-        parts += [table([what, f"us/{unit}", "quartiles"], rows), flatness_line(spread)]
-    return "\n\n".join(parts)
-
-
-def inference_table(record: Record) -> str:
-    """Returns the examples a second of the engine's evaluate and predict beside Keras's."""
-    rows = []
-    for name, found in record["inference"].items():
-        speeds = [number(found[arm]["median"]) for arm in ("engine", "keras")]
-        ratio = found["ratio"]
-        shown = [number(ratio["median"]), interval(ratio["low"], ratio["high"])]
-        rows.append([name, *speeds, *shown])
-    return table(["", "engine, images/s", "Keras, images/s", "ratio", "95 % interval"], rows)
-
-
-def learning_table(record: Record) -> str:
-    """Returns test accuracies by seed, and their differences from the exact numerics."""
-    accuracies = record["accuracies"]
-    rows = []
-    for name, values in accuracies.items():
-        found = record["differences"].get(name)
-        difference, verdict = "-", "-"
-        if found is not None:
-            low, high = 100 * found["low"], 100 * found["high"]
-            difference = f"{100 * found['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
-            verdict = "within noise" if found["is_within_noise"] else "different"
-        shown = ", ".join(f"{100 * value:.2f}" for value in values)
-        rows.append([name, shown, f"{100 * sum(values) / len(values):.2f}", difference, verdict])
-    header = ["numerics", "test accuracy by seed, %", "mean", "difference (95 %)", "verdict"]
-    return f"After {record['epochs']} epochs:\n\n{table(header, rows)}"
-
-
-def _quartiles(size: Mapping[str, Any]) -> str:
-    return f"{number(size['quartile_1'], 4)} to {number(size['quartile_3'], 4)}"
-
-
-def flatness(costs: Sequence[float]) -> float:
-    """Returns how much more the most expensive size costs than the cheapest, as a share."""
-    return max(costs) / min(costs) - 1
-
-
-def flatness_line(spread: float) -> str:
-    """Returns a sentence on whether a cost depends on the size."""
-    limit = targets.FLAT_WITHIN
-    verdict = flatness_verdict(spread)
-    return (
-        f"The most expensive size costs {percent(spread)} more than the cheapest; "
-        f"the target is {percent(limit)} at most: {strong(verdict)}."
-    )
-
-
-def flatness_verdict(spread: float) -> str:
-    """Returns "reached", or by how much a cost depends on the size beyond the target."""
-    over = spread - targets.FLAT_WITHIN
-    return targets.REACHED if over <= 0 else f"missed by {percent(over)}"
 
 
 def one_line(text: str) -> str:

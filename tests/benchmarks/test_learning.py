@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import learning
-from benchmarks.reporting import tables
+from benchmarks.reporting import other_tables
 
 
 def test_the_interval_is_students():
@@ -38,4 +38,4 @@ def test_the_record_holds_all_ways(tmp_path, monkeypatch):
     assert path.name.startswith("learning-dense_x_")
     assert record["accuracies"]["exact"] == [0.9, 0.92]
     assert set(record["differences"]) == set(learning.CONFIGS) - {"exact"}
-    assert "within noise" in tables.learning_table(record)
+    assert "within noise" in other_tables.learning_table(record)

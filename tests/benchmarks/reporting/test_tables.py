@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.reporting import tables
+from benchmarks.reporting import other_tables, tables
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,15 @@ def test_three_digits(value, text):
 
 
 def test_flat_is_the_dearest_over_the_cheapest():
-    assert tables.flatness([10.0, 10.2, 10.1]) == pytest.approx(0.02)
-    assert "reached" in tables.flatness_line(0.029)
-    assert "missed by 1.0 %" in tables.flatness_line(0.04)
+    assert other_tables.flatness([10.0, 10.2, 10.1]) == pytest.approx(0.02)
+    assert "reached" in other_tables.flatness_line(0.029)
+    assert "missed by 1.0 %" in other_tables.flatness_line(0.04)
+
+
+def test_inference_beside_keras_s_and_no_ratio_where_the_interval_is_too_wide():
+    speeds = {name: {"median": 1000.0} for name in ("engine", "keras", "keras_tuned")}
+    narrow = {"median": 2.5, "low": 2.4, "high": 2.6, "verdict": "faster"}
+    wide = {"median": 1.5, "low": 1.0, "high": 2.0, "verdict": "too wide"}
+    made = {"inference": {"predict": speeds | {"ratio": narrow, "ratio_tuned": wide}}}
+    *_, row = other_tables.inference_table(made).splitlines()
+    assert row.endswith("| 1,000 | 2.50 (2.40 to 2.60) | - (1.00 to 2.00) |")

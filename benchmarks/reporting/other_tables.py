@@ -1,0 +1,83 @@
+"""Records that are no races as tables in Markdown: scaling, learning, inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.reporting import tables, targets
+from benchmarks.reporting.races import Record
+
+
+def scaling_tables(record: Record) -> str:
+    """Returns the cost of an image by the size of the dataset, and of a step by their number."""
+    parts = []
+    for key, what, unit in (("images", "images", "image"), ("steps", "steps", "step")):
+        sizes = record[key]
+        rows = [
+            [f"{s['size']:,}", tables.number(s["median_usecs"], 4), _quartiles(s)] for s in sizes
+        ]
+        spread = flatness([size["median_usecs"] for size in sizes])
+        parts += [tables.table([what, f"us/{unit}", "quartiles"], rows), flatness_line(spread)]
+    return "\n\n".join(parts)
+
+
+def inference_table(record: Record) -> str:
+    """Returns the examples a second of the engine's evaluate and predict beside Keras's."""
+    arms = {"engine": "engine", "keras": "Keras", "keras_tuned": "Keras, tuned"}
+    ratios = {"ratio": "over Keras", "ratio_tuned": "over Keras, tuned"}
+    rows = [
+        [name, *(tables.number(found[arm]["median"]) for arm in arms if arm in found)]
+        + [
+            " (".join(tables.with_interval(found[ratio])) + ")"
+            for ratio in ratios
+            if ratio in found
+        ]
+        for name, found in record["inference"].items()
+    ]
+    first = next(iter(record["inference"].values()))
+    header = [f"{words}, images/s" for arm, words in arms.items() if arm in first]
+    header += [words for ratio, words in ratios.items() if ratio in first]
+    return tables.table(["", *header], rows)
+
+
+def learning_table(record: Record) -> str:
+    """Returns test accuracies by seed, and their differences from the exact numerics."""
+    accuracies = record["accuracies"]
+    rows = []
+    for name, values in accuracies.items():
+        found = record["differences"].get(name)
+        difference, verdict = "-", "-"
+        if found is not None:
+            low, high = 100 * found["low"], 100 * found["high"]
+            difference = f"{100 * found['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
+            verdict = "within noise" if found["is_within_noise"] else "different"
+        shown = ", ".join(f"{100 * value:.2f}" for value in values)
+        rows.append([name, shown, f"{100 * sum(values) / len(values):.2f}", difference, verdict])
+    header = ["numerics", "test accuracy by seed, %", "mean", "difference (95 %)", "verdict"]
+    return f"After {record['epochs']} epochs:\n\n{tables.table(header, rows)}"
+
+
+def _quartiles(size: Mapping[str, Any]) -> str:
+    return f"{tables.number(size['quartile_1'], 4)} to {tables.number(size['quartile_3'], 4)}"
+
+
+def flatness(costs: Sequence[float]) -> float:
+    """Returns how much more the most expensive size costs than the cheapest, as a share."""
+    return max(costs) / min(costs) - 1
+
+
+def flatness_line(spread: float) -> str:
+    """Returns a sentence on whether a cost depends on the size."""
+    limit = targets.FLAT_WITHIN
+    verdict = flatness_verdict(spread)
+    return (
+        f"The most expensive size costs {tables.percent(spread)} more than the cheapest; "
+        f"the target is {tables.percent(limit)} at most: {tables.strong(verdict)}."
+    )
+
+
+def flatness_verdict(spread: float) -> str:
+    """Returns "reached", or by how much a cost depends on the size beyond the target."""
+    over = spread - targets.FLAT_WITHIN
+    return targets.REACHED if over <= 0 else f"missed by {tables.percent(over)}"
