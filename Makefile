@@ -39,8 +39,8 @@ list_peers := import configparser; \
 	print(config["options.extras_require"]["peers"]); \
 	print(*[line for line in needed if line.startswith(("keras", "numpy"))], sep="\n")
 
-.PHONY: help setup train test test-gpu test-peers lint format parity conformance bench bench-gpu \
-	bench-peers docs-pictures clean
+.PHONY: help setup train test test-gpu test-peers lint format parity conformance bench bench-all \
+	bench-gpu peers docs-pictures clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -70,17 +70,21 @@ parity: $(has_dev) ## the promise against fit: equal bits
 test-gpu: $(has_dev) ## what only a GPU can show: equal bits, replicas, float16, XLA, memory
 	@$(python) -m pytest -m gpu -ra tests/gpu $(PYTEST_ARGS)
 
-bench: $(has_train) ## speed against fit and peers, in 25 minutes; flags in ARGS="..."
-	@$(python) -m benchmarks.throughput --workload tiny dense cnn --max_secs 300 --record $(ARGS)
+bench: $(has_train) ## speed against fit, in 12 minutes; flags in ARGS="..."
+	@$(python) -m benchmarks.throughput --workload tiny dense cnn --arms headline --record $(ARGS)
+	@$(python) -m benchmarks.reporting.report
+
+bench-all: $(has_train) ## all workloads and arms, in two hours; those of .venv-peers if it is there
+	@$(python) -m benchmarks.throughput --workload all --record $(ARGS)
+	@$(python) -m benchmarks.throughput --workload cnn --precision mixed_bfloat16 --record $(ARGS)
+	@$(python) -m benchmarks.throughput --workload input --record $(ARGS)
 	@$(python) -m benchmarks.reporting.report
 
 bench-gpu: $(has_train) ## what a GPU makes of the models; flags in ARGS="..."
 	@$(python) -m benchmarks.gpu $(ARGS)
 
-bench-peers: $(has_train) $(has_peers) ## the same with PyTorch, Lightning, JAX; flags in ARGS="..."
-	@$(python) -m benchmarks.throughput --workload tiny dense cnn --record \
-		--peers_python $(peers_python) $(ARGS)
-	@$(python) -m benchmarks.reporting.report
+peers: $(has_peers) ## make .venv-peers: PyTorch, Lightning and JAX, which bench-all races
+	@echo "The peers are ready: $(peers_python)"
 
 test-peers: $(has_peers) ## the tests of the other frameworks' arms, without TensorFlow
 	@$(peers_python) -m pytest --noconftest tests/benchmarks/arms/test_peers.py $(PYTEST_ARGS)

@@ -60,7 +60,8 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     add = parser.add_argument
-    add("--workload", nargs="+", default=["tiny"], help=f"one or more of {', '.join(_workloads())}")
+    add("--workload", nargs="+", default=["tiny"],
+        help=f"one or more of {', '.join(_workloads())}")  # fmt: skip
     add("--arms", nargs="+",
         help="names of files in benchmarks/arms, or 'headline' (default: all)")  # fmt: skip
     add("--num_repeats", type=int, default=60,
@@ -92,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _workloads() -> tuple[str, ...]:
-    return (*WORKLOADS, "input")
+    return (*WORKLOADS, "input", "all")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -145,14 +146,17 @@ def check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and not value >= 0:
             raise UsageError(f"{name}={value} must be 0 or more")
-    if arguments.output and (len(arguments.workload) > 1 or "input" in arguments.workload):
+    if arguments.output and (len(arguments.workload) > 1 or arguments.workload[0] not in WORKLOADS):
         raise UsageError("output names one file, and there are several workloads: use --record")
 
 
 def expand(arguments: argparse.Namespace) -> Iterator[tuple[Workload, list[str]]]:
     """Yields each workload, resized as the flags say, with its arms."""
     for name in arguments.workload:
-        if name == "input":
+        if name == "all":
+            for one in WORKLOADS.values():
+                yield resize(one, arguments), choose_arms(arguments, ())
+        elif name == "input":
             for part in INPUT_WORKLOADS:
                 workload = dataclasses.replace(WORKLOADS[part], name=f"input-{part}")
                 yield resize(workload, arguments), choose_arms(arguments, INPUT_ARMS)

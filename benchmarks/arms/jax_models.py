@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -20,24 +21,37 @@ _DTYPES = {"float32": jnp.float32, "tf32": jnp.float32, "mixed_bfloat16": jnp.bf
 Body = Callable[[Sequence[jax.Array], jax.Array, jax.Array], jax.Array]
 # (float32 weights, images in [0, 1] or tokens, key of the step) -> float32 logits
 Forward = Callable[[Sequence[jax.Array], jax.Array, jax.Array], jax.Array]
+# (images, kernel) -> images
+Convolve = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def dense(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
-    """Computes a hidden layer."""
-    kernel, bias = weights
-    return jax.nn.relu(x.reshape(x.shape[0], -1) @ kernel + bias)
+    """Computes the hidden layers."""
+    x = x.reshape(x.shape[0], -1)
+    for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
+        x = jax.nn.relu(x @ kernel + bias)
+    return x
 
 
-def cnn(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
-    """Computes the tutorial's convolutional net."""
+def cnn(
+    weights: Sequence[jax.Array],
+    x: jax.Array,
+    key: jax.Array,
+    *,
+    convolve: Convolve,
+    drops: bool,
+) -> jax.Array:
+    """Computes the tutorial's convolutional net, with dropout if it drops."""
     kernel1, bias1, kernel2, bias2, kernel, bias = weights
-    x = jax.nn.relu(_conv(x, kernel1) + bias1)
-    x = jax.nn.relu(_conv(x, kernel2) + bias2)
+    x = jax.nn.relu(convolve(x, kernel1) + bias1)
+    x = jax.nn.relu(convolve(x, kernel2) + bias2)
     size, height, width, channels = x.shape
     x = x.reshape(size, height // 2, 2, width // 2, 2, channels).max((2, 4))
     conv_key, dense_key = jax.random.split(key)
-    x = dropout(x.reshape(size, -1), _CONV_DROPOUT, conv_key)
-    return dropout(jax.nn.relu(x @ kernel + bias), _DENSE_DROPOUT, dense_key)
+    x = x.reshape(size, -1)
+    x = dropout(x, _CONV_DROPOUT, conv_key) if drops else x
+    x = jax.nn.relu(x @ kernel + bias)
+    return dropout(x, _DENSE_DROPOUT, dense_key) if drops else x
 
 
 def lstm(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
@@ -93,14 +107,17 @@ def _layer_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:
     return normal.astype(x.dtype) * gamma + beta
 
 
-def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns a convolution without padding; on a CPU, as one matrix product.
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns a convolution without padding by XLA's own operation.
 
-    XLA's own convolutions take twice as long on a CPU, and sixty times as long inside a loop.
+    On a CPU, it may take much longer inside a loop than outside.
     """
-    if jax_device.is_gpu():
-        layout = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
+
+
+def multiply_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns a convolution without padding as one matrix product."""
     height, width, channels, filters = kernel.shape
     _, rows, columns, _ = x.shape
     rows, columns = rows - height + 1, columns - width + 1
@@ -109,17 +126,26 @@ def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return patches @ kernel.reshape(height * width * channels, filters)
 
 
+CONVOLUTIONS: dict[str, Convolve] = {"lax.conv": convolve, "patches": multiply_patches}
+
+
 def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     """Zeroes a share `rate` of the values and scales the others up."""
     is_kept = jax.random.bernoulli(key, 1 - rate, x.shape)
     return jnp.where(is_kept, x / (1 - rate), 0)
 
 
-BODIES: dict[str, Body] = {"dense": dense, "cnn": cnn, "lstm": lstm, "transformer": transformer}
+BODIES: dict[str, Callable[..., jax.Array]] = {
+    "dense": dense, "cnn": cnn, "lstm": lstm, "transformer": transformer
+}  # fmt: skip
 
 
-def make_forward(task: Task) -> Forward:
+def make_forward(task: Task, convolution: str | None = None) -> Forward:
     """Returns the workload's model: a body in the task's precision and a head in float32.
+
+    Args:
+      task: Names the workload and the precision.
+      convolution: One of `CONVOLUTIONS`, for the convolutional net.
 
     Raises:
       NotImplementedError: If these arms do not support the model, precision or device.
@@ -129,7 +155,11 @@ def make_forward(task: Task) -> Forward:
     if not is_known or (task.device == "cpu" and task.precision == "tf32"):
         raise NotImplementedError(f"no JAX model {name!r} on {task.device} in {task.precision}")
     jax_device.configure(task)
-    body, dtype = BODIES[name], _DTYPES[task.precision]
+    body: Body = BODIES[name]
+    dtype = _DTYPES[task.precision]
+    if convolution is not None:
+        how = CONVOLUTIONS[convolution]
+        body = functools.partial(cnn, convolve=how, drops=task.dropout)
 
     def forward(weights: Sequence[jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
         *body_weights, kernel, bias = weights

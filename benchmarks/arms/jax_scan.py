@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +18,14 @@ class Arm:
 
     bits_of = None
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, found: Mapping[str, Any] | None = None) -> None:
         self._steps_per_epoch = task.workload.steps_per_epoch
-        self._train = jax.jit(_make_epoch(task), donate_argnums=0)
+        self.found = dict(found or jax_training.find_settings(task, _make_epoch))
+        epoch = _make_epoch(task, self.found.get("convolution"))
+        self._train = jax.jit(epoch, donate_argnums=0)
         self._examples = jax_training.load_examples(task)
         self._state = jax_training.make_state(task)
-        self.settings = jax_training.settings() | {
+        self.settings = jax_training.settings(self.found) | {
             "compiled": "lax.scan over an epoch, donated state"
         }
 
@@ -42,8 +47,8 @@ class Arm:
         return [np.array(weight) for weight in self._state.weights]
 
 
-def _make_epoch(task: Task) -> jax_training.Step:
-    step = jax_training.make_step(task)
+def _make_epoch(task: Task, convolution: str | None = None) -> jax_training.Step:
+    step = jax_training.make_step(task, convolution)
 
     def train(state: jax_training.State, examples: jax_training.Examples) -> jax_training.State:
         state, _ = jax.lax.scan(

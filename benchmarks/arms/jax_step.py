@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +18,16 @@ class Arm:
 
     bits_of = None
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, found: Mapping[str, Any] | None = None) -> None:
         self._steps_per_epoch = task.workload.steps_per_epoch
-        self._step = jax.jit(jax_training.make_step(task), donate_argnums=0)
+        self.found = dict(found or jax_training.find_settings(task, jax_training.make_step))
+        step = jax_training.make_step(task, self.found.get("convolution"))
+        self._step = jax.jit(step, donate_argnums=0)
         self._examples = jax_training.load_examples(task)
         self._state = jax_training.make_state(task)
-        self.settings = jax_training.settings() | {"compiled": "a call per step, donated state"}
+        self.settings = jax_training.settings(self.found) | {
+            "compiled": "a call per step, donated state"
+        }
 
     @property
     def num_right(self) -> int:

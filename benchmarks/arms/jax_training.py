@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,17 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.arms import jax_device, jax_models
+from benchmarks.arms import jax_models
 from benchmarks.race import weights as weights_lib
-from benchmarks.race.workloads import Task, Workload
+from benchmarks.race.workloads import WEIGHT_DECAY, Task, Workload
 
 _RHO, _BETA_1, _BETA_2, _EPSILON = 0.9, 0.9, 0.999, 1e-7
 
-_PATCHES = "patches and one matrix product: lax.conv is slower on a CPU"
+NUM_PROBE_STEPS = 4
 _SETTINGS: dict[str, Any] = {
     "data": "bytes on the device, gathered by index in the step",
     "rmsprop": "optax.rmsprop(eps_in_sqrt=True), which is Keras's formula",
     "adam": "Keras's formula by hand: optax adds epsilon after the bias correction",
+    "adamw": "the same, after Keras's decay of all weights",
     "random": "unsafe_rbg",
 }
 
@@ -58,9 +61,35 @@ class State(NamedTuple):
 Step = Callable[[State, Examples], State]
 
 
-def settings() -> dict[str, Any]:
-    """Returns the settings of all JAX arms, for the record."""
-    return {"convolution": "lax.conv" if jax_device.is_gpu() else _PATCHES} | _SETTINGS
+def settings(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of all JAX arms, and what one found, for the record."""
+    return _SETTINGS | found
+
+
+def find_settings(
+    task: Task, make_train: Callable[[Task, str], Callable[[State, Examples], State]]
+) -> dict[str, Any]:
+    """Returns by which of its two ways a convolution is faster here, from a few steps of each.
+
+    Args:
+      task: What is trained; in another net than the convolutional one, there is nothing to find.
+      make_train: Returns a function, not compiled, that trains an epoch of a task or a step of it,
+        by one of `jax_models.CONVOLUTIONS`.
+    """
+    if task.workload.model != "cnn":
+        return {}
+    size = task.workload.global_batch_size
+    num_steps = min(NUM_PROBE_STEPS, task.workload.steps_per_epoch)
+    workload = dataclasses.replace(task.workload, num_examples=num_steps * size)
+    probed = dataclasses.replace(task, workload=workload)
+    examples, secs = load_examples(task), {}
+    for convolution in jax_models.CONVOLUTIONS:
+        train = jax.jit(make_train(probed, convolution))
+        jax.block_until_ready(train(make_state(task), examples))  # compiles
+        started_at = time.perf_counter()
+        jax.block_until_ready(train(make_state(task), examples))
+        secs[convolution] = time.perf_counter() - started_at
+    return {"convolution": min(secs, key=lambda name: secs[name]), "convolution_secs": secs}
 
 
 def load_examples(task: Task) -> Examples:
@@ -80,13 +109,17 @@ def make_state(task: Task) -> State:
     return State(weights, slots, zero, jnp.zeros(()), jnp.copy(zero))
 
 
-def make_step(task: Task) -> Step:
+def make_step(task: Task, convolution: str | None = None) -> Step:
     """Returns a function that trains on the next batch, not compiled.
+
+    Args:
+      task: What is trained.
+      convolution: See `jax_models.make_forward`.
 
     Raises:
       NotImplementedError: If these arms do not support the model, precision or device.
     """
-    workload, forward = task.workload, jax_models.make_forward(task)
+    workload, forward = task.workload, jax_models.make_forward(task, convolution)
     optimizer = make_optimizer(workload)
     # The default random generator takes longer than the dropout itself.
     key = jax.random.key(task.seed, impl="unsafe_rbg")
@@ -105,7 +138,7 @@ def make_step(task: Task) -> Step:
         step_key = jax.random.fold_in(key, state.num_steps)
         compute_gradients = jax.value_and_grad(compute_loss, has_aux=True)
         (loss, num_right), gradients = compute_gradients(state.weights, x, labels, step_key)
-        updates, slots = optimizer.update(gradients, state.slots)
+        updates, slots = optimizer.update(gradients, state.slots, state.weights)
         return State(
             weights=optax.apply_updates(state.weights, updates),
             slots=slots,
@@ -131,7 +164,11 @@ def make_optimizer(workload: Workload) -> optax.GradientTransformation:
     rate = workload.learning_rate
     if workload.optimizer == "rmsprop":
         return optax.rmsprop(rate, decay=_RHO, eps=_EPSILON, eps_in_sqrt=True)
-    return optax.chain(_scale_by_keras_adam(), optax.scale(-rate))
+    adam = optax.chain(_scale_by_keras_adam(), optax.scale(-rate))
+    if workload.optimizer == "adam":
+        return adam
+    # Updates that are not scaled by the rate of Adam: the weights decay by it once.
+    return optax.chain(adam, optax.add_decayed_weights(-rate * WEIGHT_DECAY))
 
 
 class AdamSlots(NamedTuple):

@@ -33,6 +33,8 @@ class Arm:
         keras.config.set_dtype_policy("float32" if task.precision == "tf32" else task.precision)
         keras.utils.set_random_seed(task.seed)
         steps_per_execution = _STEPS_PER_EXECUTION.get(task.workload.model, 1)
+        if steps_per_execution > task.workload.steps_per_epoch:
+            steps_per_execution = 1
         self._model, loss = _build_with_loss(task)
         self._model.set_weights(weights_lib.load(task.directory / "initial.npz"))
         self._model.compile(

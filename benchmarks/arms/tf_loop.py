@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from benchmarks.race import weights as weights_lib
-from benchmarks.race.workloads import Task, Workload
+from benchmarks.race.workloads import WEIGHT_DECAY, Task, Workload
 
 _EPSILON = 1e-7
 _CONV_DROPOUT, _DENSE_DROPOUT = 0.25, 0.5
@@ -25,10 +25,12 @@ Forward = Callable[[Sequence[tf.Tensor], tf.Tensor, tf.Tensor | None], tf.Tensor
 
 
 def dense(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
-    """Computes two dense layers."""
-    kernel, bias, out_kernel, out_bias = weights
-    x = tf.reshape(x, [-1, kernel.shape[0]])
-    return _logits(tf.nn.relu(_affine(x, kernel, bias)), out_kernel, out_bias)
+    """Computes dense layers."""
+    *hidden, out_kernel, out_bias = weights
+    x = tf.reshape(x, [-1, hidden[0].shape[0]])
+    for kernel, bias in zip(hidden[::2], hidden[1::2], strict=True):
+        x = tf.nn.relu(_affine(x, kernel, bias))
+    return _logits(x, out_kernel, out_bias)
 
 
 def cnn(weights: Sequence[tf.Tensor], x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
@@ -138,7 +140,18 @@ class Adam:
         self._powers[1].assign(power2 * 0.999)
 
 
-OPTIMIZERS = {"rmsprop": RMSprop, "adam": Adam}
+class AdamW(Adam):
+    """Adam, before which all variables decay, as in Keras."""
+
+    def apply(self, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable]) -> None:
+        """Updates the variables in place."""
+        kept = 1 - self._learning_rate * WEIGHT_DECAY
+        for variable in variables:
+            variable.assign(variable * kept, read_value=False)
+        super().apply(gradients, variables)
+
+
+OPTIMIZERS = {"rmsprop": RMSprop, "adam": Adam, "adamw": AdamW}
 
 
 class Arm:

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.arms import torch_training
 from benchmarks.arms.torch_training import BETA_1, BETA_2, EPSILON, RHO, Batches, Metrics, Tensors
-from benchmarks.race.workloads import Task, Workload
+from benchmarks.race.workloads import WEIGHT_DECAY, Task, Workload
 
 # PyTorch's compiler does not look into nn.LSTM, and an unrolled LSTM takes twice as long. The
 # statistics of batch normalization cannot be updated inside torch.func.
@@ -142,4 +142,16 @@ def _make_adam(params: Tensors, learning_rate: float) -> Callable[[Tensors], Non
     return update
 
 
-_UPDATES = {"rmsprop": _make_rmsprop, "adam": _make_adam}
+def _make_adamw(params: Tensors, learning_rate: float) -> Callable[[Tensors], None]:
+    """Returns Adam after a decay of all weights, as in Keras."""
+    adam = _make_adam(params, learning_rate)
+
+    def update(gradients: Tensors) -> None:
+        for param in params:
+            param.mul_(1 - learning_rate * WEIGHT_DECAY)
+        adam(gradients)
+
+    return update
+
+
+_UPDATES = {"rmsprop": _make_rmsprop, "adam": _make_adam, "adamw": _make_adamw}

@@ -5,6 +5,7 @@ Each is a body, which runs in the task's precision, and a linear head in float32
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -166,8 +167,10 @@ def _build_body(workload: Workload) -> tuple[nn.Module, int]:
     """Returns the body and the width of its output."""
     match workload.model:
         case "dense":
-            hidden = nn.Linear(math.prod(workload.input_shape), workload.units)
-            return nn.Sequential(nn.Flatten(), hidden, nn.ReLU()), workload.units
+            sizes = [math.prod(workload.input_shape), *[workload.units] * workload.num_hidden]
+            pairs = [(nn.Linear(*pair), nn.ReLU()) for pair in itertools.pairwise(sizes)]
+            layers = itertools.chain.from_iterable(pairs)
+            return nn.Sequential(nn.Flatten(), *layers), workload.units
         case "cnn":
             return Cnn(workload), workload.units
         case "lstm":

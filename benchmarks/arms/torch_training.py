@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from benchmarks.arms import torch_device, torch_models
 from benchmarks.race import weights as weights_lib
-from benchmarks.race.workloads import Task, Workload
+from benchmarks.race.workloads import WEIGHT_DECAY, Task, Workload
 
 RHO, BETA_1, BETA_2, EPSILON = 0.9, 0.9, 0.999, 1e-7
 Tensors = Sequence[torch.Tensor]
@@ -121,16 +121,20 @@ class RMSprop(torch.optim.Optimizer):
         return loss
 
 
-class Adam(torch.optim.Adam):
-    """PyTorch's fused Adam with Keras's formula, which adds epsilon before the bias correction.
+class AdamW(torch.optim.AdamW):
+    """PyTorch's fused AdamW with Keras's formula, which adds epsilon before the bias correction.
 
     Args:
       params: Parameters to update.
       lr: Learning rate.
+      weight_decay: 0: it is Adam.
     """
 
-    def __init__(self, params: Iterable[torch.nn.Parameter], lr: float) -> None:
-        super().__init__(params, lr, (BETA_1, BETA_2), fused=True)
+    def __init__(
+        self, params: Iterable[torch.nn.Parameter], lr: float, weight_decay: float
+    ) -> None:
+        betas = (BETA_1, BETA_2)
+        super().__init__(params, lr, betas, weight_decay=weight_decay, fused=True)
         self._num_steps = 0
 
     def step(self, closure: Any = None) -> Any:
@@ -157,7 +161,8 @@ def make_optimizer(task: Task, net: torch.nn.Module) -> torch.optim.Optimizer:
     params = [param for param in net.parameters() if param.requires_grad]
     if workload.optimizer == "rmsprop":
         return RMSprop(params, workload.learning_rate)
-    return Adam(params, workload.learning_rate)
+    weight_decay = WEIGHT_DECAY if workload.optimizer == "adamw" else 0.0
+    return AdamW(params, workload.learning_rate, weight_decay)
 
 
 def keras_weights(net: torch.nn.Module) -> list[npt.NDArray[np.generic]]:
@@ -173,5 +178,5 @@ def settings(device: torch.device) -> dict[str, Any]:
         "data": "bytes in memory, index_select per batch",
         "memory_format": f"contiguous: channels_last was {tried}",
         "rmsprop": "Keras's formula (epsilon inside the root), torch._foreach operations",
-        "adam": "torch.optim.Adam(fused=True), epsilon set at each step to have Keras's formula",
+        "adam": "torch.optim.AdamW(fused=True), epsilon set at each step to have Keras's formula",
     }

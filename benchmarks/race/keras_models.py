@@ -50,6 +50,8 @@ def build(workload: Workload, *, dropout: bool = True) -> keras.Model:
 
 def _build(workload: Workload) -> keras.Model:
     match workload.model:
+        case "dense" if workload.num_hidden > 1:
+            return build_deep(workload)
         case "dense":
             return dense.build(workload.input_shape, workload.num_classes, units=workload.units)
         case "cnn":
@@ -61,6 +63,15 @@ def _build(workload: Workload) -> keras.Model:
         case "transformer":
             return build_transformer(workload)
     raise NotImplementedError(f"no Keras model {workload.model!r}")
+
+
+def build_deep(workload: Workload) -> keras.Model:
+    """Returns a net of several dense layers on flattened pixels."""
+    inputs = keras.Input(workload.input_shape, name="image")
+    x = keras.layers.Flatten(name="flatten")(inputs)
+    for index in range(workload.num_hidden):
+        x = keras.layers.Dense(workload.units, activation="relu", name=f"hidden{index}")(x)
+    return keras.Model(inputs, _classify(x, workload), name="deep")
 
 
 def build_resnet50(workload: Workload) -> keras.Model:
@@ -123,7 +134,11 @@ def make_loss(workload: Workload) -> keras.losses.Loss:
 
 def make_optimizer(workload: Workload) -> keras.optimizers.Optimizer:
     """Returns the optimizer, with Keras's defaults except for the learning rate."""
-    optimizers = {"rmsprop": keras.optimizers.RMSprop, "adam": keras.optimizers.Adam}
+    optimizers = {
+        "rmsprop": keras.optimizers.RMSprop,
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+    }
     return optimizers[workload.optimizer](learning_rate=workload.learning_rate)
 
 

@@ -14,16 +14,17 @@ _ENDS = {
     stopping.TIME: "the limit of time",
     stopping.ROUNDS: "the limit of rounds",
 }
+_OFTEN = ("round", "weights", "without dropout")
 _TOO_WIDE = f"too wide: no verdict above {stats.MAX_WIDTH:.0%}".replace("%", " %")
 _HEADER = ("arm", "images/s", "quartiles", "us/step", "roof", "start", "97 %", "99 %", "peak MiB")
 
 
 def show_progress(line: str) -> None:
-    """Shows a line; on a terminal, lines about the rounds replace one another."""
+    """Shows a line; on a terminal, lines about what arms do replace one another."""
     if sys.stderr.isatty():
-        end = "" if line.startswith(("round", "set up")) else "\n"
+        end = "" if line.startswith(("set up", *_OFTEN)) else "\n"
         print(f"\r\033[K{line}", end=end, file=sys.stderr, flush=True)
-    elif not line.startswith("round"):
+    elif not line.startswith(_OFTEN):
         print(line, file=sys.stderr, flush=True)
 
 

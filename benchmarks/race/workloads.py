@@ -24,6 +24,8 @@ NUM_HEADS = 4
 VOCABULARY_SIZE = 256
 FEED_FORWARD_FACTOR = 4
 LAYER_NORM_EPSILON = 1e-5
+# Keras's default of AdamW.
+WEIGHT_DECAY = 0.004
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,13 +41,14 @@ class Workload:
       num_examples: Examples per epoch; a multiple of the batch size, because some frameworks cannot
         compile a partial batch.
       global_batch_size: Examples per step.
-      optimizer: "rmsprop" (rho 0.9, epsilon 1e-7 inside the root) or "adam" (0.9, 0.999, 1e-7),
-        both with Keras's formula.
+      optimizer: "rmsprop" (rho 0.9, epsilon 1e-7 inside the root), "adam" (0.9, 0.999, 1e-7) or
+        "adamw" (the same, and a decay of 0.004), all with Keras's formula.
       learning_rate: Constant.
       loss: "categorical_crossentropy", or "binary_crossentropy" over all outputs, as in the
         tutorial's convolutional net. For the latter, Keras with TensorFlow takes the logits that
         the softmax gets: the loss is the mean of their sigmoid cross-entropies, 0.69 at the start.
-      units: Size of the hidden layer.
+      units: Size of a hidden layer.
+      num_hidden: Number of hidden layers of the model "dense".
       has_steady_bits: Whether training twice in TensorFlow gives the same bits. Those of ResNet50's
         large convolutions change from run to run on a CPU, with op determinism too.
       has_dropout: Whether the model drops values, of which each framework draws others.
@@ -63,6 +66,7 @@ class Workload:
     learning_rate: float = 1e-3
     loss: str = "categorical_crossentropy"
     units: int = 128
+    num_hidden: int = 1
     has_steady_bits: bool = True
     has_dropout: bool = False
     secs_per_arm: float = 24.0
@@ -138,6 +142,10 @@ WORKLOADS = {
     for workload in (
         _mnist("tiny", "dense", units=32, global_batch_size=32, num_examples=28_800),
         _mnist("dense", "dense", units=512, global_batch_size=128, num_examples=19_200),
+        _mnist(
+            "wide", "dense", units=2048, num_hidden=2, global_batch_size=128, num_examples=2_048,
+            optimizer="adamw",
+        ),
         _mnist(
             "cnn", "cnn", global_batch_size=64, num_examples=2_560, loss="binary_crossentropy",
             has_dropout=True,

@@ -16,7 +16,7 @@ def arguments(*flags):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--workload", "tinny"], ["'tinny'", "legal: tiny, dense, cnn"]),
+        (["--workload", "tinny"], ["'tinny'", "legal: tiny, dense, wide, cnn"]),
         (["--arms", "torch"], ["'torch'", "torch_eager"]),
         (["--num_repeats", "0"], ["num_repeats=0", "1 or more"]),
         (["--num_warmups", "-1"], ["num_warmups=-1", "0 or more"]),
@@ -26,6 +26,7 @@ def arguments(*flags):
         (["--max_secs", "nan"], ["max_secs=nan", "0 or more"]),
         (["--num_examples", "20"], ["num_examples=20", "batch of 32"]),
         (["--workload", "tiny", "cnn", "--output", "x.json"], ["--record"]),
+        (["--workload", "all", "--output", "x.json"], ["--record"]),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(flags, words, capsys):
@@ -62,6 +63,11 @@ def test_a_race_has_time_for_each_arm():
     assert (plan.max_secs, plan.num_kept) == (120, 5)
     plan = throughput.make_plan(arguments("--max_secs", "9"), WORKLOADS["transformer"], 5)
     assert (plan.max_secs, plan.num_kept) == (9, 0)
+
+
+def test_all_is_every_workload():
+    found = [workload.name for workload, _ in throughput.expand(arguments("--workload", "all"))]
+    assert found == list(WORKLOADS)
 
 
 def test_input_compares_the_pipeline_with_a_resident_batch():

@@ -18,9 +18,9 @@ import pytest
 from benchmarks.race import weights
 from benchmarks.race.workloads import WORKLOADS, Task
 
-torch = pytest.importorskip("torch", reason="the peers are not installed: make bench-peers")
-pytest.importorskip("lightning", reason="the peers are not installed: make bench-peers")
-pytest.importorskip("optax", reason="the peers are not installed: make bench-peers")
+torch = pytest.importorskip("torch", reason="the peers are not installed: make peers")
+pytest.importorskip("lightning", reason="the peers are not installed: make peers")
+pytest.importorskip("optax", reason="the peers are not installed: make peers")
 
 # keras_jax_fit wants it, and Keras reads it once.
 os.environ["KERAS_BACKEND"] = "jax"
@@ -61,7 +61,7 @@ def initial_weights(workload):
 
 @pytest.fixture
 def make_task(tmp_path):
-    def make(name, precision="float32", **changes):
+    def make(name, precision="float32", dropout=True, **changes):
         changes = {"global_batch_size": 8, "num_examples": 8 * NUM_STEPS, **changes}
         workload = dataclasses.replace(WORKLOADS[name], **changes)
         generator = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def make_task(tmp_path):
         np.save(tmp_path / "y_train.npy", generator.integers(0, workload.num_classes, num))
         np.save(tmp_path / "order.npy", generator.permutation(num))
         weights.save(tmp_path / "initial.npz", initial_weights(workload))
-        return Task(workload=workload, directory=tmp_path, precision=precision)
+        return Task(workload=workload, directory=tmp_path, precision=precision, dropout=dropout)
 
     return make
 
@@ -134,24 +134,15 @@ def test_dense_nets_are_those_of_numpy_over_several_runs(name, make_task):
     assert arm.settings
 
 
-@pytest.fixture
-def no_dropout(monkeypatch):
-    from benchmarks.arms import jax_models
-
-    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-    monkeypatch.setattr(jax_models, "dropout", lambda x, rate, key: x)
-    monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, x, training=False: x)
-
-
 # The reference is keras_jax_fit: its model, loss and optimizer are Keras's own.
 PEERS = [arm for arm in ARMS if arm != "keras_jax_fit"]
 
 
 @pytest.mark.parametrize("name", PEERS)
-@pytest.mark.parametrize("workload", ["cnn", "lstm", "transformer"])
-def test_nets_are_those_of_keras(name, workload, make_task, no_dropout):
+@pytest.mark.parametrize("workload", ["cnn", "lstm", "transformer", "wide"])
+def test_nets_are_those_of_keras(name, workload, make_task):
     # Narrow, so that it is quick.
-    task = make_task(workload, units=16)
+    task = make_task(workload, units=16, dropout=False)
     arm, reference = make_arm(name, task), make_arm("keras_jax_fit", task)
     assert arm.run(1) == pytest.approx(reference.run(1), rel=1e-3)
     initial = weights.load(task.directory / "initial.npz")
@@ -175,7 +166,7 @@ def test_resnet50_is_that_of_keras(make_task):
 
 
 @pytest.mark.parametrize("name", ARMS)
-def test_dropout_costs_on_average_what_it_costs_in_keras(name, make_task, monkeypatch):
+def test_dropout_costs_on_average_what_it_costs_in_keras(name, make_task):
     task = make_task("cnn", units=16, num_examples=400, learning_rate=0.0)
     # Large weights, so that what is dropped is missed.
     initial = weights.load(task.directory / "initial.npz")
@@ -185,14 +176,14 @@ def test_dropout_costs_on_average_what_it_costs_in_keras(name, make_task, monkey
     assert losses[0] != losses[1]
     expected = reference.run(4)
     assert np.mean(losses) == pytest.approx(expected, rel=0.05)
-    monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, x, training=False: x)
-    assert make_arm("keras_jax_fit", task).run(1) < 0.8 * expected
+    without = dataclasses.replace(task, dropout=False)
+    assert make_arm(name, without).run(1) < 0.8 * expected
 
 
 @pytest.mark.parametrize("name", ARMS)
-def test_bfloat16_reaches_the_same_loss(name, make_task, no_dropout):
+def test_bfloat16_reaches_the_same_loss(name, make_task):
     losses = [
-        make_arm(name, make_task("cnn", precision, units=16)).run(2)
+        make_arm(name, make_task("cnn", precision, units=16, dropout=False)).run(2)
         for precision in ("float32", "mixed_bfloat16")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
@@ -234,16 +225,38 @@ def test_float32_on_a_gpu_is_not_tensorfloat32_unless_asked(make_task, monkeypat
         assert allowed == (precision == "tf32",) * 2
 
 
-def test_the_convolution_of_a_gpu_is_that_of_a_cpu(monkeypatch):
-    import jax
-
+def test_both_ways_to_convolve_give_the_same():
     from benchmarks.arms import jax_models
 
     random = np.random.default_rng(0)
     x, kernel = (random.normal(size=s).astype("float32") for s in ((2, 7, 6, 3), (3, 3, 3, 4)))
-    on_cpu = jax_models._conv(x, kernel)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    np.testing.assert_allclose(jax_models._conv(x, kernel), on_cpu, rtol=1e-4, atol=1e-5)
+    by_patches = jax_models.multiply_patches(x, kernel)
+    np.testing.assert_allclose(jax_models.convolve(x, kernel), by_patches, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["jax_step", "jax_scan"])
+def test_the_faster_way_to_convolve_is_found_in_the_run(name, make_task, monkeypatch):
+    import jax.numpy as jnp
+
+    from benchmarks.arms import jax_models, jax_training
+
+    def slow(x, kernel):
+        for _ in range(50):
+            x = jnp.sin(x)
+        return jax_models.convolve(x, kernel)
+
+    for slowed in jax_models.CONVOLUTIONS:
+        ways = {"lax.conv": jax_models.convolve, "patches": jax_models.multiply_patches}
+        monkeypatch.setattr(jax_models, "CONVOLUTIONS", ways | {slowed: slow})
+        task = make_task("cnn", units=16)
+        arm = make_arm(name, task)
+        assert arm.settings["convolution"] != slowed
+        assert arm.settings["convolution_secs"].keys() == ways.keys()
+        # Another one takes what this one found.
+        monkeypatch.setattr(jax_training, "find_settings", None)
+        again = importlib.import_module(f"benchmarks.arms.{name}").Arm(task, arm.found)
+        assert again.settings == arm.settings
+        monkeypatch.undo()
 
 
 def test_a_missing_compiler_is_named(make_task, monkeypatch):
