@@ -51,7 +51,7 @@ class ResidentBatches:
 
     This avoids the threads of tf.data, whose hand-overs cost more time than a batch of a small
     model. It runs the same operations on the same arrays, so the bits are the same.
-    Context: a single CPU device, without a strategy.
+    Context: the CPU of one process; under a strategy, cross-replica.
 
     Args:
       make_batch: Maps `(step, epoch)`, an int64 scalar and an `Epoch`, to a batch. Context: graph.

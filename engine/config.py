@@ -137,7 +137,8 @@ class TrainConfig:
     all_reduce: str = option(
         "auto", "replicas",
         "how replicas exchange gradients; ring or nccl: collectives; hierarchical: by way of some "
-        "GPUs; one_device: by way of the first; auto: nccl on GPUs, ring on CPUs",
+        "GPUs; one_device: by way of the first; auto: nccl on GPUs, ring on CPUs, "
+        "one_device on two logical ones",
         choices=ALL_REDUCES, on_resume="warned",
     )  # fmt: skip
     all_reduce_pack_mib: int | None = option(

@@ -89,14 +89,17 @@ def loop_over_resident(
             following = get(step + 1)  # does not depend on this step: made in the meantime
         return step + 1, following, one_step(batch)
 
-    shapes = tf.nest.map_structure(lambda spec: spec.shape, batches.element_spec)
     with tf.name_scope(NEXT_SCOPE):
         first = get(tf.constant(0))
     _, _, logs = tf.while_loop(
         lambda step, batch, logs: step < num_steps,
         body,
         (tf.constant(0), first, logs),
-        shape_invariants=(tf.TensorShape([]), shapes, {name: tf.TensorShape([]) for name in logs}),
+        shape_invariants=(
+            tf.TensorShape([]),
+            batches.element_spec,
+            {name: tf.TensorShape([]) for name in logs},
+        ),
     )
     batches.advance(num_steps)
     return num_steps, logs, tf.zeros([], tf.float64)

@@ -28,7 +28,7 @@ from .source import Source
 from .state import TrainState
 from .step_errors import explained
 from .step_function import StepFunction, cached_function, make_train_function
-from .strategy import is_one_cpu
+from .strategy import is_on_cpu
 from .timing import DATA, SETUP
 from .workers.slices import of_context
 
@@ -213,16 +213,16 @@ def _end_epoch(
 
 
 def _make_source(state: TrainState, inputs: Inputs, config: TrainConfig) -> Source:
-    # Splitting over replicas, prefetching to a GPU and mapping class weights are tf.data's work.
+    # Splitting over workers, prefetching to a GPU and mapping class weights are tf.data's work.
     may_be_resident = (
         isinstance(inputs.dataset, Resident)
-        and is_one_cpu(state.strategy)
+        and is_on_cpu(state.strategy)
         and not config.run_eagerly
     )
     if config.input == "resident" and not may_be_resident:
         raise ConfigError(
-            "input='resident' is for the pipeline's datasets of arrays in memory, on one CPU, with "
-            "one replica and without class weights: use input='auto'."
+            "input='resident' is for the pipeline's datasets of arrays in memory, on the CPU of "
+            "one process, and without class weights: use input='auto'."
         )
     return Source(
         inputs,

@@ -21,6 +21,7 @@ from .inputs import Inputs
 from .passes import Passes
 from .planner import Execution, Planner, Stops
 from .protocols import GraphBatches, Logs, Resident, Seekable
+from .replicas.split_batches import split
 from .step_function import StepFunction
 from .timing import DATA, DISPATCH, Timing
 
@@ -54,9 +55,6 @@ class Source:
         self._inputs = inputs = inputs if isinstance(inputs, Inputs) else Inputs(inputs)
         dataset = inputs.dataset
         self._seekable = dataset if isinstance(dataset, Seekable) else None
-        self._resident: GraphBatches | None = None
-        if resident and isinstance(dataset, Resident):
-            self._resident = dataset.resident
         self._batch_size = batch_size or BatchSizeCheck(dataset)
         self._asked = steps_per_epoch
         self._first_epoch = first_epoch
@@ -68,6 +66,11 @@ class Source:
         with batches_in_words(self.element_spec):
             self._passes = Passes(inputs, strategy)
         self.distributed = self._passes.distributed
+        self._resident: GraphBatches | None = None
+        if resident and isinstance(dataset, Resident):
+            self._resident = dataset.resident
+            if strategy.num_replicas_in_sync > 1:
+                self._resident = split(dataset.resident, strategy, self.distributed.element_spec)
         self._batches_per_step = 1
         self._num_seen = 0
         self._is_within_epoch = False  # of a run that is resumed: its first epoch has begun

@@ -71,7 +71,7 @@ def _mirrored(names: tuple[str, ...], reduction: Reduction) -> tf.distribute.Mir
     # others make, begin elsewhere.
     kind = tf.distribute.MirroredStrategy
     kind._collective_key_base += _NUM_KEYS
-    strategy = kind(list(names), cross_device_ops=reduction.cross_device_ops)
+    strategy = kind(list(names), cross_device_ops=reduction.cross_device_ops(names))
     kind._collective_key_base += _NUM_KEYS
     set_reduction(strategy, reduction)
     return strategy
@@ -156,6 +156,12 @@ def is_one_cpu(strategy: tf.distribute.Strategy) -> bool:
     """
     is_cluster = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     return strategy.num_replicas_in_sync == 1 and not is_cluster and not devices.has_gpu()
+
+
+def is_on_cpu(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether all replicas are on the CPU of this process, whose graph may make batches."""
+    is_mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
+    return is_one_cpu(strategy) or (is_mirrored and not devices.has_gpu())
 
 
 def describe_strategy(strategy: tf.distribute.Strategy) -> str:

@@ -59,6 +59,7 @@ FLOORS = (
         "devices",
         "gpus",
         "replicas.reduction",
+        "replicas.split_batches",
         "runtime",
         "strategy",
     ),

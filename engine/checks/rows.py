@@ -15,7 +15,7 @@ from keras.src.trainers.trainer import model_supports_jit
 from ..config import TrainConfig
 from ..replicas.rules import find_rules
 from ..runtime import has_fast_bfloat16
-from ..strategy import is_one_cpu
+from ..strategy import is_on_cpu
 from .findings import Finding, Verdict
 
 OK, SLOW, RISKY, UNSUPPORTED = Verdict
@@ -256,9 +256,9 @@ def resident_input(setup: Setup) -> Finding | None:
     """Whether the graph can make the batches."""
     if setup.config.input != "resident":
         return None
-    if is_one_cpu(setup.strategy) and not setup.config.run_eagerly:
+    if is_on_cpu(setup.strategy) and not setup.config.run_eagerly:
         return Finding("input=resident", OK, "the training graph makes the batches")
-    why = "the training graph makes batches on one CPU alone, for one replica"
+    why = "the training graph makes batches on the CPU of one process alone"
     return Finding("input=resident", UNSUPPORTED, why, "Set input='auto'.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -31,12 +32,15 @@ class Reduction(NamedTuple):
             implementation=kinds.get(self.all_reduce, _IMPLEMENTATIONS.AUTO),
         )
 
-    @property
-    def cross_device_ops(self) -> tf.distribute.CrossDeviceOps | None:
-        """What exchanges instead of collectives, in one process; None: collectives do."""
+    def cross_device_ops(self, devices: Sequence[str]) -> tf.distribute.CrossDeviceOps | None:
+        """Returns what exchanges between devices of one process; None: collectives do."""
         if self.all_reduce == "hierarchical":
             return tf.distribute.HierarchicalCopyAllReduce()
-        if self.all_reduce == "one_device":
+        # Logical CPUs share their memory: a sum on the first needs none of a ring's copies. Of two
+        # numbers it has the ring's bits; of more, it would have another order.
+        are_two_cpus = len(devices) == 2 and not any("GPU" in device for device in devices)
+        is_auto = self == Reduction()
+        if self.all_reduce == "one_device" or (is_auto and are_two_cpus):
             return tf.distribute.ReductionToOneDevice()
         return None
 

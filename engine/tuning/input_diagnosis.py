@@ -17,7 +17,7 @@ from ..config import TrainConfig
 from ..protocols import Batch, Logs, Resident
 from ..replicated_step import StepFn
 from ..state import TrainState
-from ..strategy import is_one_cpu
+from ..strategy import is_on_cpu
 from .trial import Trial, ratio_of, run_in_turn
 
 # A training is input bound if it stays below this share of the ceiling.
@@ -186,7 +186,7 @@ def diagnose_input(
         state = make_state()
     dataset = make_dataset()
     state.build(dataset.element_spec)
-    in_graph = config.input != "streamed" and is_one_cpu(state.strategy)
+    in_graph = config.input != "streamed" and is_on_cpu(state.strategy)
 
     def trial(dataset: tf.data.Dataset, step: StepFn, *, resident: bool) -> Trial:
         return Trial(dataset, state, config, step, resident=resident)

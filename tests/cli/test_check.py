@@ -26,7 +26,7 @@ def test_check_prints_a_table_and_leaves_nothing(tmp_path, monkeypatch, capsys):
 
 
 def test_check_of_what_is_unsupported_exits_with_2(capsys):
-    assert train.main([*SMALL, "--strategy", "mirrored", "--input", "resident", "--check"]) == 2
+    assert train.main([*SMALL, "--run_eagerly", "--input", "resident", "--check"]) == 2
     table = capsys.readouterr().out
     assert "unsupported  input=resident" in table and "Set input='auto'." in table
 
@@ -39,7 +39,7 @@ def test_a_run_warns_in_one_line_and_refuses_before_it_has_a_folder(tmp_path, ca
         "warning: slow: run_eagerly=true: Python runs each operation, for a debugger. "
         "Set run_eagerly=False."
     ]
-    flags = [*QUICK, "--strategy", "mirrored", "--input", "resident"]
+    flags = [*QUICK, "--run_eagerly", "--input", "resident"]
     assert train.main([*flags, "--run_dir", str(tmp_path / "other")]) == 2
     error = capsys.readouterr().err
     assert "error: input=resident: " in error and error.count("\n") == 1

@@ -155,9 +155,6 @@ def who_makes_the_batches(name, arrays):
     assert num_seeks("streamed") == 0
     assert num_seeks("auto") == is_cpu
     refuses("input='resident' is for the pipeline's datasets", train, arrays, input="resident")
-    state = make_state(strategy=mirrored())
-    dataset = make_pipeline(arrays)
-    refuses("with one replica", train, arrays, dataset, state=state, input="resident")
 
 
 # How steps are compiled.

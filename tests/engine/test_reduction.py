@@ -13,8 +13,9 @@ from gradloop.engine.strategy import make_strategy
 ROWS = 300_000  # of float32: more than a mebibyte
 
 
-def make(**fields):
-    return make_strategy(TrainConfig(strategy="mirrored", num_replicas=2, **fields))
+def make(num_replicas=2, **fields):
+    fields |= {"strategy": "mirrored", "num_replicas": num_replicas}
+    return make_strategy(TrainConfig(**fields))
 
 
 def num_collectives(strategy):
@@ -37,8 +38,8 @@ def num_collectives(strategy):
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({}, 2),  # one a replica
-        ({"all_reduce": "ring"}, 2),
+        ({}, 0),  # two logical CPUs share their memory
+        ({"all_reduce": "ring"}, 2),  # one a replica
         ({"all_reduce_pack_mib": 1}, 6),
         ({"all_reduce_pack_mib": 2}, 4),
         ({"all_reduce_pack_mib": 100}, 2),
