@@ -67,7 +67,7 @@ class Backward:
 
     def __call__(self, state: engine.TrainState, batch: Batch) -> Logs:
         """Performs a step. Context: replica."""
-        for sink, gradient in zip(self.sinks, _gradients(state, batch), strict=True):
+        for sink, gradient in zip(self.sinks, gradients_of(state, batch), strict=True):
             if gradient is not None:
                 is_sparse = isinstance(gradient, tf.IndexedSlices)
                 sink.assign(gradient.values if is_sparse else gradient, read_value=False)
@@ -76,11 +76,12 @@ class Backward:
 
 def update(state: engine.TrainState, batch: Batch) -> Logs:
     """Performs a step without metrics: gradients and optimizer. Context: replica."""
-    state.apply_gradients(_gradients(state, batch))
+    state.apply_gradients(gradients_of(state, batch))
     return {}
 
 
-def _gradients(state: engine.TrainState, batch: Batch) -> list[Any]:
+def gradients_of(state: engine.TrainState, batch: Batch) -> list[Any]:
+    """Returns the gradients of the scaled loss. Context: replica."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     with tf.GradientTape() as tape:
         y_pred = state.call_model(x, training=True)

@@ -15,12 +15,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .. import devices, runtime
+from .. import runtime
 from .. import step as step_lib
 from ..config import TrainConfig
 from ..options import ConfigError
 from ..replicated_step import StepFn
 from ..state import TrainState
+from ..strategy import is_on_cpu
 from .choice import CHOICES, Bits, Measurement, Tuning, choose
 from .trial import Measurable, Trial, ratio_of, run_in_turn
 
@@ -253,7 +254,7 @@ def make_trial(
 ) -> Trial:
     """Returns a training of this config that can be measured. Builds the state."""
     state.build(dataset.element_spec)
-    resident = config.input != "streamed" and not devices.has_gpu()
+    resident = config.input != "streamed" and is_on_cpu(state.strategy)
     return Trial(dataset, state, config, train_step, resident=resident)
 
 
