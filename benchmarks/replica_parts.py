@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,7 +57,7 @@ def update_alone(state: engine.TrainState, batch: Any) -> dict[str, Any]:
 # Name to the step, whether replicas do it, and fields of the config.
 ROWS: dict[str, tuple[Any, bool, dict[str, Any]]] = {
     "one device": (engine.train_step, False, {}),
-    "gradients": (gradients, True, {}),
+    "gradients": (gradients, True, {"uneven": "fit"}),  # or its log is weighed
     "+ update": (update_alone, True, {}),
     "+ sum": (rungs.update, True, {}),
     "+ metrics": (engine.train_step, True, {}),
@@ -119,7 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             engine.TrainConfig(strategy="mirrored", num_replicas=arguments.num_replicas)
         )
         trials = make_trials(arguments.model, arguments.num_replicas, arguments.global_batch_size)
-        run_in_turn(list(trials.values()), arguments.num_rounds, arguments.secs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".* changes none")  # of the gradients
+            run_in_turn(list(trials.values()), arguments.num_rounds, arguments.secs)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
