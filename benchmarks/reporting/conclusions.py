@@ -15,6 +15,7 @@ _CLASSES = {
     "`fit(jit_compile=True)`": ("engine_xla", "keras_fit", "keras_fit_xla"),
     "free": ("engine_free", "keras_fit", BEST_FIT),
 }
+_NO_BITS = "none: fit's own vary"
 _FIT_FLOAT32 = "keras_fit_float32"
 
 
@@ -34,7 +35,11 @@ def conclude(raced: Mapping[str, Race]) -> str:
 
 
 def _compare(raced: Mapping[str, Race], bits: str, pair: tuple[str, str], over: str) -> str:
-    found = {name: races.ratio(race, *pair).median for name, race in raced.items()}
+    found = {
+        name: races.ratio(race, *pair).median
+        for name, race in raced.items()
+        if _has_bits(race, pair[0])
+    }
     measured = {name: number(median) for name, median in found.items() if median is not None}
     first, *more = measured or [""]
     parts = [f"{measured.get(first)} times as fast as {over} on {first}"]
@@ -45,25 +50,32 @@ def _compare(raced: Mapping[str, Race], bits: str, pair: tuple[str, str], over: 
 
 def _name_faster_arms(raced: Mapping[str, Race]) -> str:
     """Returns a sentence on the arms that are ahead of each of the engine's, beyond noise."""
-    ahead = []
-    for name, race in raced.items():
-        arms = {key: arm for key, arm in race.fullest["arms"].items() if arm["status"] == "ok"}
-        speeds = {
-            key: arm["images_per_sec"]["median"]
-            for key, arm in arms.items()
-            if not arm.get("is_ceiling")
-        }
-        others = [key for key in speeds if not key.startswith("engine")]
-        ours = [key for key in speeds if key not in others]
-        if not ours or not others:
-            continue
-        best = max(others, key=lambda key: speeds[key])
-        found = races.ratio(race, max(ours, key=lambda key: speeds[key]), best)
-        if found.median and found.interval and found.interval[1] < 1:
-            ahead.append(f"`{best}` on {name} ({number(1 / found.median)} times its speed)")
+    found = {name: _over_fastest(race) for name, race in raced.items()}
+    known = {name: one for name, one in found.items() if one.median and one.interval}
+    ahead = [
+        f"`{one.over}` on {name} ({number(1 / (one.median or 1))} times its speed)"
+        for name, one in known.items()
+        if one.interval and one.interval[1] < 1
+    ]
     if ahead:
         return f"Ahead of the fastest of the engine's arms: {_join(ahead)}."
-    return "No arm is clearly faster than the fastest of the engine's." if raced else ""
+    nobody = f"No arm is clearly faster than the fastest of the engine's on {_join(known or [''])}."
+    return nobody if known else ""
+
+
+def _over_fastest(race: Race) -> Found:
+    """Returns the ratio of the fastest of the engine's arms over the fastest other arm."""
+    speeds = {
+        name: arm["images_per_sec"]["median"]
+        for name, arm in race.fullest["arms"].items()
+        if arm["status"] == "ok" and not arm.get("is_ceiling")
+    }
+    ours = [name for name in speeds if name.startswith("engine")]
+    others = [name for name in speeds if name not in ours]
+    if not ours or not others:
+        return Found("")
+    arm, over = (max(names, key=lambda name: speeds[name]) for names in (ours, others))
+    return races.ratio(race, arm, over)
 
 
 def ratios_table(raced: Mapping[str, Race]) -> str:
@@ -81,11 +93,17 @@ def ratios_table(raced: Mapping[str, Race]) -> str:
             if any(_is_shown(found) for found in (over_fit, over_tuned)):
                 num_runs = max(over_fit.num_runs, over_tuned.num_runs)
                 cells = [_cell(over_fit), _cell(over_tuned), str(num_runs or NOTHING)]
-                rows.append([name, bits, f"`{arm}`", *cells])
+                is_shown = bits == "free" or _has_bits(race, arm)
+                rows.append([name, bits if is_shown else _NO_BITS, f"`{arm}`", *cells])
     if not rows:
         return ""
     header = ["workload", "bits of", "arm", "times the speed of fit", "of fit, tuned", "runs"]
     return table(header, rows)
+
+
+def _has_bits(race: Race, arm: str) -> bool:
+    """Returns whether an arm had to have the bits of another one, weight by weight."""
+    return race.fullest["arms"].get(arm, {}).get("bits_of") is not None
 
 
 def _is_shown(found: Found) -> bool:

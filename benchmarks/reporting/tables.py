@@ -162,7 +162,9 @@ def _short(outcome: Outcome | None) -> str:
         return NOTHING
     if outcome.found.median is None:
         return outcome.verdict
-    return f"{number(outcome.found.median)}: {strong(outcome.verdict)}"
+    found = outcome.found
+    spread = f" ({interval(*found.range)})" if found.range and found.num_runs > 1 else ""
+    return f"{number(found.median)}{spread}: {strong(outcome.verdict)}"
 
 
 def strong(verdict: str) -> str:

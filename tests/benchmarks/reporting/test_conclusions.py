@@ -10,6 +10,9 @@ def made(workload, *ratios, **values):
     for found in ratios:
         arms.setdefault(found["arm"], arm(100.0))
         arms.setdefault(found["over"], arm(100.0 / found["median"]))
+    for name, bits in {"engine": "keras_fit", "engine_xla": "keras_fit_xla"}.items():
+        if name in arms:
+            arms[name]["bits_of"] = bits
     return record(arms | values.pop("arms", {}), workload=workload, ratios=ratios, **values)
 
 
@@ -43,7 +46,9 @@ def test_an_arm_that_is_ahead_of_all_of_the_engine_s_is_named():
     )
     level = made("lstm", ratio("engine", "tf_loop", 0.98))
     text = conclusions.conclude(races_of(level))
-    assert text == "No arm is clearly faster than the fastest of the engine's."
+    assert text == "No arm is clearly faster than the fastest of the engine's on lstm."
+    wide = made("lstm", ratio("engine", "tf_loop", 0.98, 0.5, 1.5, "too wide"))
+    assert conclusions.conclude(races_of(wide)) == ""
 
 
 def test_a_bound_that_trains_on_other_data_stands_for_no_arm():
@@ -75,3 +80,11 @@ def test_what_is_free_is_held_against_fit_in_float32_and_the_best_tuned_fit():
     )
     (_, _, row) = conclusions.ratios_table(races_of(half)).splitlines()
     assert "| 3.00 (2.85 to 3.15) | 1.20 (1.14 to 1.26) |" in row
+
+
+def test_where_fit_s_own_bits_vary_none_are_claimed():
+    varying = made("resnet50", ratio("engine", "keras_fit", 1.1))
+    varying["arms"]["engine"]["bits_of"] = None
+    assert "With all bits" not in conclusions.conclude(races_of(varying))
+    (_, _, row) = conclusions.ratios_table(races_of(varying)).splitlines()
+    assert row.startswith("| resnet50 | none: fit's own vary | `engine` | 1.10 ")
