@@ -68,6 +68,8 @@ def summarize(
         "num_traces": sum(f.num_traces for f in state.functions.values()),
         "traces": [t.to_dict() for f in state.functions.values() for t in f.traces],
         "timing": None,
+        # What became of the optimizer's update; None where nothing was to be decided.
+        "update": state.compiled_updates.outcome or None,
         "memory": None,
         "peak_memory_bytes": peak_memory_bytes(),
         "device_peak_memory_bytes": device_peak_memory_bytes(),
@@ -216,6 +218,7 @@ def format_summary(summary: dict[str, Any]) -> str:
         "best": best and f"{best['metric']} {best['value']:.4f} in epoch {best['epoch'] + 1}",
         "test": _format_test(summary),
         "traces": str(summary["num_traces"]),
+        "update": summary.get("update"),
         "memory": f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at the peak"
         + format_growth(summary["memory"] or {}),
         "weights": f"sha256 {(summary['weights_sha256'] or 'unknown')[:16]}",

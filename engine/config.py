@@ -110,6 +110,13 @@ class TrainConfig:
         "same bits; or the optimizer's update alone, with bits of its own",
         choices=JIT_SCOPES,
     )  # fmt: skip
+    compile_update: bool | None = option(
+        None, "execution",
+        "compile the optimizer's update with XLA where a check finds all bits of Keras's "
+        "operations, for SGD, Adam, AdamW, Nadam and Lion on one CPU; auto: from a million "
+        "weights on",
+        none="auto", on_resume="applied",
+    )  # fmt: skip
     steps_per_execution: int | None = option(
         None, "execution", "steps in one host call; auto: about a tenth of a second", minimum=1,
         none="auto", on_resume="applied",
@@ -258,8 +265,33 @@ def _check_xla(config: TrainConfig) -> None:
             f"jit_scope={config.jit_scope!r} with jit_compile={show(config.jit_compile, 'auto')}: "
             "it says what XLA compiles. Set jit_compile=True, or leave jit_scope out."
         )
+    check_compile_update(config)
     if config.strategy == "mirrored" and config.num_replicas != 1:
         check_one_replica(config, "strategy='mirrored'")
+
+
+def check_compile_update(config: TrainConfig) -> None:
+    """Raises ConfigError if `compile_update` is asked for, and another field forbids it."""
+    field = forbids_compiled_update(config)
+    if config.compile_update and field:
+        raise ConfigError(
+            f"compile_update=true with {field}={show(getattr(config, field))}: it compiles the "
+            "update of plain steps on one device, and keeps fit's bits. Leave one of them out."
+        )
+
+
+def forbids_compiled_update(config: TrainConfig) -> str:
+    """Returns the field with which no update is compiled with all bits; "" if there is none."""
+    allowed: dict[str, tuple[Any, ...]] = {
+        "numerics": ("exact",),
+        "jit_compile": (None, False),
+        "run_eagerly": (False,),
+        "gradient_accumulation_steps": (1,),
+        "strategy": (None, "default"),
+    }
+    return next(
+        (name for name, values in allowed.items() if getattr(config, name) not in values), ""
+    )
 
 
 def check_one_replica(config: TrainConfig, found: str) -> None:

@@ -8,9 +8,17 @@ from typing import NamedTuple
 import tensorflow as tf
 from keras.src.trainers.trainer import model_supports_jit
 
+from . import devices
 from .arguments import check_config, check_state, check_strategy_kind
-from .config import TrainConfig, check_one_replica
+from .compiled_updates import MIN_SIZE, is_eligible
+from .config import (
+    TrainConfig,
+    check_compile_update,
+    check_one_replica,
+    forbids_compiled_update,
+)
 from .fused_updates import Update
+from .options import ConfigError
 from .replicas.rules import ReplicaRules, find_rules
 from .state import TrainState
 
@@ -23,6 +31,7 @@ class Mode(NamedTuple):
       compiles_replica: XLA compiles what a step does on each of several replicas, but the update.
       compiles_loop: XLA compiles many steps at once, where the graph makes the batches.
       update: Who computes the optimizer's update.
+      min_compiled_size: Numbers in an update from which on `Update.SAME_BITS` compiles it.
       runs_eagerly: Steps run in Python.
       accumulation_steps: Steps whose gradients are one update.
       on_nonfinite: What happens to a step whose gradients or loss are not finite: "stop", "skip" or
@@ -34,6 +43,7 @@ class Mode(NamedTuple):
     compiles_replica: bool = False
     compiles_loop: bool = False
     update: Update = Update.KERAS
+    min_compiled_size: int = 0
     runs_eagerly: bool = False
     accumulation_steps: int = 1
     on_nonfinite: str | None = None
@@ -47,10 +57,11 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
       state: Its model says whether XLA can compile it.
       strategy: Of the replicas.
       config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`,
-        `gradient_accumulation_steps`, `on_nonfinite`, and the group "replicas".
+        `compile_update`, `gradient_accumulation_steps`, `on_nonfinite`, and the group "replicas".
 
     Raises:
-      ConfigError: If several replicas cannot do what `jit_compile` or `numerics` asks for.
+      ConfigError: If several replicas cannot do what `jit_compile` or `numerics` asks for, or
+        nothing here can do what `compile_update` does.
     """
     is_compiled = resolve_jit_compile(state, strategy, config)
     is_fast = config.numerics == "fast"
@@ -60,16 +71,39 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
         update = Update.XLA
     else:  # XLA fuses the update of a step that it compiles.
         update = Update.FUSED if is_fast and not compiles_step else Update.KERAS
+    if _compiles_update(state, config, is_compiled=is_compiled):
+        update = Update.SAME_BITS
     return Mode(
         compiles_step=compiles_step,
         compiles_replica=is_compiled and has_replicas,
         compiles_loop=compiles_step and config.jit_scope == "loop",
         update=update,
+        min_compiled_size=0 if config.compile_update else MIN_SIZE,
         runs_eagerly=config.run_eagerly,
         accumulation_steps=config.gradient_accumulation_steps,
         on_nonfinite=None if config.on_nonfinite == "off" else config.on_nonfinite,
         rules=find_rules(config, strategy.num_replicas_in_sync),
     )
+
+
+def _compiles_update(state: TrainState, config: TrainConfig, *, is_compiled: bool) -> bool:
+    """Returns whether XLA may compile the update with all bits of Keras's operations."""
+    check_compile_update(config)
+    if config.compile_update is False or forbids_compiled_update(config) or is_compiled:
+        return False
+    obstacle = ""
+    if state.has_scope:
+        obstacle = "a strategy's scope"
+    elif devices.has_gpu():
+        obstacle = "a GPU"
+    elif state.optimizers and not any(map(is_eligible, state.optimizers.values())):
+        obstacle = ", ".join(type(one).__name__ for one in state.optimizers.values())
+    if obstacle and config.compile_update:
+        raise ConfigError(
+            f"compile_update=true with {obstacle}: it needs SGD, Adam (without amsgrad), AdamW, "
+            "Nadam or Lion on one CPU device without a strategy. Leave it out."
+        )
+    return not obstacle
 
 
 def resolve_jit_compile(

@@ -1,8 +1,9 @@
-"""Optimizer updates with fewer operations: the same formulas, other bits.
+"""Optimizer updates with fewer operations: the same formulas.
 
 For each variable, a Keras optimizer runs a dozen elementwise operations, each of which reads and
 writes the whole variable. TensorFlow has single operations for the common formulas, and XLA fuses
-all of an update into one program. Both round differently than Keras. Everything around the formula
+all of an update into one program. Both round differently than Keras, unless XLA is kept from it
+(`compiled_updates`). Everything around the formula
 (clipping, decay, averages, loss scale, constraints) stays Keras's.
 """
 
@@ -25,13 +26,19 @@ class Update(enum.Enum):
     KERAS = enum.auto()  # Keras's operations: the bits of fit
     FUSED = enum.auto()  # one TensorFlow operation per variable
     XLA = enum.auto()  # one compiled program per variable
+    SAME_BITS = enum.auto()  # one compiled program for all, see compiled_updates; or Keras's
 
 
 UpdateStep = Callable[[Any, Any, Any], None]
+MakeFunctions = Callable[[Any], dict[str, Callable[..., None]]]
 
 
 @contextlib.contextmanager
-def updates_by(optimizers: Iterable[keras.optimizers.Optimizer], update: Update) -> Iterator[None]:
+def updates_by(
+    optimizers: Iterable[keras.optimizers.Optimizer],
+    update: Update,
+    make_compiled: MakeFunctions | None = None,
+) -> Iterator[None]:
     """Replaces how optimizers update their variables, while a step is traced.
 
     Context: replica, of which there is one.
@@ -39,14 +46,28 @@ def updates_by(optimizers: Iterable[keras.optimizers.Optimizer], update: Update)
     Args:
       optimizers: Built. One for whose formula TensorFlow has no operation keeps Keras's.
       update: What computes the update.
+      make_compiled: For `SAME_BITS`: `CompiledUpdates.functions` of an optimizer.
     """
     with contextlib.ExitStack() as stack:
-        for outer in optimizers if update is not Update.KERAS else ():
-            optimizer = getattr(outer, "inner_optimizer", outer)  # of LossScaleOptimizer
-            original = optimizer.update_step
-            make = _fused if update is Update.FUSED else _compiled
-            stack.enter_context(patched(optimizer, update_step=make(optimizer, original)))
+        for optimizer in optimizers:
+            changes = _functions(optimizer, update, make_compiled)
+            inner = getattr(optimizer, "inner_optimizer", optimizer)  # of LossScaleOptimizer
+            stack.enter_context(patched(inner, **changes))
         yield
+
+
+def _functions(
+    optimizer: Any, update: Update, make_compiled: MakeFunctions | None
+) -> dict[str, Callable[..., None]]:
+    """Returns functions in place of an optimizer's own, by name."""
+    if update is Update.KERAS:
+        return {}
+    if update is Update.SAME_BITS:
+        assert make_compiled is not None, "of the state"
+        return make_compiled(optimizer)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    make = _fused if update is Update.FUSED else _compiled
+    return {"update_step": make(inner, inner.update_step)}
 
 
 def _fused(optimizer: keras.optimizers.Optimizer, original: UpdateStep) -> UpdateStep:

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from .arguments import check_model
 from .building import build_model, compile_model
+from .compiled_updates import CompiledUpdates
 from .history import Progress
 from .metric_set import MetricSet
 from .protocols import Logs
@@ -109,6 +110,7 @@ class TrainState(StepPieces):
         self.metrics = MetricSet(model, self._flat_extras, self.strategy)
         self.step_variables = StepVariables(self.strategy, self.optimizers)
         self._watched: list[keras.Variable] = []
+        self.compiled_updates = CompiledUpdates()
         self.notes = TraceNotes()
         self._call_takes_training = "training" in inspect.signature(model.call).parameters
         self._loss_takes_training = "training" in inspect.signature(model.compute_loss).parameters

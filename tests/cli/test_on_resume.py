@@ -45,8 +45,8 @@ WARNED = {
 }  # fmt: skip
 APPLIED = {
     "epochs", "validation_freq", "validate_every_steps", "validation_steps", "learning_rate",
-    "on_nonfinite", "steps_per_execution", "max_retraces", "input", "prefetch", "data_dir",
-    "in_memory",
+    "on_nonfinite", "compile_update", "steps_per_execution", "max_retraces", "input", "prefetch",
+    "data_dir", "in_memory",
     "checkpoint_every_steps", "checkpoint_every_epochs", "checkpoint_every_secs",
     "checkpoint_async", "keep", "keep_best", "on_save_error", "max_time", "grace_secs", "hang_secs",
     "state_digest", "max_skipped_steps", "max_steps", "early_stopping", "patience", "min_delta",

@@ -180,6 +180,22 @@ def numerics(name, arrays):
     refuses("numerics='fast' with 2 replicas", train, arrays, state=state, numerics="fast")
 
 
+@shows("compile_update")
+def compile_update(name, arrays):
+    """test_compiled_updates.py shows the bits."""
+
+    def outcome(**fields):
+        train(arrays, state=(state := make_tiny()), **fields)
+        return state.compiled_updates.outcome
+
+    assert "compiled by XLA" in outcome(compile_update=True)
+    assert not outcome(compile_update=False)
+    state = make_state(strategy=mirrored())
+    refuses("with a strategy's scope", train, arrays, state=state, compile_update=True)
+    for forbidding in ({"numerics": "fast"}, {"jit_compile": True}, {"strategy": "mirrored"}):
+        refuses("compile_update=true with", TrainConfig, compile_update=True, **forbidding)
+
+
 @shows("jit_compile")
 def jit_compile(name, arrays):
     def loss_with_dropout(value):
