@@ -287,6 +287,7 @@ def forbids_compiled_update(config: TrainConfig) -> str:
         "jit_compile": (None, False),
         "run_eagerly": (False,),
         "gradient_accumulation_steps": (1,),
+        "on_nonfinite": (None, "off"),
         "strategy": (None, "default"),
     }
     return next(
