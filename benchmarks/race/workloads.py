@@ -156,13 +156,13 @@ WORKLOADS = {
         ),
         Workload(
             name="resnet50", model="resnet50", dataset="synthetic", input_shape=(224, 224, 3),
-            num_classes=10, num_examples=32, global_batch_size=8, optimizer="rmsprop",
+            num_classes=10, num_examples=16, global_batch_size=8, optimizer="rmsprop",
             # Small, so that runs with other bits still have about the same loss.
-            learning_rate=1e-5, has_steady_bits=False,
+            learning_rate=1e-5, has_steady_bits=False, secs_per_arm=60.0,
         ),
         Workload(
             name="transformer", model="transformer", dataset="synthetic", input_shape=(128,),
-            num_classes=10, num_examples=320, global_batch_size=32, optimizer="adam", units=256,
+            num_classes=10, num_examples=160, global_batch_size=32, optimizer="adam", units=256,
         ),
     )
 }  # fmt: skip
