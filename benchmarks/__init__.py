@@ -2,6 +2,7 @@
 
 - throughput: how many images per second do the engine, fit and other frameworks train on?
 - ladder: what does each part of a training step cost?
+- inference: how many images per second do predict and evaluate take, here and in Keras?
 - scaling: does the cost of an image or of a step depend on how many there are?
 - learning: do numerics that change bits change the accuracy?
 - gallery: how fast are the custom steps of the documents, against a bare loop?

@@ -109,12 +109,18 @@ def make_stacks(spec: Tree, transform: Transform, n: int, batch_size: int) -> St
             keras.utils.pack_x_y_sample_weight(*raw),
         )
 
+    example_bytes = sum(t.shape[1:].num_elements() * t.dtype.size for t in tf.nest.flatten(spec))
+    return Stacks(take_stack, finisher(transform), n // batch_size, batch_size * example_bytes)
+
+
+def finisher(transform: Transform) -> Callable[[Tree], Tree]:
+    """Returns a function of packed raw examples to a batch."""
+
     def finish(raw: Tree) -> Tree:
         raw = keras.utils.unpack_x_y_sample_weight(raw)
         return keras.utils.pack_x_y_sample_weight(*transform(raw))
 
-    example_bytes = sum(t.shape[1:].num_elements() * t.dtype.size for t in tf.nest.flatten(spec))
-    return Stacks(take_stack, finish, n // batch_size, batch_size * example_bytes)
+    return finish
 
 
 def _is_pixels(batch: tf.Tensor, rescale: bool | None) -> bool:

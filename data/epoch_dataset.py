@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from .resident import Epoch, ResidentBatches
+from .resident import Epoch, OrderedArrays, ResidentBatches
 from .stored_arrays import StoredArrays
 
 ORDERS = ("stateless", "keras")
@@ -40,6 +40,8 @@ class EpochDataset(tf.data.Dataset):  # type: ignore[misc]
       num_batches: Batches in an epoch, which is also the cardinality.
       resident: The same batches, made by the graph that trains on them. Batches that are decoded do
         not have the attribute: a graph of one thread would wait for each.
+      finish: Function of rows of the arrays, as they lie, to a batch, and what tells it from other
+        such functions; None: the batches are not slices of the arrays in their order.
       slices: Function of `tf.distribute.InputContext` to a dataset of what a worker needs of them;
         None: each worker makes whole batches.
 
@@ -70,6 +72,7 @@ class EpochDataset(tf.data.Dataset):  # type: ignore[misc]
         self.num_batches = int(dataset.cardinality())
         if resident is not None:
             self.resident = resident
+        self.finish: tuple[Callable[[Any], Any], str] | None = None
         self.slices: Callable[[Any], tf.data.Dataset] | None = None
         super().__init__(dataset._variant_tensor)
 
@@ -124,6 +127,16 @@ class EpochDataset(tf.data.Dataset):  # type: ignore[misc]
         self._arrays.write(self._prepare(x, y, sample_weight))
         if hasattr(self, "resident"):
             self.resident.follow()
+
+    def ordered_arrays(self) -> OrderedArrays | None:
+        """Returns the arrays as they are now, if a batch is a slice of them; else None.
+
+        Context: on the host.
+        """
+        if self.finish is None:
+            return None
+        tensors = self._arrays.read()
+        return OrderedArrays(tensors, self.global_batch_size, self.element_spec, *self.finish)
 
     @property
     def element_spec(self) -> Any:

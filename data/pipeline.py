@@ -32,6 +32,7 @@ from .batches import (
     Augment,
     BatchMaker,
     Decode,
+    finisher,
     make_stacks,
     options,
     slicer,
@@ -143,6 +144,8 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
         num_examples=n,
         resident=resident,
     )
+    if not shuffle and decode is None and augment is None:
+        made.finish = finisher(transform), repr((examples.num_classes, rescale))
     made.slices = None if augment else slices  # it draws random numbers for whole batches
     return made
 

@@ -28,6 +28,16 @@ class Epoch(NamedTuple):
     arrays: Any
 
 
+class OrderedArrays(NamedTuple):
+    """What the engine's `protocols.OrderedArrays` has."""
+
+    tensors: Any
+    batch_size: int
+    element_spec: Any
+    finish: Callable[[Any], Any]
+    key: str
+
+
 @dataclasses.dataclass
 class Stacks:
     """Many full batches at once, for a loop that XLA compiles. Context of both functions: graph.

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from .options import ConfigError
     from .parity.compare import compare_with_fit
     from .parity.comparison import Comparison
-    from .prediction import make_predict_function, predict
+    from .predict_function import make_predict_function
+    from .prediction import predict
     from .replicas.sums import Largest, as_sum
     from .runtime import configure_runtime
     from .state import TrainState
@@ -116,7 +117,8 @@ _HOMES = {
     "options": ["ConfigError"],
     "parity.compare": ["compare_with_fit"],
     "parity.comparison": ["Comparison"],
-    "prediction": ["make_predict_function", "predict"],
+    "predict_function": ["make_predict_function"],
+    "prediction": ["predict"],
     "replicas.sums": ["Largest", "as_sum"],
     "runtime": ["configure_runtime"],
     "state": ["TrainState"],

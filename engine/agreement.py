@@ -130,7 +130,7 @@ class BatchSizeCheck:
     batches do not divide among replicas is said once, and not of a partial last batch.
 
     Args:
-      dataset: What is trained on.
+      dataset: What is trained on; None: its batches are as they should be.
       config: Read: `global_batch_size`, the size that is expected; None: any. And the group
         "replicas".
       num_replicas: In sync, over all workers.
@@ -140,14 +140,18 @@ class BatchSizeCheck:
     """
 
     def __init__(
-        self, dataset: tf.data.Dataset, config: TrainConfig | None = None, *, num_replicas: int = 1
+        self,
+        dataset: tf.data.Dataset | None,
+        config: TrainConfig | None = None,
+        *,
+        num_replicas: int = 1,
     ) -> None:
         config = config or TrainConfig()
         self._expected = config.global_batch_size
         self._partial: int | None = None  # size of a batch that was taken for the last
         self._num_replicas = num_replicas
         self._is_exact = find_rules(config, num_replicas).weighs_examples
-        found = _told_batch_size(dataset)
+        found = None if dataset is None else _told_batch_size(dataset)
         if found is not None and self._expected is not None:
             self._check(found)
         self._say_uneven(found or config.global_batch_size or 0)

@@ -25,6 +25,7 @@ from .source import Source
 from .state import TrainState
 from .step_errors import explained
 from .step_function import cached_function, make_eval_function
+from .strategy import may_be_resident
 from .timing import EVALUATION
 from .workers.slices import of_context
 
@@ -84,6 +85,7 @@ class Evaluation:
             unpack_validation(of_context(dataset, state.strategy), config),
             state.strategy,
             config.validation_steps,
+            ordered=may_be_resident(state.strategy, config),
         )
         state.build(self._source.element_spec)
         self.function = cached_function(make_eval_function, eval_step, state, config)

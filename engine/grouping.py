@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from .array_batches import ArrayBatches
 from .protocols import Batch, BatchStacks, GraphBatches
 
 
@@ -86,11 +87,10 @@ class GroupedBatches:
 
     stacks: BatchStacks | None = None
 
-    def __init__(self, batches: GraphBatches, size: int) -> None:
+    def __init__(self, batches: Any, size: int) -> None:
         self._batches = batches
         self._size = size
         self.element_spec = (batches.element_spec,) * size
-        self.num_batches = batches.num_batches // size
 
     def reader(self) -> Callable[[tf.Tensor], Batch]:
         """Returns a function of the offset from the current step to its batches."""
@@ -106,5 +106,5 @@ def group(iterator: Any, size: int | None) -> Any:
     """Returns an iterator of groups of batches; the iterator itself for a step of one batch."""
     if not size:
         return iterator
-    kind = GroupedBatches if isinstance(iterator, GraphBatches) else GroupedIterator
+    kind = GroupedBatches if isinstance(iterator, GraphBatches | ArrayBatches) else GroupedIterator
     return kind(iterator, size)

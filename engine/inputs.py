@@ -6,6 +6,7 @@ order. A `tf.data.Dataset` stays what it is.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,10 @@ from keras.src.trainers import data_adapters
 from keras.src.trainers.data_adapters import array_slicing
 
 from .arguments import data_in_words, describe
+from .array_batches import ArrayBatches
 from .building import spec_of_replica
 from .config import TrainConfig
+from .protocols import Ordered, OrderedArrays
 
 # Keras's own default.
 DEFAULT_BATCH_SIZE = 32
@@ -36,7 +39,6 @@ class Inputs:
       steps_per_epoch: As in `fit`.
 
     Attributes:
-      dataset: `tf.data.Dataset` or a distributed one.
       source: What was passed as `x`.
       shuffles: Whether arrays have another order than their own.
       num_batches: Of an epoch; None where only its end tells.
@@ -77,7 +79,9 @@ class Inputs:
                     shuffle=shuffle,
                     class_weight=class_weight,
                 )
-                self.dataset = self._adapter.get_tf_dataset()
+            self._described = {"x": x, "y": y, "sample_weight": sample_weight}
+            if not self.is_of_arrays or shuffle:
+                _ = self.dataset  # what is wrong with it is said here
         self.num_batches: int | None = None
         self.is_endless = False
         if self._adapter is not None:
@@ -86,6 +90,30 @@ class Inputs:
             cardinality = int(self.dataset.cardinality())
             self.num_batches = cardinality if cardinality >= 0 else None
             self.is_endless = cardinality == tf.data.INFINITE_CARDINALITY
+
+    @functools.cached_property
+    def dataset(self) -> Any:
+        """`tf.data.Dataset` or a distributed one."""
+        with data_in_words(**self._described):
+            return self._adapter.get_tf_dataset()
+
+    def array_batches(self) -> ArrayBatches | None:
+        """Returns the batches, if they are slices of arrays in memory as these are now; else None.
+
+        Context: on the host.
+        """
+        arrays: OrderedArrays | None = None
+        if self._adapter is None:
+            is_ordered = isinstance(self.dataset, Ordered)
+            arrays = self.dataset.ordered_arrays() if is_ordered else None
+        elif self.is_of_arrays and not self.shuffles:
+            arrays = self._ordered
+        return None if arrays is None else ArrayBatches.of(arrays)
+
+    @functools.cached_property
+    def _ordered(self) -> OrderedArrays | None:
+        with data_in_words(**self._described):
+            return _ordered(self._adapter)
 
     @property
     def is_of_arrays(self) -> bool:
@@ -117,6 +145,18 @@ class Inputs:
         """Lets a PyDataset shuffle."""
         if self._adapter is not None:
             self._adapter.on_epoch_end()
+
+
+def _ordered(adapter: Any) -> OrderedArrays | None:
+    arrays = array_slicing.convert_to_sliceable(adapter._inputs, target_backend="tensorflow")
+    arrays = keras.tree.lists_to_tuples(arrays)
+    if not all(isinstance(one, tf.Tensor | np.ndarray) for one in tf.nest.flatten(arrays)):
+        return None  # ragged, sparse or None
+    tensors = tf.nest.map_structure(tf.convert_to_tensor, arrays)
+    size = adapter.batch_size
+    rows = None if adapter.has_partial_batch else size
+    spec = tf.nest.map_structure(lambda t: tf.TensorSpec([rows, *t.shape[1:]], t.dtype), tensors)
+    return OrderedArrays(tensors, size, spec, lambda raw: raw, "as they are")
 
 
 def split_validation(

@@ -7,6 +7,7 @@ iterators are made and as many batches are taken.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
@@ -35,6 +36,10 @@ _FIX = (
     "use the pipeline's dataset, give it seek(epoch, step) or state() and restore(state), or set "
     "dataset.is_deterministic = True if a new process makes the same batches"
 )
+NO_BATCH = (
+    "The dataset has no batch. Look at what filters it, and whether it has fewer examples than a "
+    "batch with drop_remainder=True."
+)
 
 
 class Passes:
@@ -43,23 +48,27 @@ class Passes:
     Args:
       inputs: Made of what the person passed.
       strategy: Splits each batch over the replicas.
-
-    Attributes:
-      distributed: The dataset, split.
     """
 
     def __init__(self, inputs: Inputs, strategy: tf.distribute.Strategy) -> None:
-        dataset = inputs.dataset
         self._inputs = inputs
+        self._strategy = strategy
         self._stateful: Stateful | None = None
-        # For replicas, batches are fetched ahead: the state of a dataset is not the training's.
-        if isinstance(dataset, Stateful) and strategy.num_replicas_in_sync == 1:
-            self._stateful, dataset = dataset, _without_prefetch(dataset)
-        self.distributed = dataset
-        if not inputs.is_distributed and not is_one_cpu(strategy):
-            self.distributed = distribute(dataset, strategy)
+        if not inputs.is_of_arrays:
+            _ = self.distributed  # what is wrong with it is said here
         self._events: list[str | int] = []
         self._last = 0  # index of the last iterator's event
+
+    @functools.cached_property
+    def distributed(self) -> Any:
+        """The dataset, split."""
+        dataset = self._inputs.dataset
+        # For replicas, batches are fetched ahead: the state of a dataset is not the training's.
+        if isinstance(dataset, Stateful) and self._strategy.num_replicas_in_sync == 1:
+            self._stateful, dataset = dataset, _without_prefetch(dataset)
+        if self._inputs.is_distributed or is_one_cpu(self._strategy):
+            return dataset
+        return distribute(dataset, self._strategy)
 
     def begin_epoch(self) -> None:
         """Starts the workers of a PyDataset."""
@@ -244,3 +253,12 @@ def _why_not(dataset: tf.data.Dataset) -> str | None:
             if is_stateful and not _HARMLESS.fullmatch(operation.type):
                 return f"it has the operation {operation.type}, which may give others"
     return None
+
+
+def warn_of_early_end(step: int, asked: int) -> None:
+    """Warns that an epoch has fewer steps than it was asked for."""
+    warnings.warn(
+        f"The data ended after {step} of {asked} steps of this epoch: the next epoch starts from "
+        "its beginning. Use dataset.repeat(), or a smaller steps_per_epoch.",
+        stacklevel=2,
+    )

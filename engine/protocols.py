@@ -6,8 +6,8 @@ datasets of `gradloop.data.pipeline` have all of it. Nobody needs to inherit fro
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import tensorflow as tf
 
@@ -128,3 +128,32 @@ class Resident(Protocol):
     """
 
     resident: GraphBatches
+
+
+class OrderedArrays(NamedTuple):
+    """Arrays in memory, whose rows in their own order are the examples of the batches.
+
+    Attributes:
+      tensors: A structure of dense tensors with the same number of rows.
+      batch_size: Rows of each batch; the last one may have fewer.
+      element_spec: Of a batch.
+      finish: Maps rows of all tensors to a batch. Context: graph.
+      key: Tells functions apart: those with the same key do the same to the same dtypes and shapes.
+    """
+
+    tensors: Any
+    batch_size: int
+    element_spec: Any
+    finish: Callable[[Any], Batch]
+    key: Hashable
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """A dataset whose batches may be slices of arrays in memory."""
+
+    def ordered_arrays(self) -> OrderedArrays | None:
+        """Returns the arrays as they are now; None if its batches are others.
+
+        Context: on the host. What it returns has the attributes of `OrderedArrays`.
+        """

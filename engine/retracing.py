@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from .array_batches import ArrayBatches
 from .options import ConfigError
 from .protocols import GraphBatches
 
@@ -70,12 +71,14 @@ def signature_of(
     iterator: Any, num_steps: tf.Tensor, of_model: Mapping[str, Any] | None = None
 ) -> Signature:
     """Returns what the graph of a `StepFunction` depends on: its arguments, and the model."""
-    is_resident = isinstance(iterator, GraphBatches)
+    is_resident = isinstance(iterator, GraphBatches | ArrayBatches)
     signature: Signature = {
         "num_steps": _aspects(num_steps),
         "the iterator": {"kind": "of batches made in the graph" if is_resident else "tf.data's"},
     }
-    if is_resident:
+    if isinstance(iterator, ArrayBatches):
+        signature["the dataset"] = {"kind": iterator.recipe.key[0]}
+    elif is_resident:
         # Its arrays are constants of the graph: another object needs another graph.
         signature["the dataset"] = {"object": weakref.ref(iterator)}
     signature["the model"] = dict(of_model or {})

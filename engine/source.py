@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -18,11 +17,11 @@ import tensorflow as tf
 from .agreement import BatchSizeCheck
 from .building import batches_in_words
 from .inputs import Inputs
-from .passes import Passes
+from .passes import NO_BATCH, Passes, warn_of_early_end
 from .planner import Execution, Planner, Stops
+from .predict_function import BatchFunction
 from .protocols import GraphBatches, Logs, Resident, Seekable
 from .replicas.split_batches import split
-from .step_function import StepFunction
 from .timing import DATA, DISPATCH, Timing
 
 
@@ -35,6 +34,7 @@ class Source:
       steps_per_epoch: As in `fit`; None: the whole dataset.
       first_epoch: Index of the epoch in which the first pass over the data begins.
       resident: Whether the compiled function makes the batches itself, if the dataset can.
+      ordered: Whether it slices arrays in memory, if the dataset is of some, as they lie.
       batch_size: Checks the size of the batches; None: they may have any.
 
     Raises:
@@ -50,10 +50,12 @@ class Source:
         *,
         first_epoch: int = 0,
         resident: bool = False,
+        ordered: bool = False,
         batch_size: BatchSizeCheck | None = None,
     ) -> None:
         self._inputs = inputs = inputs if isinstance(inputs, Inputs) else Inputs(inputs)
-        dataset = inputs.dataset
+        self._arrays = inputs.array_batches() if ordered else None
+        dataset = inputs.dataset if self._arrays is None else None
         self._seekable = dataset if isinstance(dataset, Seekable) else None
         self._batch_size = batch_size or BatchSizeCheck(dataset)
         self._asked = steps_per_epoch
@@ -62,20 +64,22 @@ class Source:
         self._may_end_early = inputs.num_batches is None and not inputs.is_endless
         if inputs.is_endless and steps_per_epoch is None:
             raise ValueError("The dataset has no end: set steps_per_epoch (or validation_steps).")
-        self.element_spec = inputs.spec_of_replica(strategy.num_replicas_in_sync)
+        batches: Any = inputs if self._arrays is None else self._arrays
+        self.element_spec = batches.spec_of_replica(strategy.num_replicas_in_sync)
         with batches_in_words(self.element_spec):
             self._passes = Passes(inputs, strategy)
-        self.distributed = self._passes.distributed
         self._resident: GraphBatches | None = None
         if resident and isinstance(dataset, Resident):
-            self._resident = dataset.resident
-            if strategy.num_replicas_in_sync > 1:
-                self._resident = split(dataset.resident, strategy, self.distributed.element_spec)
-        self._batches_per_step = 1
-        self._num_seen = 0
+            self._resident = split(dataset.resident, strategy, self.distributed.element_spec)
+        self._batches_per_step, self._num_seen = 1, 0
         self._is_within_epoch = False  # of a run that is resumed: its first epoch has begun
         self._has_ended = False
         self.iterator: Any = None
+
+    @property
+    def distributed(self) -> Any:
+        """The dataset, split."""
+        return self._passes.distributed
 
     @property
     def steps_per_epoch(self) -> int | None:
@@ -85,7 +89,7 @@ class Source:
     @property
     def seeks(self) -> bool:
         """Whether it can start at any step, also where it has been."""
-        return self._seekable is not None or self._resident is not None
+        return any(one is not None for one in (self._seekable, self._resident, self._arrays))
 
     def group(self, batches_per_step: int) -> None:
         """Counts steps of several batches; those left at the end of the data are dropped."""
@@ -108,6 +112,10 @@ class Source:
             return
         self._has_ended = False
         self._passes.begin_epoch()
+        if self._arrays is not None:
+            self._arrays = self._inputs.array_batches()  # they may be others by now
+            self.iterator, self._num_seen = self._arrays, step
+            return
         # With steps_per_epoch, Keras continues the same pass over the data in the next epoch.
         if self.iterator is not None and self._asked is not None:
             return
@@ -166,7 +174,7 @@ class Source:
 
     def executions(
         self,
-        function: StepFunction,
+        function: BatchFunction,
         planner: Planner,
         stops: Stops,
         timing: Timing,
@@ -220,7 +228,7 @@ class Source:
         return Execution(1, {}, is_left_out=True)
 
     def _execute(
-        self, function: StepFunction, size: int, planner: Planner, stops: Stops, timing: Timing
+        self, function: BatchFunction, size: int, planner: Planner, stops: Stops, timing: Timing
     ) -> Execution:
         """Performs an execution, in calls short enough for a stop in between."""
         num_done = 0
@@ -237,13 +245,14 @@ class Source:
         return Execution(num_done, logs)
 
     def _call(
-        self, function: StepFunction, num_steps: int, planner: Planner, timing: Timing
+        self, function: BatchFunction, num_steps: int, planner: Planner, timing: Timing
     ) -> tuple[int, Logs]:
-        """Calls the compiled function: the one place where the host hands work to the device.
+        """Calls the compiled function, and returns how many steps it did and their logs.
 
-        Returns:
-          How many steps it did, and their logs.
+        The one place where the host hands work to the device.
         """
+        if self._arrays is not None:
+            self.iterator = self._arrays.at(self._num_seen * self._batches_per_step)
         num_traces, started_at = function.num_traces, time.perf_counter()
         with timing.part(DISPATCH):
             logs = function(self.iterator, tf.constant(num_steps))
@@ -254,18 +263,15 @@ class Source:
             planner.measure_call(num_steps, time.perf_counter() - started_at)
         # Waits for the device, so only where the number of batches is unknown.
         num_done = int(function.num_steps_done) if self._may_end_early else num_steps
-        is_first, may_be_last = self._num_seen == 0, self._may_be_last(num_done)
-        self._batch_size.see(int(num_examples), is_first=is_first, may_be_last=may_be_last)
+        # The first batch may have been the last.
+        ends = (
+            num_done <= 1 if self._cardinality is None else self._num_seen + 1 >= self._cardinality
+        )
+        self._batch_size.see(int(num_examples), is_first=self._num_seen == 0, may_be_last=ends)
         self._num_seen += num_done
         if not self.seeks:
             self._passes.take(num_done * self._batches_per_step)
         return num_done, logs
-
-    def _may_be_last(self, num_done: int) -> bool:
-        """Returns whether the first batch of an execution may have been the last of the data."""
-        if self._cardinality is None:
-            return num_done <= 1
-        return self._num_seen + 1 >= self._cardinality
 
     def _find_position(self, epoch: int, step: int) -> tuple[int, int]:
         """Returns the epoch in which the pass over the data began, and the steps since."""
@@ -277,27 +283,18 @@ class Source:
 
     def _num_left(self, step: int) -> int | None:
         limits = [self._asked - step] if self._asked else []
-        if self._cardinality is not None:
-            limits.append(self._cardinality - self._num_seen)
-        return min(limits) if limits else None
+        limits += [] if self._cardinality is None else [self._cardinality - self._num_seen]
+        return min(limits, default=None)
 
     def _end_epoch(self, step: int) -> None:
         self._has_ended = True
         if step == self._num_seen == 0:
-            raise ValueError(
-                "The dataset has no batch. Look at what filters it, and whether it has fewer "
-                "examples than a batch with drop_remainder=True."
-            )
+            raise ValueError(NO_BATCH)
         if self._asked and step < self._asked:
-            warnings.warn(
-                f"The data ended after {step} of {self._asked} steps of this epoch: the next epoch "
-                "starts from its beginning. Use dataset.repeat(), or a smaller steps_per_epoch.",
-                stacklevel=2,
-            )
+            warn_of_early_end(step, self._asked)
             self.restart()
         elif self._cardinality is not None and self._num_seen >= self._cardinality:
             self.restart()
-            if self._asked is None and self._seekable is None:
-                # Keras creates an iterator here, and another one when the next epoch starts.
-                self._passes.iterate()
+            if self._asked is None and not self.seeks:
+                self._passes.iterate()  # as Keras does, beside the one of the next epoch
         self._passes.end_epoch()

@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from .arguments import check_step
+from .array_batches import ArrayBatches
 from .building import spec_of_replica
 from .checks.findings import refuse_unsupported
 from .checks.setup import check_setup
@@ -216,6 +217,8 @@ class StepFunction:
             return function(*args)
 
     def _choose_loop(self, iterator: Any) -> Callable[..., Any]:
+        if isinstance(iterator, ArrayBatches):
+            return lambda *args: (*loop_over_resident(*args), tf.constant(0))
         if not isinstance(iterator, GraphBatches | GroupedBatches):
             count = functools.partial(count_examples, strategy=self._strategy)
             return lambda *args: loop_over_iterator(*args, count_examples=count)

@@ -164,6 +164,11 @@ def is_on_cpu(strategy: tf.distribute.Strategy) -> bool:
     return is_one_cpu(strategy) or (is_mirrored and not devices.has_gpu())
 
 
+def may_be_resident(strategy: tf.distribute.Strategy, config: TrainConfig) -> bool:
+    """Returns whether a graph may make its batches itself: on one CPU, if the config lets it."""
+    return is_one_cpu(strategy) and not config.run_eagerly and config.input != "streamed"
+
+
 def describe_strategy(strategy: tf.distribute.Strategy) -> str:
     """Returns the replicas and their devices in one line."""
     num_replicas = strategy.num_replicas_in_sync

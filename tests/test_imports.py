@@ -93,6 +93,7 @@ FLOORS = (
     ("checks",),
     (
         "execution_mode",
+        "array_batches",
         "grouping",
         "retracing",
         "traced_step",
@@ -102,7 +103,7 @@ FLOORS = (
         "replicas.xla",
         "replicated_step",
     ),
-    ("graph_loops", "compiled_loop", "eager_loop", "step_function"),
+    ("graph_loops", "compiled_loop", "eager_loop", "step_function", "predict_function"),
     (
         "workers.slices",
         "inputs",

@@ -84,7 +84,9 @@ _MADE: weakref.WeakKeyDictionary[GraphBatches, SplitBatches] = weakref.WeakKeyDi
 
 
 def split(batches: GraphBatches, strategy: tf.distribute.Strategy, element_spec: Any) -> Any:
-    """Returns `GraphBatches` of parts for the replicas; see `SplitBatches`."""
+    """Returns `GraphBatches` of parts for the replicas, the same for one; see `SplitBatches`."""
+    if strategy.num_replicas_in_sync == 1:
+        return batches
     made = _MADE.get(batches)
     if made is None or made.strategy is not strategy:
         made = _MADE[batches] = SplitBatches(batches, strategy, element_spec)

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.trainers.data_adapters import array_data_adapter
 from tensorflow.python.distribute.values import PerReplicaSpec
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +55,9 @@ INSTANCES = {
     "keras.optimizers.RMSprop": lambda: built(keras.optimizers.RMSprop(momentum=0.5)),
     "keras.optimizers.Adam": lambda: built(keras.optimizers.Adam()),
     "keras.metrics.Metric": keras.metrics.BinaryAccuracy,
+    "keras.src.trainers.data_adapters.array_data_adapter.ArrayDataAdapter": lambda: (
+        array_data_adapter.ArrayDataAdapter(np.zeros((2, 1)))
+    ),
     "tensorflow.data.Dataset": lambda: tf.data.Dataset.range(1),
     "tensorflow.Graph": tf.Graph,
     "tensorflow.python.data.ops.shuffle_op._ShuffleDataset": lambda: tf.data.Dataset.range(

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from gradloop.engine.config import TrainConfig
 from gradloop.engine.options import ConfigError
-from gradloop.engine.prediction import make_predict_function, predict
+from gradloop.engine.predict_function import make_predict_function
+from gradloop.engine.prediction import predict
 from tests.engine.nets import (
     BATCH_SIZE,
     NUM_EXAMPLES,
@@ -70,9 +71,9 @@ def test_targets_and_weights_are_ignored_and_nothing_changes(arrays):
 
 
 def test_predict_without_data_is_an_error(dataset):
-    with pytest.raises(ValueError, match="no batch: there is nothing to predict"):
+    with pytest.raises(ValueError, match="The dataset has no batch"):
         predict(make_tiny(), dataset.take(0), make_config())
-    with pytest.raises(ValueError, match="no batch: there is nothing to predict"):
+    with pytest.raises(ValueError, match="The dataset has no batch"):
         predict(make_tiny(), dataset.filter(lambda x, y: False), make_config())
 
 
