@@ -118,6 +118,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=arguments.epochs)
     arrays = data.load_arrays("mnist")
+    if (num := arguments.num_examples) is not None:
+        arrays = arrays._replace(x_train=arrays.x_train[:num], y_train=arrays.y_train[:num])
     chosen = [name for name in CONFIGS if name == EXACT or name not in arguments.leave_out]
     accuracies: dict[str, list[float]] = {name: [] for name in chosen}
     for seed in range(arguments.num_seeds):
@@ -129,6 +131,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "workload": f"learning-{arguments.model}",
         **records.describe_run(arguments.hardware or devices.short_name("cpu"), command),
         "epochs": recipe.epochs,
+        "num_examples": len(arrays.x_train),
         "accuracies": accuracies,
         "differences": compare(accuracies),
     }
@@ -146,6 +149,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--model", choices=registry.names(), default="dense", help="default: dense")
     add("--num_seeds", type=int, default=5, help="2 to 10 (default: 5)")
     add("--epochs", type=int, help="epochs of a training (default: the model's recipe)")
+    add("--num_examples", type=int, help="training examples, the first ones (default: all)")
     add("--leave_out", nargs="*", default=[], choices=others, help="numerics not to train with")
     add("--hardware", help="the machine's name in the record (default: cpu<cores>)")
     add("--results", type=Path, default=ROOT / RESULTS, help="folder for the record")

@@ -32,6 +32,7 @@ class Mode(NamedTuple):
       compiles_loop: XLA compiles many steps at once, where the graph makes the batches.
       update: Who computes the optimizer's update.
       min_compiled_size: Numbers in an update from which on `Update.SAME_BITS` compiles it.
+      fuses_lstm: LSTM layers run on the engine's operations while they are trained.
       runs_eagerly: Steps run in Python.
       accumulation_steps: Steps whose gradients are one update.
       on_nonfinite: What happens to a step whose gradients or loss are not finite: "stop", "skip" or
@@ -44,6 +45,7 @@ class Mode(NamedTuple):
     compiles_loop: bool = False
     update: Update = Update.KERAS
     min_compiled_size: int = 0
+    fuses_lstm: bool = False
     runs_eagerly: bool = False
     accumulation_steps: int = 1
     on_nonfinite: str | None = None
@@ -79,6 +81,8 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
         compiles_loop=compiles_step and config.jit_scope == "loop",
         update=update,
         min_compiled_size=0 if config.compile_update else MIN_SIZE,
+        # On a GPU, Keras calls cuDNN; in XLA, what is fused here is slower than Keras's loop.
+        fuses_lstm=is_fast and not (compiles_step or config.run_eagerly or devices.has_gpu()),
         runs_eagerly=config.run_eagerly,
         accumulation_steps=config.gradient_accumulation_steps,
         on_nonfinite=None if config.on_nonfinite == "off" else config.on_nonfinite,

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from .building import none_for_optionals
 from .execution_mode import Mode
+from .fused_lstm import fused_lstms
 from .grouping import Pulls, takes_iterator
 from .patching import adding_in_place
 from .protocols import Batch, Logs
@@ -65,6 +66,7 @@ class ReplicatedStep:
         self._mode = mode
         self._step_logs = step_logs
         self._trains = trains
+        self._fuses_lstm = trains and mode.fuses_lstm
         self._is_grouped = takes_iterator(step)
 
     def __call__(self, batch: Batch) -> Logs:
@@ -81,7 +83,7 @@ class ReplicatedStep:
         )
         undo = Undo(state) if self._may_take_back() else None
         num_skipped = state.step_variables.num_skipped() if self._reacts_to_skips() else None
-        with self._replica_rules(), updates_of(state, self._mode):
+        with self._keras_changed(), updates_of(state, self._mode):
             args = batch, self._count_global(batch)
             logs, voids, num_examples = state.strategy.run(self._run_on_replica, args=args)
         if state.notes.takes_seeds:
@@ -101,8 +103,8 @@ class ReplicatedStep:
         return means | {n: tf.add_n(local(value)) for n, value in totals.items()}
 
     @contextlib.contextmanager
-    def _replica_rules(self) -> Iterator[None]:
-        """Changes of Keras what is faster and what the rules say, around the call of replicas."""
+    def _keras_changed(self) -> Iterator[None]:
+        """Changes of Keras what is faster and what the mode says, around the call of replicas."""
         rules, state = self._mode.rules, self._state
         with contextlib.ExitStack() as stack:
             if state.strategy.num_replicas_in_sync == 1 and not self._mode.compiles_step:
@@ -113,6 +115,7 @@ class ReplicatedStep:
                 updates_itself = type(state.model).train_step is not keras.Model.train_step
                 weighs = weighs_examples(state.notes, in_optimizers=updates_itself)
                 stack.enter_context(weighs)
+            stack.enter_context(fused_lstms(state.model, is_on=self._fuses_lstm))
             yield
 
     def _count_global(self, batch: Batch) -> list[tf.Tensor | None] | None:

@@ -72,6 +72,7 @@ FLOORS = (
         "loss_scaling",
         "compiled_updates",
         "fused_updates",
+        "fused_lstm",
         "variables",
         "workers.values",
         "step_logs",

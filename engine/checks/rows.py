@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras.src.trainers.trainer import model_supports_jit
 
 from ..config import TrainConfig
+from ..fused_lstm import find_fused_lstms
 from ..replicas.rules import find_rules
 from ..runtime import has_fast_bfloat16
 from ..strategy import is_on_cpu
@@ -173,14 +174,26 @@ def xla(setup: Setup) -> Finding | None:
 
 
 def numerics(setup: Setup) -> Finding | None:
-    """Whether fast numerics meet replicas."""
+    """Whether fast numerics meet replicas, and which recurrent layers they reach."""
     if setup.config.numerics == "exact":
         return None
     if setup.num_replicas == 1:
-        return Finding("numerics=fast", OK, "free: bits of its own, and the learning of fit")
+        why = "free: bits of its own, and the learning of fit" + _describe_lstms(setup)
+        return Finding("numerics=fast", OK, why)
     why = "its updates are for one replica"
     fix = "Set numerics='exact', or use one replica."
     return Finding(f"numerics=fast on {setup.replicas}", UNSUPPORTED, why, fix)
+
+
+def _describe_lstms(setup: Setup) -> str:
+    """Returns which LSTM layers the engine fuses, and which keep Keras's loop."""
+    in_xla = setup.config.jit_compile and setup.config.jit_scope != "update"
+    if setup.model is None or setup.num_gpus or setup.config.run_eagerly or in_xla:
+        return ""
+    fused = find_fused_lstms(setup.model)
+    others = [one for one in setup.layers(keras.layers.LSTM) if one not in fused]
+    found = {"LSTM fused": fused, "LSTM as in Keras": others}
+    return "".join(f"; {what}: {_name(layers)}" for what, layers in found.items() if layers)
 
 
 def batch_norm(setup: Setup) -> Finding | None:
