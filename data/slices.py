@@ -44,7 +44,8 @@ def slices_maker(
 
             return make_batch(of_replica, step, Epoch(*epoch))
 
-        parts = map_batches(make_steps().flat_map(replicas), make_part, parallel)
+        parts = make_steps().flat_map(tf.autograph.experimental.do_not_convert(replicas))
+        parts = map_batches(parts, make_part, parallel)
         return parts.prefetch(num_local).with_options(options)
 
     return slices

@@ -198,9 +198,9 @@ def _join_list(handle: tf.Tensor, output: Any) -> tf.Tensor:
 def predict_function(state: TrainState, config: TrainConfig) -> PredictFunction:
     """Returns what predicts many batches, the function of an earlier call if there is one."""
     key = config.jit_compile, config.jit_scope, config.run_eagerly
-    if key not in state.predict_functions:
-        state.predict_functions[key] = PredictFunction(state, state.strategy, config)
-    function: PredictFunction = state.predict_functions[key]
+    if key not in state.other_functions:
+        state.other_functions[key] = PredictFunction(state, state.strategy, config)
+    function: PredictFunction = state.other_functions[key]
     return function
 
 

@@ -93,8 +93,8 @@ class TrainState(StepPieces):
         self.resumption = Resumption()
         self.is_built = False
         self._has_sparse_gradients: bool | None = None  # known once a step is traced
-        self.functions: dict[Any, Any] = {}  # the loop's cache of compiled functions
-        self.predict_functions: dict[Any, Any] = {}
+        self.functions: dict[Any, Any] = {}  # the loop's cache of compiled functions: of steps
+        self.other_functions: dict[Any, Any] = {}  # those of `predict` and `average_statistics`
         self.extras = dict(extras or {})
         self._flat_extras = flatten_extras(self.extras)
         compile_model(

@@ -10,8 +10,10 @@ import numpy.typing as npt
 from benchmarks.arms import tf_runtime
 from benchmarks.race import keras_models
 from benchmarks.race.workloads import Task
-from gradloop import engine
 from gradloop.data import pipeline
+
+# By name: `engine` imports what is taken from it when it is first used, which is no set-up.
+from gradloop.engine import TrainConfig, TrainState, fit
 
 
 class Arm:
@@ -25,10 +27,10 @@ class Arm:
         self._dataset = self._make_dataset(*tf_runtime.load_train_arrays(task))
         self.settings: dict[str, Any] = dict(self._config_values())
 
-    def _make_state(self) -> engine.TrainState:
+    def _make_state(self) -> TrainState:
         workload = self._task.workload
         with tf_runtime.scope(self._task):
-            return engine.TrainState(
+            return TrainState(
                 tf_runtime.build_model(self._task),
                 keras_models.make_optimizer(workload),
                 loss=keras_models.make_loss(workload),
@@ -59,8 +61,8 @@ class Arm:
 
     def run(self, num_epochs: int) -> float:
         """Calls `engine.fit` once and returns the mean training loss."""
-        config = engine.TrainConfig(epochs=num_epochs, **self._config_values())
-        history = engine.fit(self._state, self._dataset, config)
+        config = TrainConfig(epochs=num_epochs, **self._config_values())
+        history = fit(self._state, self._dataset, config)
         return float(np.mean(history.history["loss"]))
 
     def weights(self) -> list[npt.NDArray[np.generic]]:

@@ -47,12 +47,12 @@ def average_statistics(state: TrainState) -> None:
     if not statistics:
         return
     key = (average_statistics, *map(id, statistics))
-    if key not in state.functions:
-        state.functions[key] = tf.function(lambda: _total(statistics, state.strategy))
+    if key not in state.other_functions:
+        state.other_functions[key] = tf.function(lambda: _total(statistics, state.strategy))
         # TensorFlow counts the traces of all trainings together.
-        state.functions[key]._omit_frequent_tracing_warning = True
+        state.other_functions[key]._omit_frequent_tracing_warning = True
     sizes = [int(np.prod(one.shape)) for one in statistics]
-    means = tf.split(state.functions[key]() / state.strategy.num_replicas_in_sync, sizes)
+    means = tf.split(state.other_functions[key]() / state.strategy.num_replicas_in_sync, sizes)
     for one, mean in zip(statistics, means, strict=True):
         value = tf.cast(tf.reshape(mean, one.shape), one.dtype)
         for copy in copies_of(one):

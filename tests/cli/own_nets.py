@@ -14,6 +14,14 @@ def build(input_shape, num_classes, units=8):
     ])  # fmt: skip
 
 
+def normalized(input_shape, num_classes):
+    """Keeps statistics, which several replicas have each for itself."""
+    return keras.Sequential([
+        keras.Input(input_shape), keras.layers.BatchNormalization(), keras.layers.Flatten(),
+        keras.layers.Dense(num_classes, activation="softmax"),
+    ])  # fmt: skip
+
+
 def compiled(num_classes):
     """Not built; takes class numbers."""
     outputs = keras.layers.Dense(num_classes, activation="softmax")

@@ -61,6 +61,13 @@ def begun(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # 5 s
+def test_a_net_with_statistics_trains_on_several_replicas(tmp_path):
+    flags = ["--strategy", "mirrored", "--num_replicas", "2", "--epochs", "2"]
+    assert start(tmp_path / "run", *flags, model=f"{NETS}:normalized") == 0
+    assert read(tmp_path / "run")["num_traces"] >= 1
+
+
 def test_the_run_records_the_model_and_its_arguments(begun):
     config = read(begun, "config.json")
     assert (config["model"], config["set"]) == (f"{NETS}:build", {"model.units": 5})

@@ -9,6 +9,7 @@ from gradloop.engine import predict_function
 from gradloop.engine.evaluation import evaluate
 from gradloop.engine.hooks.keras_callbacks import KerasCallbacks
 from gradloop.engine.prediction import predict
+from gradloop.engine.state import TrainState
 from tests.engine.nets import (
     BATCH_SIZE,
     NUM_BATCHES,
@@ -199,3 +200,16 @@ def test_a_dataset_whose_arrays_were_replaced_gives_the_new_ones(arrays):
     np.testing.assert_array_equal(
         predict(state, dataset, config)[:BATCH_SIZE], before[::-1][:BATCH_SIZE]
     )
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dataset"])
+def test_batches_of_a_model_that_keeps_a_state_come_in_their_order(kind):
+    x = np.random.default_rng(0).normal(size=(64 * 4, 5, 3)).astype("float32")
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.LSTM(7, stateful=True), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((5, 3), batch_size=4), *layers])
+    expected = model.predict(x, batch_size=4, verbose=0)
+    layers[0].reset_states()
+    data = x if kind == "arrays" else tf.data.Dataset.from_tensor_slices(x).batch(4)
+    config = make_config(steps_per_execution=None, global_batch_size=4)
+    assert np.array_equal(predict(TrainState(model, "sgd", loss="mse"), data, config), expected)

@@ -1,12 +1,14 @@
 """Results and records made up by hand, for the tests of what reads them."""
 
+import dataclasses
 from pathlib import Path
 
 from benchmarks.race.harness import ArmResult, Outcome
 from benchmarks.race.workloads import WORKLOADS, Task
 from benchmarks.reporting import races, records
 
-TASK = Task(workload=WORKLOADS["tiny"], directory=Path("/nowhere"))
+WORKLOAD = dataclasses.replace(WORKLOADS["tiny"], num_examples=28_800)
+TASK = Task(workload=WORKLOAD, directory=Path("/nowhere"))
 CIRCUMSTANCES = records.Circumstances(
     hardware="cpu2",
     date="2026-11-22",
