@@ -113,7 +113,7 @@ def _is_shown(found: Found) -> bool:
 def _cell(found: Found) -> str:
     """Returns a ratio with the range of the runs, or the interval of a single one."""
     if found.median is None:
-        return "interval too wide" if found.why == NO_RATIO else NOTHING
+        return f"{interval(*found.interval)}, too wide" if found.interval else NOTHING
     spread = found.range if found.num_runs > 1 else found.interval
     return f"{number(found.median)}{f' ({interval(*spread)})' if spread else ''}"
 

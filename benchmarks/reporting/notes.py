@@ -73,7 +73,10 @@ def _miss(outcome: Outcome) -> Miss:
     what = f"`{target.arm}` over `{found.over}`"
     if target.subject != target.over:
         what = f"{target.subject}: {what}"
-    text = f"{what}, {tables.number(found.median)} for {target.ratio:g}: "
+    measured = tables.number(found.median)
+    if found.median is None and found.interval:
+        measured = tables.interval(*found.interval)
+    text = f"{what}, {measured} for {target.ratio:g}: "
     names = (target.subject, found.over) if target.measure == targets.SPEED else (target.subject,)
     return Miss(target.workload, text + tables.strong(outcome.verdict), names)
 

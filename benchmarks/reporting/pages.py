@@ -159,7 +159,7 @@ def _targets_part(raced: Mapping[str, Race]) -> str:
 
 def _count_targets(raced: Mapping[str, Race]) -> str:
     outcomes = [targets.evaluate(target, raced) for target in targets.EVERY]
-    measured = [outcome for outcome in outcomes if outcome.found.median is not None]
+    measured = [outcome for outcome in outcomes if outcome.is_decided]
     num_missed = sum(outcome.is_missed for outcome in measured)
     return (
         f"Reached: {len(measured) - num_missed} of the {len(measured)} targets that were measured, "

@@ -64,7 +64,8 @@ class Found:
       median: Of the runs' medians; None: `why` says why there is none.
       range: Least and largest of the runs' medians.
       num_runs: How many have it.
-      interval: 95 %, of the newest run that has it; None: the measure has none.
+      interval: 95 %, of the newest run that has it, or that is too wide for a ratio; None: the
+        measure has none.
       why: "", or why there is no ratio.
     """
 
@@ -176,7 +177,7 @@ def _of_run(record: Record, arm: str, over: str, measure: str) -> Found:
 def _named(over: str, found: Mapping[str, Any]) -> Found:
     """Returns a ratio with its interval, or that it has none because that is too wide."""
     if found.get("verdict") == TOO_WIDE:
-        return Found(over, why=NO_RATIO)
+        return Found(over, interval=(found["low"], found["high"]), why=NO_RATIO)
     return _single(over, found["median"], (found["low"], found["high"]))
 
 

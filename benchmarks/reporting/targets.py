@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from benchmarks.reporting import races
@@ -10,7 +11,9 @@ from benchmarks.reporting.races import BEST_FIT, BEST_PYTORCH, INFERENCE, SPEED,
 
 # The engine on one batch that stays in memory.
 RESIDENT = "engine_resident"
-REACHED = "reached"
+REACHED, MISSED = "reached", "missed"
+# Of a ratio whose interval is too wide to name it.
+_BY_INTERVAL = " by all of the interval"
 WORKLOADS = ("tiny", "dense", "cnn", "cnn-bf16", "lstm", "wide", "resnet50", "transformer")
 # By how much the most expensive size may exceed the cheapest; see benchmarks/scaling.py.
 FLAT_WITHIN = 0.03
@@ -66,7 +69,12 @@ class Outcome:
     @property
     def is_missed(self) -> bool:
         """Whether it was measured, and is not reached."""
-        return self.found.median is not None and self.verdict != REACHED
+        return self.verdict.startswith(MISSED)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it is reached or missed."""
+        return self.verdict.startswith((REACHED, MISSED))
 
 
 _OVER = {
@@ -134,12 +142,20 @@ def evaluate(target: Target, raced: Mapping[str, Race]) -> Outcome:
 
 def _verdict(target: Target, found: Found) -> str:
     if found.median is None:
-        return found.why
+        return _verdict_of_interval(target, found.interval) or found.why
     share = found.median / target.ratio
     missed_by = 1 - share if target.is_minimum else share - 1
     return REACHED if missed_by <= 0 else missed(missed_by)
 
 
+def _verdict_of_interval(target: Target, interval: tuple[float, float] | None) -> str:
+    """Returns the verdict where only the interval is known; "" if it holds the target."""
+    low, high = interval or (0.0, math.inf)
+    if low >= target.ratio:
+        return REACHED + _BY_INTERVAL
+    return MISSED + _BY_INTERVAL if high < target.ratio else ""
+
+
 def missed(share: float) -> str:
     """Returns the verdict on a target that is missed by a share of it."""
-    return f"missed by {max(share, 0.001):.1%}".replace("%", " %")
+    return f"{MISSED} by {max(share, 0.001):.1%}".replace("%", " %")

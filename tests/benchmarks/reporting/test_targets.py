@@ -46,6 +46,22 @@ def test_what_has_no_ratio_is_not_missed():
         assert not outcome.is_missed
 
 
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((1.2, 1.9), "reached by all of the interval"),
+        ((0.5, 1.04), "missed by all of the interval"),
+        ((0.9, 1.9), "no ratio: interval wider than 20 %"),
+    ],
+)
+def test_an_interval_without_a_ratio_may_decide(interval, verdict):
+    arms = {"engine": arm(100.0), "keras_fit": arm(100.0)}
+    made = record(arms, ratios=[ratio("engine", "keras_fit", 1.0, *interval, "too wide")])
+    outcome = evaluate(over_fit(1.05), made)
+    assert outcome.verdict == verdict and outcome.found.median is None
+    assert outcome.is_missed == verdict.startswith("missed")
+
+
 def test_a_run_of_input_alone_counts_for_the_input():
     target = next(t for t in targets.INPUT if t.workload == "cnn")
     arms = {"engine": arm(1.0), "engine_resident": arm(1.0)}
