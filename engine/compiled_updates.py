@@ -9,6 +9,9 @@ changes. What is left are operations that IEEE 754 rounds, in the order of Keras
 Not so `1 / sqrt(x)`, into which TensorFlow's graph optimizer turns a division by a root (RMSprop,
 Adagrad): TensorFlow approximates it in its own way. Optimizers that have it keep their operations,
 and so does weight decay, whose scalars the graph optimizer multiplies first.
+
+The graph optimizer also looks at a step as a whole: of some nets (a transformer), the gradients get
+other last bits when their update is a program of its own. So nobody has this without asking.
 """
 
 from __future__ import annotations
@@ -22,9 +25,6 @@ import tensorflow as tf
 
 from .update_check import has_same_bits
 
-# Numbers in an update from which on the seconds that XLA compiles, and the check takes, come back
-# within a few hundred steps. Of a smaller one, a step gains nothing that can be measured.
-MIN_SIZE = 1_000_000
 _KINDS = ("SGD", "Adam", "AdamW", "Nadam", "Lion")
 # What rounds: XLA may fuse it with what follows, or cancel it out.
 _ROUNDED = ("Mul", "Square", "Sqrt")
@@ -43,19 +43,18 @@ class CompiledUpdates:
         self.outcome = ""
         self._verdicts: dict[Any, bool] = {}
 
-    def functions(self, optimizer: Any, *, min_size: int) -> dict[str, Callable[..., None]]:
+    def functions(self, optimizer: Any) -> dict[str, Callable[..., None]]:
         """Returns functions in place of an optimizer's own, by name; none if it is not eligible.
 
         Args:
           optimizer: Built.
-          min_size: An update of fewer numbers keeps Keras's operations.
         """
         if not is_eligible(optimizer):
             return {}
         update = optimizer._distributed_tf_update_step
 
         def update_all(strategy: Any, pairs: Pairs, learning_rate: Any) -> None:
-            chosen = self._choose(optimizer, pairs, min_size)
+            chosen = self._choose(optimizer, pairs)
             ids = {id(variable) for _, variable in chosen}
             update(strategy, [pair for pair in pairs if id(pair[1]) not in ids], learning_rate)
             if chosen:
@@ -63,10 +62,10 @@ class CompiledUpdates:
 
         return {"_distributed_tf_update_step": update_all}
 
-    def _choose(self, optimizer: Any, pairs: Pairs, min_size: int) -> Pairs:
+    def _choose(self, optimizer: Any, pairs: Pairs) -> Pairs:
         """Returns the gradients and variables whose update is compiled."""
         chosen = [pair for pair in pairs if _is_dense(*pair)]
-        if sum(variable.shape.num_elements() for _, variable in chosen) < max(min_size, 1):
+        if not chosen:
             return []
         shapes = tuple(sorted({tuple(variable.shape) for _, variable in chosen}))
         key = (id(optimizer), shapes)

@@ -110,12 +110,11 @@ class TrainConfig:
         "same bits; or the optimizer's update alone, with bits of its own",
         choices=JIT_SCOPES,
     )  # fmt: skip
-    compile_update: bool | None = option(
-        None, "execution",
+    compile_update: bool = option(
+        False, "execution",
         "compile the optimizer's update with XLA where a check finds all bits of Keras's "
-        "operations, for SGD, Adam, AdamW, Nadam and Lion on one CPU; auto: from a million "
-        "weights on",
-        none="auto", on_resume="applied",
+        "operations, for SGD, Adam, AdamW, Nadam and Lion on one CPU; of some nets, other bits of "
+        "the gradients follow, as --mode compare shows",
     )  # fmt: skip
     steps_per_execution: int | None = option(
         None, "execution", "steps in one host call; auto: about a tenth of a second", minimum=1,

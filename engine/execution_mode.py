@@ -10,12 +10,11 @@ from keras.src.trainers.trainer import model_supports_jit
 
 from . import devices
 from .arguments import check_config, check_state, check_strategy_kind
-from .compiled_updates import MIN_SIZE, is_eligible
+from .compiled_updates import is_eligible
 from .config import (
     TrainConfig,
     check_compile_update,
     check_one_replica,
-    forbids_compiled_update,
 )
 from .fused_updates import Update
 from .options import ConfigError
@@ -31,7 +30,6 @@ class Mode(NamedTuple):
       compiles_replica: XLA compiles what a step does on each of several replicas, but the update.
       compiles_loop: XLA compiles many steps at once, where the graph makes the batches.
       update: Who computes the optimizer's update.
-      min_compiled_size: Numbers in an update from which on `Update.SAME_BITS` compiles it.
       fuses_lstm: LSTM layers run on the engine's operations while they are trained.
       runs_eagerly: Steps run in Python.
       accumulation_steps: Steps whose gradients are one update.
@@ -44,7 +42,6 @@ class Mode(NamedTuple):
     compiles_replica: bool = False
     compiles_loop: bool = False
     update: Update = Update.KERAS
-    min_compiled_size: int = 0
     fuses_lstm: bool = False
     runs_eagerly: bool = False
     accumulation_steps: int = 1
@@ -73,14 +70,14 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
         update = Update.XLA
     else:  # XLA fuses the update of a step that it compiles.
         update = Update.FUSED if is_fast and not compiles_step else Update.KERAS
-    if _compiles_update(state, config, is_compiled=is_compiled):
+    if config.compile_update:
+        _check_update(state, config, is_compiled=is_compiled)
         update = Update.SAME_BITS
     return Mode(
         compiles_step=compiles_step,
         compiles_replica=is_compiled and has_replicas,
         compiles_loop=compiles_step and config.jit_scope == "loop",
         update=update,
-        min_compiled_size=0 if config.compile_update else MIN_SIZE,
         # On a GPU, Keras calls cuDNN; in XLA, what is fused here is slower than Keras's loop.
         fuses_lstm=is_fast and not (compiles_step or config.run_eagerly or devices.has_gpu()),
         runs_eagerly=config.run_eagerly,
@@ -90,24 +87,23 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
     )
 
 
-def _compiles_update(state: TrainState, config: TrainConfig, *, is_compiled: bool) -> bool:
-    """Returns whether XLA may compile the update with all bits of Keras's operations."""
+def _check_update(state: TrainState, config: TrainConfig, *, is_compiled: bool) -> None:
+    """Raises ConfigError where no update is compiled with the bits of Keras's operations."""
     check_compile_update(config)
-    if config.compile_update is False or forbids_compiled_update(config) or is_compiled:
-        return False
     obstacle = ""
     if state.has_scope:
         obstacle = "a strategy's scope"
     elif devices.has_gpu():
         obstacle = "a GPU"
+    elif is_compiled:
+        obstacle = "a step that XLA compiles"
     elif state.optimizers and not any(map(is_eligible, state.optimizers.values())):
         obstacle = ", ".join(type(one).__name__ for one in state.optimizers.values())
-    if obstacle and config.compile_update:
+    if obstacle:
         raise ConfigError(
             f"compile_update=true with {obstacle}: it needs SGD, Adam (without amsgrad), AdamW, "
             "Nadam or Lion on one CPU device without a strategy. Leave it out."
         )
-    return not obstacle
 
 
 def resolve_jit_compile(

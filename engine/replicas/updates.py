@@ -37,9 +37,7 @@ def updates_of(state: TrainState, mode: Mode) -> Iterator[None]:
     clips_globally = mode.rules.clips_globally
     has_replicas = state.strategy.num_replicas_in_sync > 1
     with contextlib.ExitStack() as stack:
-        compiled = functools.partial(
-            state.compiled_updates.functions, min_size=mode.min_compiled_size
-        )
+        compiled = state.compiled_updates.functions
         stack.enter_context(updates_by(state.optimizers.values(), mode.update, compiled))
         for name, optimizer in state.optimizers.items():
             parts = _parts_of(optimizer)

@@ -41,11 +41,11 @@ WARNED = {
     "strategy", "num_replicas", "precision", "numerics", "jit_compile", "jit_scope", "run_eagerly",
     "deterministic", "intra_op_threads", "inter_op_threads", "uneven", "clip", "replica_rng",
     "sync_statistics", "parity", "tf32", "all_reduce", "all_reduce_pack_mib", "loss", "metrics",
-    "weight_decay", "clipnorm", "clipvalue", "global_clipnorm",
+    "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "compile_update",
 }  # fmt: skip
 APPLIED = {
     "epochs", "validation_freq", "validate_every_steps", "validation_steps", "learning_rate",
-    "on_nonfinite", "compile_update", "steps_per_execution", "max_retraces", "input", "prefetch",
+    "on_nonfinite", "steps_per_execution", "max_retraces", "input", "prefetch",
     "data_dir", "in_memory",
     "checkpoint_every_steps", "checkpoint_every_epochs", "checkpoint_every_secs",
     "checkpoint_async", "keep", "keep_best", "on_save_error", "max_time", "grace_secs", "hang_secs",

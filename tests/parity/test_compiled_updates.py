@@ -99,7 +99,7 @@ def test_the_check_sees_other_bits(make, expected):
     assert update_check.has_same_bits(make(), [(40, 30), (10,)], run) is expected
 
 
-def test_small_updates_are_left_alone_unless_asked_for():
+def test_updates_are_left_alone_unless_asked_for():
     state = train(make_model("adam"), steps_per_epoch=2)
     assert state.compiled_updates.outcome == ""
 
