@@ -110,7 +110,7 @@ def test_compare_exits_with_1_and_names_the_step_if_not(tmp_path, capsys, monkey
     )
     flags = [*QUICK, "--mode", "compare", "--run_dir", str(tmp_path / "compare")]
     assert train.main(flags) == 1
-    assert "DIFFERENT: first at step 1, in" in capsys.readouterr().out
+    assert "DIFFERENT from fit: first at step 1, in" in capsys.readouterr().out
 
 
 @pytest.mark.slow
