@@ -31,6 +31,7 @@ import numpy as np
 from benchmarks.arms import keras_fit, tf_runtime
 from benchmarks.hardware import devices
 from benchmarks.race import keras_models, preparation
+from benchmarks.race.stopping import MAX_WIDTH
 from benchmarks.race.workloads import WORKLOADS, Task, Workload
 from benchmarks.reporting import records, stats
 from gradloop import engine
@@ -40,7 +41,6 @@ from gradloop.usage import EXIT_USAGE
 STEPS_PER_EXECUTION = (8, 32, 128)
 MEASURES = ("predict", "evaluate")
 OVER = {"ratio": "keras", "ratio_tuned": "keras_tuned"}
-MAX_WIDTH = 0.05
 _MIN_ROUNDS = 8
 _NUM_TRIALS = 3
 # Of MNIST's training examples: a run takes a part of a second.

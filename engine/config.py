@@ -264,23 +264,12 @@ def _check_xla(config: TrainConfig) -> None:
             f"jit_scope={config.jit_scope!r} with jit_compile={show(config.jit_compile, 'auto')}: "
             "it says what XLA compiles. Set jit_compile=True, or leave jit_scope out."
         )
-    check_compile_update(config)
+    _check_compile_update(config)
     if config.strategy == "mirrored" and config.num_replicas != 1:
         check_one_replica(config, "strategy='mirrored'")
 
 
-def check_compile_update(config: TrainConfig) -> None:
-    """Raises ConfigError if `compile_update` is asked for, and another field forbids it."""
-    field = forbids_compiled_update(config)
-    if config.compile_update and field:
-        raise ConfigError(
-            f"compile_update=true with {field}={show(getattr(config, field))}: it compiles the "
-            "update of plain steps on one device, and keeps fit's bits. Leave one of them out."
-        )
-
-
-def forbids_compiled_update(config: TrainConfig) -> str:
-    """Returns the field with which no update is compiled with all bits; "" if there is none."""
+def _check_compile_update(config: TrainConfig) -> None:
     allowed: dict[str, tuple[Any, ...]] = {
         "numerics": ("exact",),
         "jit_compile": (None, False),
@@ -289,9 +278,12 @@ def forbids_compiled_update(config: TrainConfig) -> str:
         "on_nonfinite": (None, "off"),
         "strategy": (None, "default"),
     }
-    return next(
-        (name for name, values in allowed.items() if getattr(config, name) not in values), ""
-    )
+    for name, values in allowed.items():
+        if config.compile_update and getattr(config, name) not in values:
+            raise ConfigError(
+                f"compile_update=true with {name}={show(getattr(config, name))}: it compiles the "
+                "update of plain steps on one device. Leave one of them out."
+            )
 
 
 def check_one_replica(config: TrainConfig, found: str) -> None:

@@ -11,11 +11,7 @@ from keras.src.trainers.trainer import model_supports_jit
 from . import devices
 from .arguments import check_config, check_state, check_strategy_kind
 from .compiled_updates import is_eligible
-from .config import (
-    TrainConfig,
-    check_compile_update,
-    check_one_replica,
-)
+from .config import TrainConfig, check_one_replica
 from .fused_updates import Update
 from .options import ConfigError
 from .replicas.rules import ReplicaRules, find_rules
@@ -71,7 +67,7 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
     else:  # XLA fuses the update of a step that it compiles.
         update = Update.FUSED if is_fast and not compiles_step else Update.KERAS
     if config.compile_update:
-        _check_update(state, config, is_compiled=is_compiled)
+        _check_update(state, is_compiled=is_compiled)
         update = Update.SAME_BITS
     return Mode(
         compiles_step=compiles_step,
@@ -87,9 +83,8 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
     )
 
 
-def _check_update(state: TrainState, config: TrainConfig, *, is_compiled: bool) -> None:
+def _check_update(state: TrainState, *, is_compiled: bool) -> None:
     """Raises ConfigError where no update is compiled with the bits of Keras's operations."""
-    check_compile_update(config)
     obstacle = ""
     if state.has_scope:
         obstacle = "a strategy's scope"

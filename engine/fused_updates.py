@@ -3,8 +3,8 @@
 For each variable, a Keras optimizer runs a dozen elementwise operations, each of which reads and
 writes the whole variable. TensorFlow has single operations for the common formulas, and XLA fuses
 all of an update into one program. Both round differently than Keras, unless XLA is kept from it
-(`compiled_updates`). Everything around the formula
-(clipping, decay, averages, loss scale, constraints) stays Keras's.
+(`compiled_updates`). Everything around the formula (clipping, decay, averages, loss scale,
+constraints) stays Keras's.
 """
 
 from __future__ import annotations

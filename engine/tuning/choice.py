@@ -2,8 +2,7 @@
 
 There are three classes of bits (docs/parity.md), and a choice for each, the fastest row of its
 class: a few fields of a config, in a file of the user's cache whose name is made of what the choice
-depends on. Later runs take the choice of their
-own class for fields that nobody set.
+depends on. Later runs take the choice of their own class for fields that nobody set.
 """
 
 from __future__ import annotations
