@@ -95,13 +95,10 @@ class Evaluation:
         """Returns the logs; the metrics of a training are as they were."""
         with session.timing.part(EVALUATION):
             session.call("on_eval_begin")
-            planner = Planner(
-                self._config, session.hooks, evaluates=True, start=self.function.sizes
-            )
+            planner = Planner(self._config, session.hooks, evaluates=True, function=self.function)
             with session.state.metrics.kept(), session.consensus.on_sizes(planner):
                 session.reset_metrics()
                 logs = session.results(self._run_steps(session, planner), self.function)
-            self.function.sizes = planner.sizes
             session.set_logs(logs, session.state.progress.num_steps_completed)
             session.call("on_eval_end")
         return logs

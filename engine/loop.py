@@ -120,7 +120,6 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
             while session.has_epochs_left():
                 _train_epoch(session, state.progress.num_epochs_completed, parts, validation)
                 _end_epoch(session, parts.function, validation, continuation)
-        parts.function.sizes = parts.planner.sizes
         session.save_point(is_last=True)
         if not session.info.stops_now:
             _finalize(state)
@@ -151,7 +150,7 @@ def _make_parts(
     source.group(function.count_batches(source.element_spec))
     state.progress.steps_per_epoch = source.steps_per_epoch
     session.watch(function)
-    planner = Planner(config, session.hooks, state, start=function.sizes)
+    planner = Planner(config, session.hooks, state, function=function)
     return _Parts(source, function, planner)
 
 

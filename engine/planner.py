@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .config import TrainConfig
 from .hooks.base import Hook
@@ -63,7 +63,8 @@ class Planner:
       hooks: Limit the next execution by `Hook.max_steps`, and surround it.
       evaluates: Whether the executions are of an evaluation, which other methods of hooks limit.
       state: Tells whether its step may run in a loop at all; None: it may.
-      start: The `sizes` at which an earlier run of the same function ended; (): there was none.
+      function: What runs the steps. Its `sizes` are those to begin with, and follow those here, so
+        that its next run need not find them again. None: nothing is kept.
 
     Attributes:
       follows: Whether what is measured counts only once it is taken; see `take`.
@@ -76,7 +77,7 @@ class Planner:
         state: TrainState | None = None,
         *,
         evaluates: bool = False,
-        start: Sequence[int] = (),
+        function: Any = None,
     ) -> None:
         self._state = state
         self._fixed = config.steps_per_execution
@@ -92,7 +93,8 @@ class Planner:
         self._around = [getattr(h, around) for h in hooks if h.overrides(around)]
         self._num_cut = 0
         # What this process has measured, and what holds: with several workers, the chief's.
-        self._measured = self._sizes = Sizes(*start)
+        self._function = function
+        self._measured = self._sizes = Sizes(*(function.sizes if function is not None else ()))
         self.follows = False
         self._started_at: float | None = None
 
@@ -142,12 +144,7 @@ class Planner:
     def _keep(self, measured: Sizes) -> None:
         self._measured = measured
         if not self.follows:
-            self._sizes = measured
-
-    @property
-    def sizes(self) -> Sizes:
-        """What holds now, with several workers on all of them."""
-        return self._sizes
+            self.take(measured)
 
     @property
     def measured(self) -> Sizes:
@@ -157,6 +154,8 @@ class Planner:
     def take(self, sizes: Sequence[int]) -> None:
         """Does what one of several workers has measured, so that all do the same."""
         self._sizes = Sizes(*sizes)
+        if self._function is not None:
+            self._function.sizes = self._sizes
 
     def pause(self) -> None:
         """Leaves out of the measure what happens until the next call of `measure`."""

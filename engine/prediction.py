@@ -92,7 +92,7 @@ def _predict(
     is_watched = any(hook.overrides(moment) for hook in session.hooks for moment in _MOMENTS)
     if is_watched:  # They are called after as many batches as the config says.
         config = dataclasses.replace(config, steps_per_execution=config.steps_per_execution or 1)
-    planner = Planner(config, evaluates=True, start=function.sizes)
+    planner = Planner(config, evaluates=True, function=function)
     pending: list[Any] = []
     with session.consensus.on_sizes(planner):
         for num_batches in _executions(session, source, function, planner):
@@ -106,7 +106,6 @@ def _predict(
             session.call("on_predict_batch_end")
             session.info.predict_step += 1
             yield from outputs
-    function.sizes = planner.sizes
     yield from map(_to_host, pending)
 
 

@@ -49,7 +49,7 @@ class StepFunction:
         the first batch of the call); the examples of the first batch, 0 where they are not counted.
       traces: Each trace, with its cause: one, unless the batches change their structure.
       max_retraces: How many traces beyond the first are allowed; None: any number.
-      sizes: The `Planner.sizes` at which its last run ended; the next one begins with them.
+      sizes: Of executions and calls, as the `Planner` of its last run left them for the next one.
     """
 
     def __init__(
