@@ -222,15 +222,12 @@ def map_batches(
     return dataset.map(function, num_parallel_calls=parallel, deterministic=True)
 
 
-def epoch_order(
-    order: str | None, n: int, batch_size: int, seed: int
-) -> Callable[[tf.Tensor], tf.Tensor]:
+def epoch_order(order: str | None, n: int, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns a function of the epoch, int64 scalar, to the order of its examples, int64 `[n]`.
 
     Args:
       order: One of `ORDERS`, or None for the order of the arrays.
       n: Number of examples.
-      batch_size: Examples in a batch; only the order of Keras depends on it.
       seed: Decides the order, with the epoch.
     """
     if order == "stateless":
@@ -239,12 +236,12 @@ def epoch_order(
         return lambda epoch: tf.random.experimental.stateless_shuffle(
             tf.range(n, dtype=tf.int64), tf.stack([key, epoch]), alg="philox"
         )
-    fixed = _keras_order(n, batch_size, seed) if order == "keras" else np.arange(n)
+    fixed = _keras_order(n, seed) if order == "keras" else np.arange(n)
     resident = tf.constant(fixed, tf.int64)
     return lambda epoch: tf.identity(resident)
 
 
-def _keras_order(n: int, batch_size: int, seed: int) -> npt.NDArray[np.int64]:
+def _keras_order(n: int, seed: int) -> npt.NDArray[np.int64]:
     """Returns the order of a seeded `fit` on arrays, as Keras's own adapter makes it."""
     from keras.src.trainers.data_adapters import array_data_adapter
 
@@ -253,11 +250,12 @@ def _keras_order(n: int, batch_size: int, seed: int) -> npt.NDArray[np.int64]:
         # The warning says that the adapter's function uses the seed of the graph, as it should.
         warnings.filterwarnings("ignore", message="Seed .* from outer graph")
         tf.random.set_seed(seed)
-        adapter = array_data_adapter.ArrayDataAdapter(
-            np.arange(n), batch_size=batch_size, shuffle=True
-        )
-        whole = adapter.get_tf_dataset().unbatch().batch(n).get_single_element()
+        # The adapter shuffles, and then cuts batches: one of all examples is the order.
+        adapter = array_data_adapter.ArrayDataAdapter(np.arange(n), batch_size=n, shuffle=True)
+        whole = adapter.get_tf_dataset().get_single_element()
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+        # It would take as long as all the rest, for a graph that runs once.
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
         with tf.compat.v1.Session(config=config) as session:
             return np.asarray(session.run(whole))
 

@@ -122,7 +122,7 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
     parallel = 1 if decode is None else num_cores()
     with tf.init_scope(), tf.device("CPU:0"):
         arrays = StoredArrays(_pack(examples, channel_axis and decode is None))
-        order_of = epoch_order(_order_of(order, shuffle), n, batch_size, seed)
+        order_of = epoch_order(_order_of(order, shuffle), n, seed)
         make_steps = functools.partial(steps_dataset, position, order_of, arrays, num_batches)
         slice_indices = slicer(n, batch_size, drop_remainder)
         transform = transformer(examples.num_classes, rescale)
