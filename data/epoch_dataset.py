@@ -272,17 +272,13 @@ def steps_dataset(
     `num_batches` where an iterator starts in the middle of an epoch.
     """
 
-    def start_epoch(_: tf.Tensor) -> tuple[tf.Tensor, Epoch]:
+    def start_epoch(_: tf.Tensor) -> tf.data.Dataset:
         number, step = position.take()
-        return step, Epoch(number, epoch_order(number), arrays.read())
+        epoch = Epoch(number, epoch_order(number), arrays.read())
+        steps = tf.data.Dataset.range(step, step + num_batches)
+        return tf.data.Dataset.zip(steps, tf.data.Dataset.from_tensors(epoch).repeat())
 
-    def steps_of(start: tf.Tensor, epoch: Epoch) -> tf.data.Dataset:
-        steps = tf.data.Dataset.range(start, start + num_batches)
-        same = tf.data.Dataset.from_tensors(epoch).repeat()
-        return tf.data.Dataset.zip(steps, same)
-
-    # AutoGraph would read the source of each function, for a fifth of a second.
-    as_it_is = tf.autograph.experimental.do_not_convert
-    starts = tf.data.Dataset.from_tensors(0).map(as_it_is(start_epoch))
+    # AutoGraph would read the source of the function, for a fifth of a second.
+    start = tf.autograph.experimental.do_not_convert(start_epoch)
     cardinality = tf.data.experimental.assert_cardinality(num_batches)
-    return starts.flat_map(as_it_is(steps_of)).apply(cardinality)
+    return tf.data.Dataset.from_tensors(0).flat_map(start).apply(cardinality)
