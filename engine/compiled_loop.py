@@ -10,9 +10,10 @@ import tensorflow as tf
 from .protocols import Batch, GraphBatches, Logs
 
 # A stack of batches is made by TensorFlow and handed to XLA as a whole. It should be long, for the
-# hand-over to cost nothing, and short enough to stay in a processor's last cache.
+# hand-over to cost nothing, and short enough to stay in a processor's last cache. While the first
+# one of an execution is made, nothing is trained: more steps than needed only wait longer for it.
 MAX_STACK_BYTES = 8 * 2**20
-MAX_STACK_STEPS = 512
+MAX_STACK_STEPS = 80
 
 
 def loop_compiled(

@@ -27,6 +27,7 @@ class Mode(NamedTuple):
       compiles_loop: XLA compiles many steps at once, where the graph makes the batches.
       update: Who computes the optimizer's update.
       fuses_lstm: LSTM layers run on the engine's operations while they are trained.
+      narrows_products: XLA computes gradients of narrow weights by the faster product.
       runs_eagerly: Steps run in Python.
       accumulation_steps: Steps whose gradients are one update.
       on_nonfinite: What happens to a step whose gradients or loss are not finite: "stop", "skip" or
@@ -39,6 +40,7 @@ class Mode(NamedTuple):
     compiles_loop: bool = False
     update: Update = Update.KERAS
     fuses_lstm: bool = False
+    narrows_products: bool = False
     runs_eagerly: bool = False
     accumulation_steps: int = 1
     on_nonfinite: str | None = None
@@ -76,6 +78,7 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
         update=update,
         # On a GPU, Keras calls cuDNN; in XLA, what is fused here is slower than Keras's loop.
         fuses_lstm=is_fast and not (compiles_step or config.run_eagerly or devices.has_gpu()),
+        narrows_products=is_fast and compiles_step and not devices.has_gpu(),
         runs_eagerly=config.run_eagerly,
         accumulation_steps=config.gradient_accumulation_steps,
         on_nonfinite=None if config.on_nonfinite == "off" else config.on_nonfinite,

@@ -73,6 +73,7 @@ FLOORS = (
         "compiled_updates",
         "fused_updates",
         "fused_lstm",
+        "narrow_products",
         "variables",
         "workers.values",
         "step_logs",
