@@ -6,8 +6,9 @@ gradients of its outputs over the batch. XLA leaves it to Eigen, which computes 
 a row. As `[outputs, inputs]`, which is then transposed, the same product takes a half to a tenth
 of the time.
 
-Often, but not always with the bits of fit: of some shapes, Eigen adds up in another order, and what
-follows the product may be rounded otherwise (it is in a centered RMSprop).
+Often, but not always with the bits of fit: of some shapes, Eigen adds up in another order. And in
+what follows, of a sum of two products XLA rounds only one before it adds, and that may become the
+other one, as it does in the mean of gradients of a centered RMSprop.
 """
 
 from __future__ import annotations
