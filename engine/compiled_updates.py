@@ -7,11 +7,9 @@ exclusive or with a zero that XLA does not know to be one: nothing is fused over
 changes. What is left are operations that IEEE 754 rounds, in the order of Keras.
 
 Not so `1 / sqrt(x)`, into which TensorFlow's graph optimizer turns a division by a root (RMSprop,
-Adagrad): TensorFlow approximates it in its own way. Optimizers that have it keep their operations,
-and so does weight decay, whose scalars the graph optimizer multiplies first.
+Adagrad): TensorFlow approximates it in its own way. Optimizers that have it keep their operations.
 
-The graph optimizer also looks at a step as a whole: of some nets (a transformer), the gradients get
-other last bits when their update is a program of its own. So nobody has this without asking.
+Compiling takes a second or more, which short runs never get back: nobody has it without asking.
 """
 
 from __future__ import annotations
@@ -56,11 +54,19 @@ class CompiledUpdates:
         def update_all(strategy: Any, pairs: Pairs, learning_rate: Any) -> None:
             chosen = self._choose(optimizer, pairs)
             ids = {id(variable) for _, variable in chosen}
-            update(strategy, [pair for pair in pairs if id(pair[1]) not in ids], learning_rate)
+            plain = [pair for pair in pairs if id(pair[1]) not in ids]
+            for _, variable in plain:
+                _decay(
+                    optimizer,
+                    variable,
+                    lambda v, decay: v * decay * tf.cast(learning_rate, v.dtype),
+                )
+            update(strategy, plain, learning_rate)
             if chosen:
                 run_compiled(optimizer, chosen, learning_rate)
 
-        return {"_distributed_tf_update_step": update_all}
+        # Whose variables decay in a program is known once the gradients are.
+        return {"_apply_weight_decay": _do_nothing, "_distributed_tf_update_step": update_all}
 
     def _choose(self, optimizer: Any, pairs: Pairs) -> Pairs:
         """Returns the gradients and variables whose update is compiled."""
@@ -93,7 +99,7 @@ def _is_dense(gradient: Any, variable: tf.Variable) -> bool:
 
 
 def run_compiled(optimizer: Any, pairs: Pairs, learning_rate: Any) -> None:
-    """Updates variables by one compiled program, which writes them and the slots in place."""
+    """Decays and updates variables by one compiled program, which writes all in place."""
     variables = [variable for _, variable in pairs]
 
     def program(gradients: Sequence[tf.Tensor], rate: tf.Tensor, iterations: tf.Tensor) -> None:
@@ -101,11 +107,22 @@ def run_compiled(optimizer: Any, pairs: Pairs, learning_rate: Any) -> None:
         zero = tf.cast(tf.bitwise.right_shift(iterations, tf.constant(63, tf.int64)), tf.int32)
         with _sealed(zero):
             for gradient, variable in zip(gradients, variables, strict=True):
+                # Of Keras's three factors, TensorFlow's graph optimizer multiplies the last two.
+                _decay(optimizer, variable, lambda v, decay: v * (decay * rate))
                 optimizer.update_step(gradient, variable, rate)
 
     compiled = tf.function(program, autograph=False, jit_compile=True)
     rate, iterations = (tf.convert_to_tensor(v) for v in (learning_rate, optimizer.iterations))
     compiled([gradient for gradient, _ in pairs], rate, iterations)
+
+
+def _decay(optimizer: Any, variable: tf.Variable, product: Callable[..., tf.Tensor]) -> None:
+    if optimizer.weight_decay is not None and optimizer._use_weight_decay(variable):
+        variable.assign_sub(product(variable, tf.cast(optimizer.weight_decay, variable.dtype)))
+
+
+def _do_nothing(variables: Sequence[Any]) -> None:
+    """Takes the place of Keras's weight decay."""
 
 
 @contextlib.contextmanager

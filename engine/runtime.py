@@ -7,6 +7,7 @@ any of it too: it starts both trainings with the same seed, dtype policy and Ker
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import subprocess
@@ -18,6 +19,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
+from tensorflow.python.eager import context
 
 # TensorFlow has a public setter, but no public getter.
 from tensorflow.python.framework.config import is_op_determinism_enabled
@@ -140,6 +143,36 @@ def dtype_policy(precision: str | None) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+@contextlib.contextmanager
+def keeping_sums() -> Iterator[None]:
+    """Calls compiled functions so that TensorFlow splits no sum to save memory of a CPU.
+
+    Its graph optimizer takes a CPU to have 256 MB. Where it estimates that a step needs more, it
+    turns a sum of three gradients or more into additions to a temporary variable, in any order:
+    other last bits in each run, in fit too. Which sums, depends on all else in the step.
+
+    Context: cross-replica, on the host. Of a function, the first call counts.
+    """
+    eager = context.context()
+    before = eager.function_call_options
+    if not devices.has_gpu():
+        eager.function_call_options = _without_split_sums(
+            before.executor_type, before.config_proto_serialized
+        )
+    try:
+        yield
+    finally:
+        eager.function_call_options = before
+
+
+@functools.cache
+def _without_split_sums(executor_type: str | None, config: bytes) -> Any:
+    changed = config_pb2.ConfigProto.FromString(config)
+    off = rewriter_config_pb2.RewriterConfig.NO_MEM_OPT
+    changed.graph_options.rewrite_options.memory_optimization = off
+    return context.FunctionCallOptions(executor_type, changed)
 
 
 def has_fast_bfloat16() -> bool:

@@ -31,6 +31,7 @@ from .replicas.statistics import average_statistics
 from .replicas.updates import updates_of
 from .replicated_step import ReplicatedStep, StepFn, VariablesMissing
 from .retracing import Trace, note_trace, signature_of
+from .runtime import keeping_sums
 from .state import TrainState
 from .step_logs import StepLogs, count_examples
 
@@ -110,9 +111,10 @@ class StepFunction:
         self.count_batches(iterator.element_spec)
         self._arguments = iterator, num_steps
         try:
-            self.num_steps_done, logs, self.measured = self._with_variables(
-                self._run, iterator, num_steps, self._state.trace_key()
-            )
+            with keeping_sums():
+                self.num_steps_done, logs, self.measured = self._with_variables(
+                    self._run, iterator, num_steps, self._state.trace_key()
+                )
         finally:
             self._arguments = None
         return logs

@@ -69,7 +69,6 @@ class _Copy:
         config = optimizer.get_config()
         changes = {name: value for name, value in _LEFT_OUT.items() if name in config}
         self._optimizer = type(optimizer).from_config(config | changes)
-        self._optimizer.weight_decay = None  # which AdamW does not take
         numbers = _of_all_magnitudes(np.random.default_rng(1))
         numbers[::2] = _usual(np.random.default_rng(2))[::2]
         # Without a name, each would change the names of what Keras makes later.
@@ -84,9 +83,12 @@ class _Copy:
     def _trace(self, gradients: list[tf.Tensor]) -> None:
         run, changes = self._run_update, {}
         if run is not None:
-            changes["_distributed_tf_update_step"] = lambda strategy, pairs, rate: run(
-                self._optimizer, pairs, rate
-            )
+            changes = {
+                "_apply_weight_decay": lambda variables: None,
+                "_distributed_tf_update_step": lambda strategy, pairs, rate: run(
+                    self._optimizer, pairs, rate
+                ),
+            }
         with patched(self._optimizer, **changes):
             self._optimizer.apply_gradients(zip(gradients, self._weights, strict=True))
 

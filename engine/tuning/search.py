@@ -53,6 +53,7 @@ CLASSES: dict[Bits, tuple[Changes, Groups]] = {
         (
             ({"steps_per_execution": 1}, {"steps_per_execution": 32}),
             ({"input": "streamed"}, {"input": "streamed", "prefetch": 16}),
+            ({"compile_update": True},),
             ({"inter_op_threads": 1},),
         ),
     ),
@@ -66,7 +67,9 @@ CLASSES: dict[Bits, tuple[Changes, Groups]] = {
         ),
     ),
 }
-_TRIED = ("numerics", "steps_per_execution", "jit_compile", "jit_scope", "input")
+_TRIED = ("numerics", "steps_per_execution", "jit_compile", "jit_scope", "input", "compile_update")
+# XLA and fused updates have no use for them.
+_OF_FIT_ALONE = (*OF_PROCESSES, "compile_update")
 
 
 def tune(
@@ -116,7 +119,7 @@ def _try_class(bench: _Bench, result: Tuning, bits: Bits, show: Callable[[str], 
     start, groups = CLASSES[bits]
     found = [one for one in result.measurements if one.bits is bits]
     # What is fastest with fit's bits is tried with the others, too.
-    of_fit = {k: v for k, v in result.exact.items() if k not in OF_PROCESSES}
+    of_fit = {k: v for k, v in result.exact.items() if k not in _OF_FIT_ALONE}
     groups = groups if bits is Bits.FIT else (*groups, (of_fit,))
     kept = start
     for group in groups:
@@ -212,7 +215,7 @@ class _Bench:
             if factor > HOPELESS:
                 return self._give_up(changes, factor)
             run_in_turn([defaults, trial], NUM_ROUNDS, BURST_SECS)
-        except tf.errors.OpError as error:  # what XLA cannot compile
+        except (ConfigError, tf.errors.OpError) as error:  # what cannot be compiled
             return Measurement(changes, note=f"failed: {type(error).__name__}")
         except OSError as error:
             return Measurement(changes, note=f"its process failed: {error}")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from gradloop import engine
 from gradloop.engine.config import TrainConfig
 from gradloop.engine.state import TrainState
 from gradloop.engine.step import eval_step, train_step
@@ -187,3 +188,24 @@ def test_the_first_batch_has_no_size_where_it_has_no_leading_dimension():
     function = make_function(state, lambda state, batch: {"sum": batch[0] + batch[1]})
     assert float(function(iter(scalars), tf.constant(1))["sum"]) == 3.0
     assert function.measured.numpy()[2] == 0
+
+
+def test_sums_have_the_same_bits_in_each_run():
+    """TensorFlow would split them to save memory, and add in any order."""
+    x = np.random.default_rng(0).normal(size=(16_384, 8)).astype("float32")
+    data = tf.data.Dataset.from_tensor_slices((x, x[:, :1])).batch(len(x), drop_remainder=True)
+
+    def trained():
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((8,), batch_size=len(x))
+        hidden = keras.layers.Dense(1024)(inputs)
+        # Of a gradient that is a sum of three, 64 MB each.
+        total = hidden + keras.ops.tanh(hidden) + hidden * hidden
+        model = keras.Model(inputs, keras.layers.Dense(1)(total))
+        model.compile("adam", "mse", jit_compile=False)
+        engine.fit(engine.TrainState(model), data.repeat(), engine.TrainConfig(steps_per_epoch=3))
+        return model.get_weights()
+
+    runs = [trained() for _ in range(3)]
+    for weights in zip(*runs, strict=True):
+        assert all(np.array_equal(weights[0], other) for other in weights)

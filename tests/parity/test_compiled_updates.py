@@ -67,6 +67,46 @@ def test_weights_and_slots_are_those_of_fit(name):
     assert_equal(values(other), values(model))
 
 
+@keras.saving.register_keras_serializable()
+class Scaled(keras.layers.Layer):
+    """Multiplies by a number."""
+
+    def build(self, shape):
+        self.factor = self.add_weight(shape=(), initializer="ones", name="factor")
+
+    def call(self, x):
+        return x * self.factor
+
+
+def make_net_of_words():
+    """Returns a net with sparse gradients, a scalar, and what is left out of the decay."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Embedding(50, 24), keras.layers.GlobalAveragePooling1D(), Scaled()]
+    model = keras.Sequential([keras.Input((6,)), *layers, keras.layers.Dense(3)])
+    optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, jit_compile=False)
+    return model
+
+
+def test_sparse_gradients_scalars_and_what_does_not_decay():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 50, size=(64, 6))
+    data = tf.data.Dataset.from_tensor_slices((x, x[:, 0] % 3)).batch(32).repeat()
+    model, other = make_net_of_words(), make_net_of_words()
+    model.fit(data, steps_per_epoch=20, shuffle=False, verbose=0)
+    before = [v.numpy() for v in other.trainable_variables]
+    state = engine.TrainState(other)
+    engine.fit(state, data, engine.TrainConfig(steps_per_epoch=20, compile_update=True))
+    assert "compiled by XLA with all bits" in state.compiled_updates.outcome
+    assert_equal(values(other), values(model))
+    assert all(
+        (v.numpy() != b).any() for v, b in zip(other.trainable_variables, before, strict=True)
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The dataset has no seek")
 def test_a_run_goes_on_with_either():
