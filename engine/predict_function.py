@@ -21,6 +21,7 @@ from .execution_mode import resolve_jit_compile
 from .protocols import Batch, Logs
 from .replicas.uneven import feed_row, without_row
 from .replicas.xla import call_compiled
+from .runtime import keeping_sums
 from .state import TrainState
 from .step import predict_step
 from .step_function import StepFunction
@@ -83,7 +84,8 @@ class PredictFunction:
         predict = self._predict_joined if joins else self._predict_each
         while done < wanted:
             size = min(wanted - done, self._max_batches or wanted)
-            num_done = predict(iterator, size)
+            with keeping_sums():
+                num_done = predict(iterator, size)
             done += num_done
             if isinstance(iterator, ArrayBatches):
                 iterator = iterator.at(int(iterator.step) + num_done)

@@ -150,8 +150,8 @@ def keeping_sums() -> Iterator[None]:
     """Calls compiled functions so that TensorFlow splits no sum to save memory of a CPU.
 
     Its graph optimizer takes a CPU to have 256 MB. Where it estimates that a step needs more, it
-    turns a sum of three gradients or more into additions to a temporary variable, in any order:
-    other last bits in each run, in fit too. Which sums, depends on all else in the step.
+    turns a sum of three tensors or more into additions to a temporary variable, in any order:
+    other last bits in each run, in Keras too. Which sums, depends on all else in the step.
 
     Context: cross-replica, on the host. Of a function, the first call counts.
     """

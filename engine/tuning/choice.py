@@ -139,6 +139,8 @@ def choice_path(key: Key) -> Path:
 def apply_choice(config: Config, key: Key, chosen: Collection[str]) -> tuple[Config, Path | None]:
     """Returns the config with the kept choice, and its file; None if nothing changes.
 
+    A choice that the run's other settings exclude is left out: `tune` was of a run without them.
+
     Args:
       config: The run's.
       key: See `choice_path`.
@@ -151,14 +153,27 @@ def apply_choice(config: Config, key: Key, chosen: Collection[str]) -> tuple[Con
     try:
         kept = json.loads(path.read_text("utf-8"))[_choice_of(config)]
         changes = {name: value for name, value in kept.items() if name not in chosen}
-        changed = dataclasses.replace(config, **changes)
+        changed = _changed(config, changes)
     except FileNotFoundError:
         return config, None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{path} cannot be used ({error}): run --tune again, or delete the file."
         ) from error
-    return (changed, path) if changes else (config, None)
+    return (config, None) if changed == config else (changed, path)
+
+
+def _changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Returns the config with the changes, or as it is if they are legal, but not beside it.
+
+    Raises:
+      ConfigError: If the changes are illegal by themselves.
+    """
+    try:
+        return dataclasses.replace(config, **changes)
+    except ConfigError:
+        type(config)(**{"numerics": config.numerics, "jit_compile": config.jit_compile, **changes})
+        return config
 
 
 def _choice_of(config: TrainConfig) -> str:

@@ -215,7 +215,9 @@ class _Bench:
             if factor > HOPELESS:
                 return self._give_up(changes, factor)
             run_in_turn([defaults, trial], NUM_ROUNDS, BURST_SECS)
-        except (ConfigError, tf.errors.OpError) as error:  # what cannot be compiled
+        except ConfigError:  # not beside the run's other settings
+            return Measurement(changes, note="not for this training")
+        except tf.errors.OpError as error:  # what cannot be compiled
             return Measurement(changes, note=f"failed: {type(error).__name__}")
         except OSError as error:
             return Measurement(changes, note=f"its process failed: {error}")

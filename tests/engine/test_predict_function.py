@@ -213,3 +213,17 @@ def test_batches_of_a_model_that_keeps_a_state_come_in_their_order(kind):
     data = x if kind == "arrays" else tf.data.Dataset.from_tensor_slices(x).batch(4)
     config = make_config(steps_per_execution=None, global_batch_size=4)
     assert np.array_equal(predict(TrainState(model, "sgd", loss="mse"), data, config), expected)
+
+
+def test_sums_have_the_same_bits_in_each_prediction():
+    """TensorFlow would split them to save memory, and add in any order, as in Keras."""
+    x = np.random.default_rng(0).normal(size=(16_384, 8)).astype("float32")
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8,), batch_size=len(x))
+    hidden = keras.layers.Dense(2048)(inputs)
+    # 128 MB each.
+    total = hidden + keras.ops.tanh(hidden) + keras.ops.sin(hidden) + hidden * hidden
+    state = TrainState(keras.Model(inputs, keras.layers.Dense(1)(total)), "sgd", loss="mse")
+    config = make_config(global_batch_size=len(x))
+    first, *others = (predict(state, x, config) for _ in range(4))
+    assert all(np.array_equal(first, other) for other in others)

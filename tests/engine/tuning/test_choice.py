@@ -65,6 +65,13 @@ def test_a_file_that_cannot_be_used_is_named(text):
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize("other", [{"on_nonfinite": "skip"}, {"run_eagerly": True}])
+def test_a_choice_that_the_run_cannot_have_is_left_out(other):
+    keep(exact={"compile_update": True})
+    config = dataclasses.replace(CONFIG, **other)
+    assert apply_choice(config, KEY, chosen=other) == (config, None)
+
+
 def test_runs_compiled_by_xla_take_the_choice_of_their_class():
     keep(exact={"steps_per_execution": 32}, xla=WITH_XLA)
     compiled = dataclasses.replace(CONFIG, jit_compile=True)
