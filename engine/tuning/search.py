@@ -215,12 +215,8 @@ class _Bench:
             if factor > HOPELESS:
                 return self._give_up(changes, factor)
             run_in_turn([defaults, trial], NUM_ROUNDS, BURST_SECS)
-        except ConfigError:  # not beside the run's other settings
-            return Measurement(changes, note="not for this training")
-        except tf.errors.OpError as error:  # what cannot be compiled
-            return Measurement(changes, note=f"failed: {type(error).__name__}")
-        except OSError as error:
-            return Measurement(changes, note=f"its process failed: {error}")
+        except (ConfigError, tf.errors.OpError, OSError) as error:
+            return Measurement(changes, note=_why(error))
         ratio = ratio_of(trial, defaults, NUM_ROUNDS)
         return Measurement(changes, *ratio)
 
@@ -271,6 +267,15 @@ def split_changes(changes: Changes) -> tuple[Changes, Changes]:
         for of_data in (False, True)
     )
     return of_config, of_dataset
+
+
+def _why(error: Exception) -> str:
+    """Returns why a candidate was not measured."""
+    if isinstance(error, ConfigError):  # beside the run's other settings
+        return "not for this training"
+    if isinstance(error, OSError):
+        return f"its process failed: {error}"
+    return f"failed: {type(error).__name__}"  # what cannot be compiled
 
 
 def _has_steps_in_xla(changes: Changes) -> bool:
