@@ -11,12 +11,19 @@ from pathlib import Path
 
 
 def processor_name() -> str:
-    """Returns the name of the processor model, or the architecture if that is unknown."""
+    """Returns the name of the processor, or the architecture if that is unknown.
+
+    With family and model where Linux knows them: in a virtual machine, generations whose speeds and
+    instructions differ may share a name.
+    """
+    found: dict[str, str] = {}
     with contextlib.suppress(OSError):  # Not Linux.
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+        for line in reversed(Path("/proc/cpuinfo").read_text("utf-8").splitlines()):
+            name, _, value = line.partition(":")
+            found[name.strip()] = value.strip()
+    model = [f"{key.split()[-1]} {found[key]}" for key in ("cpu family", "model") if key in found]
+    name = found.get("model name") or platform.processor() or platform.machine()
+    return f"{name} ({', '.join(model)})" if model else name
 
 
 def num_cores() -> int:

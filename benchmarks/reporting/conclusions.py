@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from benchmarks.reporting import races
 from benchmarks.reporting.races import BEST_FIT, NO_RATIO, Found, Race
-from benchmarks.reporting.tables import NOTHING, interval, number, table
+from benchmarks.reporting.tables import NOTHING, interval, number, runs_of, table
 
 # Of each class of bits: the engine's arm, fit as it comes, and fit tuned. The first two have fit's
 # bits, and those of fit(jit_compile=True), of which the tuned one is the arm keras_fit_xla.
@@ -91,8 +91,8 @@ def ratios_table(raced: Mapping[str, Race]) -> str:
             over_fit = races.ratio(race, arm, _FIT_FLOAT32 if is_lower else fit)
             over_tuned = races.ratio(race, arm, tuned)
             if any(_is_shown(found) for found in (over_fit, over_tuned)):
-                num_runs = max(over_fit.num_runs, over_tuned.num_runs)
-                cells = [_cell(over_fit), _cell(over_tuned), str(num_runs or NOTHING)]
+                most = max(over_fit, over_tuned, key=lambda found: found.num_runs)
+                cells = [_cell(over_fit), _cell(over_tuned), runs_of(most)]
                 is_shown = bits == "free" or _has_bits(race, arm)
                 rows.append([name, bits if is_shown else _NO_BITS, f"`{arm}`", *cells])
     if not rows:

@@ -34,10 +34,10 @@ _SUFFIXES = {"mixed_bfloat16": "-bf16", "mixed_float16": "-fp16", "tf32": "-tf32
 
 @dataclasses.dataclass(frozen=True)
 class Race:
-    """Comparable runs of one comparison on one kind of machine.
+    """Comparable runs of one comparison on machines of one size.
 
     Attributes:
-      runs: Oldest first: same workload, processor, number of cores and versions as the newest.
+      runs: Oldest first: same workload, number of cores or GPU, and versions as the newest.
       others: Runs of the same name that are not comparable with the newest.
     """
 
@@ -64,6 +64,7 @@ class Found:
       median: Of the runs' medians; None: `why` says why there is none.
       range: Least and largest of the runs' medians.
       num_runs: How many have it.
+      num_processors: On how many kinds of processor.
       interval: 95 %, of the newest run that has it, or that is too wide for a ratio; None: the
         measure has none.
       why: "", or why there is no ratio.
@@ -73,6 +74,7 @@ class Found:
     median: float | None = None
     range: tuple[float, float] | None = None
     num_runs: int = 0
+    num_processors: int = 0
     interval: tuple[float, float] | None = None
     why: str = NOT_MEASURED
 
@@ -120,7 +122,8 @@ def _race(runs: Sequence[Record]) -> Race:
 def comparable(record: Record) -> tuple[Any, ...]:
     """Returns what two runs must have in common for their ratios to be of one kind."""
     environment = record["environment"]
-    of_machine = ("processor", "num_cores", "tensorflow", "keras", "python")
+    # Not the processor: by how much a ratio moves from one to another is what a range is to show.
+    of_machine = ("num_cores", "tensorflow", "keras", "python")
     of_record = ("workload_config", "task", "device", "num_examples", "global_batch_size")
     return (
         *(environment.get(name) for name in of_machine),
@@ -140,15 +143,20 @@ def ratio(race: Race | None, arm: str, over: str, measure: str = SPEED) -> Found
     if race is None:
         return Found(over)
     of_runs = [_of_run(record, arm, over, measure) for record in race.runs]
-    medians = [found.median for found in of_runs if found.median is not None]
-    if not medians:
+    named = [
+        (record, found)
+        for record, found in zip(race.runs, of_runs, strict=True)
+        if found.median is not None
+    ]
+    if not named:
         return of_runs[-1]
-    newest = [found for found in of_runs if found.median is not None][-1]
+    medians = [found.median for _, found in named if found.median is not None]
     return dataclasses.replace(
-        newest,
+        named[-1][1],
         median=statistics.median(medians),
         range=(min(medians), max(medians)),
         num_runs=len(medians),
+        num_processors=len({record["environment"].get("processor") for record, _ in named}),
     )
 
 
@@ -182,7 +190,7 @@ def _named(over: str, found: Mapping[str, Any]) -> Found:
 
 
 def _single(over: str, median: float, interval: tuple[float, float] | None = None) -> Found:
-    return Found(over, median, (median, median), 1, interval, "")
+    return Found(over, median, (median, median), 1, 1, interval, "")
 
 
 def _inverse(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.reporting.races import Race, Record, name_of, when
+from benchmarks.reporting.races import Found, Race, Record, name_of, when
 from benchmarks.reporting.stats import TOO_WIDE
 from benchmarks.reporting.targets import Outcome
 
@@ -133,11 +133,17 @@ def _target_row(outcome: Outcome) -> list[str]:
         target.over if found.over == target.over else f"{target.over}: {found.over}",
         f"{target.ratio:.2f}",
         number(found.median),
-        str(found.num_runs or NOTHING),
+        runs_of(found),
         interval(*found.range) if found.range else NOTHING,
         interval(*found.interval) if found.interval else NOTHING,
         strong(outcome.verdict),
     ]
+
+
+def runs_of(found: Found) -> str:
+    """Returns how many runs have a ratio, and on how many kinds of processor if not on one."""
+    where = f" on {found.num_processors} processors" if found.num_processors > 1 else ""
+    return f"{found.num_runs}{where}" if found.num_runs else NOTHING
 
 
 def other_targets_table(groups: Mapping[str, Sequence[Outcome]]) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.reporting import races
+from benchmarks.reporting import races, tables
 from benchmarks.reporting.races import BEST_FIT, BEST_PYTORCH
 from tests.benchmarks.reporting.made_up import arm, races_of, ratio, record
 
@@ -39,9 +39,17 @@ def test_an_interval_that_is_too_wide_gives_no_ratio():
     assert (found.median, found.num_runs) == (2.0, 1)
 
 
-def test_runs_of_another_machine_or_version_are_left_out():
-    other = run(9.0, "2026-11-28T1000")
+def test_runs_on_another_processor_count_and_are_named():
+    other = run(2.6, "2026-11-28T1000")
     other["environment"] |= {"processor": "Another CPU"}
+    found = over_fit(other, run(2.0, "2026-11-28T1100"), run(2.2, "2026-11-28T1200"))
+    assert (found.median, found.num_runs, found.num_processors) == (2.2, 3, 2)
+    assert tables.runs_of(found) == "3 on 2 processors"
+
+
+def test_runs_with_other_cores_or_versions_are_left_out():
+    other = run(9.0, "2026-11-28T1000")
+    other["environment"] |= {"num_cores": 64}
     old = run(9.0, "2026-11-28T1100")
     old["environment"] |= {"tensorflow": "2.20.0"}
     newest = run(2.0, "2026-11-28T1200")
