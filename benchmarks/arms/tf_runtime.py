@@ -39,6 +39,22 @@ def configure(task: Task) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+def set_threads(
+    *, intra_op_threads: int | None = None, inter_op_threads: int | None = None
+) -> None:
+    """Sets the threads of this process; None leaves TensorFlow's default.
+
+    Call it before the first operation, and before `configure`. Later, only the same ones are legal.
+
+    Raises:
+      RuntimeError: If TensorFlow has started with others.
+    """
+    if intra_op_threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
+    if inter_op_threads is not None:
+        tf.config.threading.set_inter_op_parallelism_threads(inter_op_threads)
+
+
 def scope(task: Task) -> contextlib.AbstractContextManager[Any]:
     """Returns the scope to build in: of MirroredStrategy for replicas, else an empty one."""
     if not task.has_replicas:

@@ -2,9 +2,10 @@
 
     python -m benchmarks.race.worker --arm keras_fit
 
-The first line on stdin is the task. Each further line is a command: {"do": "setup"},
-{"do": "run", "num_epochs": 1}, {"do": "weights", "path": "x.npz"}, {"do": "plain"} (an epoch of a
-new arm, without dropout), {"do": "stop"}. Each command gets one line as its answer, on the original
+The first line on stdin is the task. Each further line is a command: {"do": "setup"} (for an arm
+with settings that were found before, {"do": "setup", "found": {}}), {"do": "run", "num_epochs": 1},
+{"do": "weights", "path": "x.npz"}, {"do": "plain"} (an epoch of a new arm, without dropout),
+{"do": "stop"}. Each command gets one line as its answer, on the original
 stdout; what the arm prints goes to stderr. This module imports the standard library and NumPy
 alone: the arm brings its framework, and the peers' environment has no TensorFlow.
 """
@@ -57,7 +58,7 @@ class ArmHost:
         try:
             match command["do"]:
                 case "setup":
-                    return self._set_up()
+                    return self._set_up(command.get("found"))
                 case "run":
                     return self._run(int(command["num_epochs"]))
                 case "weights":
@@ -70,11 +71,11 @@ class ArmHost:
         except Exception as error:
             return describe_error(error)
 
-    def _set_up(self) -> dict[str, Any]:
+    def _set_up(self, found: Mapping[str, Any] | None) -> dict[str, Any]:
         started_at = time.perf_counter()
         arm_class = importlib.import_module(self._module).Arm
         imported_at = time.perf_counter()
-        self._arm = arm = arm_class(self._task)
+        self._arm = arm = _make(arm_class, self._task, found)
         setup_secs = time.perf_counter() - imported_at
         return {
             "import_secs": imported_at - started_at,
@@ -103,10 +104,13 @@ class ArmHost:
         assert self._arm is not None, "setup comes first"
         # What the arm found by trial is not looked for again.
         found = getattr(self._arm, "found", None)
-        task = dataclasses.replace(self._task, dropout=False)
-        make = type(self._arm)
-        arm: ArmProtocol = make(task) if found is None else make(task, found)  # type: ignore[call-arg]
+        arm = _make(type(self._arm), dataclasses.replace(self._task, dropout=False), found)
         return {"loss": float(arm.run(1))}
+
+
+def _make(arm_class: Any, task: Task, found: Mapping[str, Any] | None) -> ArmProtocol:
+    arm: ArmProtocol = arm_class(task) if found is None else arm_class(task, found)
+    return arm
 
 
 def describe_error(error: Exception) -> dict[str, Any]:

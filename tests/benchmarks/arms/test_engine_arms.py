@@ -4,11 +4,10 @@ import dataclasses
 
 import pytest
 
-from benchmarks.arms import engine_free
-from benchmarks.race import preparation
+from benchmarks.arms import engine_free, tf_runtime
+from benchmarks.race import preparation, process
 from benchmarks.race.workloads import WORKLOADS, Task
 from gradloop.data import pipeline
-from gradloop.engine.tuning.choice import Tuning
 
 
 @pytest.fixture
@@ -19,9 +18,10 @@ def task(tmp_path):
 
 
 def test_engine_free_trains_with_what_tune_found(task, monkeypatch):
-    found = {"prefetch": 2, "input": "streamed", "steps_per_execution": 2}
-    monkeypatch.setattr(engine_free, "tune", lambda *args, **kwargs: Tuning(fast=found))
-    prefetches, make_dataset = [], pipeline.make_dataset
+    found = {"prefetch": 2, "input": "streamed", "steps_per_execution": 2, "intra_op_threads": 1}
+    monkeypatch.setattr(engine_free, "find_settings", lambda task: (found, []))
+    threads, prefetches, make_dataset = [], [], pipeline.make_dataset
+    monkeypatch.setattr(tf_runtime, "set_threads", lambda **asked: threads.append(asked))
 
     def recorded(*args, prefetch, **kwargs):
         prefetches.append(prefetch)
@@ -30,6 +30,31 @@ def test_engine_free_trains_with_what_tune_found(task, monkeypatch):
     monkeypatch.setattr(pipeline, "make_dataset", recorded)
     arm = engine_free.Arm(task)
     assert prefetches == [2]
+    assert threads == [{"intra_op_threads": 1, "inter_op_threads": None}]
     assert {**arm.settings, **found, "numerics": "fast"} == arm.settings
     assert arm.bits_of is None
     assert 0 < arm.run(1) < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arm", "found"),
+    [("engine_free", {"intra_op_threads": 1}), ("tf_loop", {"num_threads": 1})],
+)
+def test_arms_of_one_process_have_the_threads_that_the_first_one_found(arm, found, task):
+    code = (
+        f"import dataclasses, tensorflow as tf; from benchmarks.arms import {arm}; "
+        f"from benchmarks.race.workloads import Task; task = Task.from_dict({task.to_dict()!r}); "
+        f"arm = {arm}.Arm(task, {found}); arm.run(1); "
+        f"{arm}.Arm(dataclasses.replace(task, dropout=False), arm.found).run(1); "
+        "print(tf.config.threading.get_intra_op_parallelism_threads())"
+    )
+    assert process.run_python(code, task) == 1
+
+
+@pytest.mark.slow
+def test_engine_free_tries_threads_in_processes(task):
+    found, measured = engine_free.find_settings(task, max_secs=0.0)
+    gains = {name: one["gain"] for one in measured for name in one["changes"] if one["gain"]}
+    assert gains.keys() >= {"inter_op_threads", "intra_op_threads"}
+    assert found in ({}, {"intra_op_threads": 1})
