@@ -1,22 +1,26 @@
 """What do the steps of docs/custom_steps.md cost in the engine, against a loop without one?
 
-    python -m benchmarks.gallery
+    python -m benchmarks.gallery --record
 
-Runs each step of the gallery, as it stands on its page, in two ways that take turns: `engine.fit`,
-and a `tf.function` with a `tf.while_loop` that takes batches from the same tf.data dataset and
-calls the same step on the same state. The bare loop has no hooks, averages no logs, resets no
-metrics and looks for no end of the data.
+Runs each step of the gallery, as it stands on its page, in ways that take turns within seconds:
+`engine.fit`, and a `tf.function` with a `tf.while_loop` that takes batches from a tf.data dataset
+and calls the same step. The bare loop has no hooks, averages no logs, resets no metrics and looks
+for no end of the data.
 
-`engine` gets batches from tf.data, as `bare` does; `resident`, its default on one CPU, makes them
-in its graph. Ratios are of medians, with 95 % intervals.
+`engine` makes batches in its graph, its default on one CPU; `streamed` takes them from the dataset
+of the bare loop. Ends a step when the intervals of the ratios are narrower than 5 %, or after
+`--max_secs`. With `--record`, writes benchmarks/results/gallery_<hardware>_<date>T<time>.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
+import functools
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,14 +34,17 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import ROOT
-from benchmarks.reporting import stats
+from benchmarks.hardware import devices
+from benchmarks.race import turns
+from benchmarks.reporting import other_tables, records, stats
 from gradloop import engine
 from gradloop.data import pipeline
-from gradloop.engine.runtime import describe_environment
+from gradloop.usage import EXIT_USAGE
 
 PAGES = ROOT / "docs" / "custom_steps"
 _BASELINE = "bare"
-_SHOWN = ("processor", "num_cores", "tensorflow", "keras")
+# Of a record: the ratio to the arm that is compared with the bare loop.
+RATIOS = {"ratio": "engine", "ratio_streamed": "streamed"}
 Arm = Callable[[int], float]  # number of epochs -> seconds
 
 
@@ -101,7 +108,7 @@ def make_arms(name: str, global_batch_size: int, num_batches: int) -> dict[str, 
     arrays = make_arrays(name, global_batch_size * num_batches)
     train_ds = pipeline.make_dataset(*arrays, global_batch_size=global_batch_size, shuffle=True)
     arms: dict[str, Arm] = {}
-    for arm, source in (("engine", "streamed"), ("resident", "resident")):
+    for arm, source in (("engine", "auto"), ("streamed", "streamed")):
         names = define(name, strategy=tf.distribute.get_strategy())
         arms[arm] = _engine_arm(set_up(name, names), names, train_ds, source)
         arms[arm](1)  # traces, and creates the seeds that a bare loop takes too
@@ -145,54 +152,85 @@ def _bare_arm(state: engine.TrainState, step: Any, train_ds: Any, num_batches: i
     return run
 
 
-def measure(
-    arms: Mapping[str, Arm], num_batches: int, num_rounds: int, min_secs: float
-) -> dict[str, list[float]]:
-    """Returns the steps per second of each arm in each round."""
+def measure(arms: Mapping[str, Arm], num_batches: int, flags: argparse.Namespace) -> dict[str, Any]:
+    """Returns what a record says of one step.
+
+    Args:
+      arms: Of `make_arms`.
+      num_batches: Steps of an epoch.
+      flags: Of which `min_secs` and `max_secs` count.
+    """
     arms[_BASELINE](1)  # traces
-    num_epochs = max(1, round(min_secs / arms[_BASELINE](1)))
-    speeds: dict[str, list[float]] = {name: [] for name in arms}
-    for index in range(num_rounds):
-        # In alternating order, so that no arm always runs after the same one.
-        for name in list(arms)[:: 1 if index % 2 == 0 else -1]:
-            speeds[name].append(num_epochs * num_batches / arms[name](num_epochs))
-    return speeds
+    num_epochs = max(1, round(flags.min_secs / arms[_BASELINE](1)))
+    runs = {name: functools.partial(run, num_epochs) for name, run in arms.items()}
+    secs = turns.take_turns(runs, [(arm, _BASELINE) for arm in RATIOS.values()], flags.max_secs)
+    speeds = turns.to_speeds(secs, num_epochs * num_batches)
+    found: dict[str, Any] = {
+        arm: dataclasses.asdict(stats.summarize(values)) for arm, values in speeds.items()
+    }
+    for ratio, arm in RATIOS.items():
+        found[ratio] = dataclasses.asdict(stats.compare(speeds[arm], speeds[_BASELINE]))
+    return found | {"num_rounds": len(secs[_BASELINE])}
 
 
-def to_row(name: str, speeds: Mapping[str, Sequence[float]]) -> str:
-    """Returns the line of the table for one section."""
-    medians = [f"{stats.summarize(values).median:,.0f}" for values in speeds.values()]
-    cells = [name, str(count_lines(read_sections()[name][0])), *medians]
-    for arm in ("engine", "resident"):
-        ratio = stats.compare(speeds[arm], speeds[_BASELINE])
-        cells.append(f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})")
-    return f"| {' | '.join(cells)} |"
+def run(flags: argparse.Namespace) -> dict[str, Any]:
+    """Measures and returns the record.
+
+    Raises:
+      ValueError: If a number is too small.
+    """
+    for name, least in (("global_batch_size", 1), ("num_batches", 1), ("min_secs", 0)):
+        if not getattr(flags, name) >= least:
+            raise ValueError(f"--{name} {getattr(flags, name)}: must be {least} or more")
+    found = {}
+    for name in flags.sections or read_sections():
+        keras.utils.clear_session()
+        arms = make_arms(name, flags.global_batch_size, flags.num_batches)
+        found[name] = measure(arms, flags.num_batches, flags)
+        print(f"{name}: {found[name]['num_rounds']} rounds", file=sys.stderr, flush=True)
+    command = shlex.join(["python", "-m", "benchmarks.gallery", *flags.argv])
+    return {
+        "workload": "gallery",
+        **records.describe_run(devices.short_name("cpu"), command),
+        "global_batch_size": flags.global_batch_size,
+        "steps_per_epoch": flags.num_batches,
+        "gallery": found,
+    }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and prints; returns 0."""
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the flags."""
     parser = argparse.ArgumentParser(
-        prog="benchmarks.gallery",
+        prog="python -m benchmarks.gallery",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--sections", nargs="+", choices=list(read_sections()), help="default: all")
     add("--global_batch_size", type=int, default=64, help="examples of a step (default: 64)")
-    add("--num_batches", type=int, default=500, help="steps of an epoch (default: 500)")
-    add("--num_rounds", type=int, default=7, help="counted rounds (default: 7)")
-    add("--min_secs", type=float, default=1.0, help="of an arm in a round (default: 1)")
-    flags = parser.parse_args(argv)
-    if min(flags.global_batch_size, flags.num_batches, flags.num_rounds) < 1:
-        parser.error("all numbers must be 1 or more")
-    print(*(f"{k}={v}" for k, v in describe_environment().items() if k in _SHOWN))
-    print("| step | lines | engine, steps/s | resident | bare | engine / bare | resident / bare |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name in flags.sections or read_sections():
-        keras.utils.clear_session()
-        arms = make_arms(name, flags.global_batch_size, flags.num_batches)
-        speeds = measure(arms, flags.num_batches, flags.num_rounds, flags.min_secs)
-        print(to_row(name, speeds), flush=True)
+    add("--num_batches", type=int, default=250, help="steps of an epoch (default: 250)")
+    add("--min_secs", type=float, default=0.1, help="of an arm in a round (default: 0.1)")
+    add("--max_secs", type=float, default=40.0, help="limit for a step (default: 40)")
+    add("--record", action="store_true", help="write the record into benchmarks/results")
+    add("--output", type=Path, help="write the record to this file")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints and records; returns 0, or 2 for wrong usage."""
+    argv = sys.argv[1:] if argv is None else argv
+    flags = make_parser().parse_args(argv)
+    flags.argv = list(argv)
+    try:
+        record = run(flags)
+        print(other_tables.gallery_table(record))
+        if flags.record or flags.output:
+            path = flags.output or records.default_path(record)
+            records.write(record, path)
+            print(f"Record: {path}")
+    except (ValueError, OSError) as error:
+        print(f"benchmarks.gallery: error: {error}", file=sys.stderr)
+        return EXIT_USAGE
     return 0
 
 

@@ -30,8 +30,7 @@ import numpy as np
 
 from benchmarks.arms import keras_fit, tf_runtime
 from benchmarks.hardware import devices
-from benchmarks.race import keras_models, preparation
-from benchmarks.race.stopping import MAX_WIDTH
+from benchmarks.race import keras_models, preparation, turns
 from benchmarks.race.workloads import WORKLOADS, Task, Workload
 from benchmarks.reporting import records, stats
 from gradloop import engine
@@ -41,7 +40,6 @@ from gradloop.usage import EXIT_USAGE
 STEPS_PER_EXECUTION = (8, 32, 128)
 MEASURES = ("predict", "evaluate")
 OVER = {"ratio": "keras", "ratio_tuned": "keras_tuned"}
-_MIN_ROUNDS = 8
 _NUM_TRIALS = 3
 # Of MNIST's training examples: a run takes a part of a second.
 NUM_EXAMPLES = {"tiny": 12_800, "dense": 12_800, "cnn": 3_200, "lstm": 3_200}
@@ -132,25 +130,10 @@ def choose_tuned(calls: Calls) -> str:
 
 
 def race(calls: Calls, tuned: str, max_secs: float) -> dict[str, list[float]]:
-    """Returns the seconds of each run, by who ran, in rounds; every second round is backwards."""
+    """Returns the seconds of each run, by who ran; see `take_turns`."""
     of = {"engine": "engine", "keras": "keras", "keras_tuned": tuned}
-    secs: dict[str, list[float]] = {name: [] for name in of}
-    deadline = time.perf_counter() + max_secs
-    while time.perf_counter() < deadline:
-        for name in list(of)[:: -1 if len(secs["engine"]) % 2 else 1]:
-            secs[name].append(_time(calls[of[name]])[0])
-        if len(secs["engine"]) >= _MIN_ROUNDS and max(_widths(secs)) < MAX_WIDTH:
-            break
-    return secs
-
-
-def _speeds(secs: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
-    return {name: [1 / one for one in values] for name, values in secs.items()}
-
-
-def _widths(secs: Mapping[str, Sequence[float]]) -> list[float]:
-    speeds = _speeds(secs)
-    return [stats.width(speeds["engine"], speeds[over]) for over in OVER.values()]
+    runs = {name: lambda call=calls[who]: _time(call)[0] for name, who in of.items()}  # type: ignore[misc]
+    return turns.take_turns(runs, [("engine", over) for over in OVER.values()], max_secs)
 
 
 def measure(task: Task, max_secs: float) -> dict[str, Any]:
@@ -160,11 +143,9 @@ def measure(task: Task, max_secs: float) -> dict[str, Any]:
         first_secs = check_equal(calls, name)
         tuned = choose_tuned(calls)
         secs = race(calls, tuned, max_secs / len(MEASURES))
-        speeds = _speeds(secs)
-        images = task.workload.num_examples
+        speeds = turns.to_speeds(secs, task.workload.num_examples)
         found[name] = {
-            who: dataclasses.asdict(stats.summarize([images * one for one in values]))
-            for who, values in speeds.items()
+            who: dataclasses.asdict(stats.summarize(values)) for who, values in speeds.items()
         }
         for ratio, over in OVER.items():
             found[name][ratio] = dataclasses.asdict(stats.compare(speeds["engine"], speeds[over]))

@@ -1,4 +1,4 @@
-"""Records that are no races as tables in Markdown: scaling, learning, inference."""
+"""Records that are no races as tables in Markdown: scaling, learning, inference, custom steps."""
 
 from __future__ import annotations
 
@@ -26,19 +26,29 @@ def inference_table(record: Record) -> str:
     """Returns the examples a second of the engine's evaluate and predict beside Keras's."""
     arms = {"engine": "engine", "keras": "Keras", "keras_tuned": "Keras, tuned"}
     ratios = {"ratio": "over Keras", "ratio_tuned": "over Keras, tuned"}
+    return _compared_table(record["inference"], arms, ratios, "images/s")
+
+
+def gallery_table(record: Record) -> str:
+    """Returns the steps a second of the engine beside a bare loop's, of each custom step."""
+    arms = {"engine": "engine", "streamed": "engine, streamed", "bare": "bare loop"}
+    ratios = {"ratio": "engine over bare", "ratio_streamed": "streamed over bare"}
+    return _compared_table(record["gallery"], arms, ratios, "steps/s")
+
+
+def _compared_table(
+    found: Mapping[str, Any], arms: Mapping[str, str], ratios: Mapping[str, str], unit: str
+) -> str:
+    """Returns a table with a row for each measure, of those arms and ratios that were measured."""
+    first = next(iter(found.values()))
+    arms, ratios = ({k: words[k] for k in words if k in first} for words in (arms, ratios))
     rows = [
-        [name, *(tables.number(found[arm]["median"]) for arm in arms if arm in found)]
-        + [
-            " (".join(tables.with_interval(found[ratio])) + ")"
-            for ratio in ratios
-            if ratio in found
-        ]
-        for name, found in record["inference"].items()
+        [name, *(tables.number(of[arm]["median"]) for arm in arms)]
+        + [" (".join(tables.with_interval(of[ratio])) + ")" for ratio in ratios]
+        for name, of in found.items()
     ]
-    first = next(iter(record["inference"].values()))
-    header = [f"{words}, images/s" for arm, words in arms.items() if arm in first]
-    header += [words for ratio, words in ratios.items() if ratio in first]
-    return tables.table(["", *header], rows)
+    header = ["", *(f"{words}, {unit}" for words in arms.values()), *ratios.values()]
+    return tables.table(header, rows)
 
 
 def learning_table(record: Record) -> str:

@@ -51,7 +51,7 @@ class Race:
 
     @property
     def fullest(self) -> Record:
-        """The run with the most correct arms; of several, the newest."""
+        """The run with the most correct arms, or custom steps; of several, the newest."""
         return max(reversed(self.runs), key=_num_correct)
 
 
@@ -216,4 +216,5 @@ def _why_missing(name: str, arms: Mapping[str, Any]) -> str:
 
 
 def _num_correct(record: Record) -> int:
-    return sum(arm["status"] == "ok" for arm in record.get("arms", {}).values())
+    num_arms = sum(arm["status"] == "ok" for arm in record.get("arms", {}).values())
+    return num_arms + len(record.get("gallery", ()))

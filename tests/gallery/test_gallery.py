@@ -84,15 +84,6 @@ def test_the_step_at_the_top_of_the_page_runs():
     np.testing.assert_allclose(names["history"].history["loss"], [expected], rtol=1e-6)
 
 
-def test_the_benchmark_prints_a_row_for_a_step(capsys):
-    few = ["--num_batches", "3", "--num_rounds", "1", "--min_secs", "0"]
-    assert gallery.main(["--sections", "Mixup", *few]) == 0
-    row = capsys.readouterr().out.splitlines()[-1]
-    assert re.fullmatch(
-        r"\| Mixup \| 19 (\| [\d,]+ ){3}(\| [\d.]+ \([\d.]+ to [\d.]+\) ){2}\|", row
-    )
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_step_trains_in_float32(name, reference):
     run = reference(name)
