@@ -56,6 +56,16 @@ class Stacks:
     batch_bytes: int
 
 
+def with_shape_of(value: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+    """Returns a tensor that must have a spec's shape: by an operation where the graph knows less.
+
+    Raises:
+      InvalidArgumentError: When it runs, if the shape is another.
+    """
+    is_known = value.shape.is_fully_defined() and value.shape == spec.shape
+    return value if is_known else tf.ensure_shape(value, spec.shape)
+
+
 class ResidentBatches:
     """The batches of an `EpochDataset`, made by the graph that trains on them.
 
@@ -109,19 +119,16 @@ class ResidentBatches:
             self._arrays_of_epoch.write_from(self._arrays)
 
     def reader(self) -> Callable[[tf.Tensor], Any]:
-        """Returns a function of the offset from the current step, int32 scalar, to a batch.
+        """Returns a function of a step of the epoch, int64 scalar, to its batch.
 
-        Beyond the end of the epoch it returns the last batch. Context: graph. Call this before a
-        loop, so that position and arrays are read once and not in each step.
+        Beyond the end it begins anew. Context: graph. Call this before a loop, so that order and
+        arrays are read once and not in each step.
         """
-        start, epoch = self.current_step(), self._epoch()
+        epoch = self._epoch()
 
-        def get(offset: tf.Tensor) -> Any:
-            step = tf.minimum(start + tf.cast(offset, tf.int64), self.num_batches - 1)
+        def get(step: tf.Tensor) -> Any:
             batch = self._make_batch(step, epoch)
-            return tf.nest.map_structure(
-                lambda value, spec: tf.ensure_shape(value, spec.shape), batch, self.element_spec
-            )
+            return tf.nest.map_structure(with_shape_of, batch, self.element_spec)
 
         return get
 

@@ -91,7 +91,7 @@ class ArrayBatches(NamedTuple):
         return self.element_spec
 
     def reader(self) -> Callable[[tf.Tensor], Batch]:
-        """Returns a function of the offset from the step, int32 scalar, to a batch.
+        """Returns a function of a step, int64 scalar, to its batch.
 
         Beyond the end it returns the last one. Context: graph, or on the host.
         """
@@ -99,8 +99,8 @@ class ArrayBatches(NamedTuple):
         num_rows = tf.shape(rows[0], tf.int64)[0]
         last = self._count(num_rows) - 1
 
-        def get(offset: tf.Tensor) -> Batch:
-            begin = tf.minimum(self.step + tf.cast(offset, tf.int64), last) * like.batch_size
+        def get(step: tf.Tensor) -> Batch:
+            begin = tf.minimum(step, last) * like.batch_size
             end = tf.minimum(begin + like.batch_size, num_rows)
             raw = tf.nest.pack_sequence_as(like.tensors, [one[begin:end] for one in rows])
             return tf.nest.map_structure(
@@ -115,8 +115,12 @@ class ArrayBatches(NamedTuple):
         """Yields the batches from the step on. Context: on the host."""
         get = self.reader()
         num_rows = tf.shape(self._unpack()[0], tf.int64)[0]
-        for offset in range(int(self._count(num_rows) - self.step)):
-            yield get(tf.constant(offset))
+        for step in range(int(self.step), int(self._count(num_rows))):
+            yield get(tf.constant(step, tf.int64))
+
+    def current_step(self) -> tf.Tensor:
+        """Returns the step at which a call begins, int64 scalar."""
+        return self.step
 
     def advance(self, num_steps: tf.Tensor) -> None:
         """Does nothing: the host says where each call begins."""

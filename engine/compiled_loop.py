@@ -62,7 +62,7 @@ def loop_compiled(
         last = batches.num_batches - 1
         logs = tf.cond(
             is_partial_due,
-            lambda: one_step(batches.reader()(tf.cast(last - first, tf.int32))),
+            lambda: one_step(batches.reader()(tf.constant(last, tf.int64))),
             lambda: logs,
         )
     batches.advance(num_steps)

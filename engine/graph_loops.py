@@ -82,7 +82,8 @@ def loop_over_resident(
     one_step: Callable[[Batch], Logs], batches: GraphBatches, num_steps: tf.Tensor, logs: Logs
 ) -> tuple[tf.Tensor, Logs, tf.Tensor]:
     """Runs `num_steps` steps over batches that the graph makes; they never run out."""
-    get = batches.reader()
+    get, begin = batches.reader(), batches.current_step()
+    end = begin + tf.cast(num_steps, tf.int64)
 
     def body(step: tf.Tensor, batch: Batch, logs: Logs) -> tuple[tf.Tensor, Batch, Logs]:
         with tf.name_scope(NEXT_SCOPE):
@@ -90,11 +91,11 @@ def loop_over_resident(
         return step + 1, following, one_step(batch)
 
     with tf.name_scope(NEXT_SCOPE):
-        first = get(tf.constant(0))
+        first = get(begin)
     _, _, logs = tf.while_loop(
-        lambda step, batch, logs: step < num_steps,
+        lambda step, batch, logs: step < end,
         body,
-        (tf.constant(0), first, logs),
+        (begin, first, logs),
         shape_invariants=(
             tf.TensorShape([]),
             batches.element_spec,

@@ -93,9 +93,15 @@ class GroupedBatches:
         self.element_spec = (batches.element_spec,) * size
 
     def reader(self) -> Callable[[tf.Tensor], Batch]:
-        """Returns a function of the offset from the current step to its batches."""
-        get = self._batches.reader()
-        return lambda offset: tuple(get(offset * self._size + i) for i in range(self._size))
+        """Returns a function of a step to its batches: steps count from the current one on."""
+        get, begin = self._batches.reader(), self._batches.current_step()
+        return lambda step: tuple(
+            get(begin + (step - begin) * self._size + i) for i in range(self._size)
+        )
+
+    def current_step(self) -> tf.Tensor:
+        """Returns where steps count from, int64 scalar."""
+        return self._batches.current_step()
 
     def advance(self, num_steps: tf.Tensor) -> None:
         """Moves the current step on."""

@@ -172,14 +172,15 @@ def _loop_over_arrays(
     lists: Any,
     at_once: int,
 ) -> tuple[tf.Tensor, Any]:
-    get = batches.reader()
-    num_done, lists = tf.while_loop(
-        lambda step, lists: step < num_steps,
+    get, begin = batches.reader(), batches.step
+    end = begin + tf.cast(num_steps, tf.int64)
+    _, lists = tf.while_loop(
+        lambda step, lists: step < end,
         lambda step, lists: (step + 1, append(get(step), lists)),
-        (tf.constant(0), lists),
+        (begin, lists),
         parallel_iterations=at_once,
     )
-    return num_done, lists
+    return num_steps, lists
 
 
 def _may_join(output: Any) -> bool:

@@ -99,9 +99,10 @@ class GraphBatches(Protocol):
         """Goes to a step of an epoch. Context: on the host."""
 
     def reader(self) -> Callable[[tf.Tensor], Batch]:
-        """Returns a function of the offset from the current step, int32 scalar, to a batch.
+        """Returns a function of a step of the epoch, int64 scalar, to its batch.
 
-        Context: graph. Call it before a loop, so that the position is read once and not each step.
+        Beyond the end it returns a batch, too: of a loop, that is one that nobody trains on.
+        Context: graph. Call it before a loop, so that what stays the same is read once.
         """
 
     def current_step(self) -> tf.Tensor:

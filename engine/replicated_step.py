@@ -18,7 +18,7 @@ from .execution_mode import Mode
 from .fused_lstm import fused_lstms
 from .grouping import Pulls, takes_iterator
 from .narrow_products import narrow_products
-from .patching import adding_in_place
+from .patching import adding_in_place, comparing_plainly, reading_once
 from .protocols import Batch, Logs
 from .replicas.example_weights import weighs_examples
 from .replicas.rng import distinct_seeds
@@ -110,6 +110,8 @@ class ReplicatedStep:
         with contextlib.ExitStack() as stack:
             if state.strategy.num_replicas_in_sync == 1 and not self._mode.compiles_step:
                 stack.enter_context(adding_in_place())
+                stack.enter_context(reading_once())
+                stack.enter_context(comparing_plainly())
             stack.enter_context(narrow_products(is_on=self._mode.narrows_products))
             if rules.has_distinct_rng:
                 stack.enter_context(distinct_seeds())

@@ -31,8 +31,8 @@ class ConstantBatches:
         """Does nothing: there is no position."""
 
     def reader(self) -> Callable[[tf.Tensor], Any]:
-        """Returns a function of any offset to the batch."""
-        return lambda offset: tf.nest.map_structure(
+        """Returns a function of any step to the batch."""
+        return lambda step: tf.nest.map_structure(
             lambda variable: variable.read_value(), self._batch
         )
 

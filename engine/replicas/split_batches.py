@@ -51,11 +51,11 @@ class SplitBatches:
         self._batches.seek(epoch, step)
 
     def reader(self) -> Callable[[tf.Tensor], Batch]:
-        """Returns a function of the offset from the current step to a batch for each replica."""
+        """Returns a function of a step of the epoch to a batch for each replica."""
         get, devices = self._batches.reader(), self.strategy.extended.worker_devices
 
-        def get_parts(offset: tf.Tensor) -> Batch:
-            batch = get(offset)
+        def get_parts(step: tf.Tensor) -> Batch:
+            batch = get(step)
 
             def part_of(context: Any) -> Batch:
                 replica = context.replica_id_in_sync_group

@@ -96,7 +96,7 @@ def test_the_batches_of_the_graph_are_replaced_at_the_next_epoch_too():
     @tf.function
     def first_batch_and_stack():
         step = tf.constant(0, tf.int64)
-        return resident.reader()(tf.constant(0)), resident.get_stack(step, 2)
+        return resident.reader()(step), resident.get_stack(step, 2)
 
     dataset.replace(np.arange(N) + 100)  # before the first epoch
     for start, replaces in ((100, False), (100, True), (1000, False)):

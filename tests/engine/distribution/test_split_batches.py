@@ -26,12 +26,12 @@ def test_parts_are_those_of_a_distributed_dataset(arrays, num_replicas):
     assert split(dataset.resident, strategy, distributed.element_spec) is batches
     dataset.seek(1)
     batches.seek(1)
-    read = tf.function(lambda offset: batches.reader()(offset))  # noqa: PLW0108 - reads when traced
+    read = tf.function(lambda step: batches.reader()(step))  # noqa: PLW0108 - reads when traced
     local = strategy.experimental_local_results
     expected = list(distributed)
     assert len(expected) == NUM_BATCHES == batches.num_batches
     for step, batch in enumerate(expected):
-        for ours, theirs in zip(read(tf.constant(step)), batch, strict=True):
+        for ours, theirs in zip(read(tf.constant(step, tf.int64)), batch, strict=True):
             for a, b in zip(local(ours), local(theirs), strict=True):
                 np.testing.assert_array_equal(a, b)  # the last batch has 2 examples
 
