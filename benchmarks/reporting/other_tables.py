@@ -1,4 +1,4 @@
-"""Records that are no races as tables in Markdown: scaling, learning, inference, custom steps."""
+"""Tables of scaling, learning, inference, custom steps and files that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -49,6 +49,37 @@ def _compared_table(
     ]
     header = ["", *(f"{words}, {unit}" for words in arms.values()), *ratios.values()]
     return tables.table(header, rows)
+
+
+def memory_tables(record: Record) -> str:
+    """Returns what trains on a file that does not fit into memory: speeds, memory, ratios."""
+    arms = record["memory_arms"]
+    header = ["arm", "status", "images/s", "quartiles", "peak memory", "before the limit"]
+    parts = [
+        f"The file has {tables.gigabytes(record['dataset_bytes'])}; the private memory of a "
+        f"process may grow by {tables.gigabytes(record['allowed_bytes'])} once it is warm. The "
+        "system keeps the file in its page cache. The engine takes each epoch in another "
+        f"permutation; fit shuffles in a buffer. Medians of {record['num_repeats']} rounds of an "
+        "epoch.",
+        tables.table(header, (_memory_row(name, arm) for name, arm in arms.items())),
+        tables.reasons({"arms": arms}),
+        tables.ratios_table(record) if record["ratios"] else "",
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _memory_row(name: str, arm: Mapping[str, Any]) -> list[str]:
+    if arm["status"] != "ok":
+        return [name, tables.status(arm), *[tables.NOTHING] * 4]
+    speed = arm["images_per_sec"]
+    return [
+        name,
+        tables.status(arm),
+        tables.number(speed["median"]),
+        f"{tables.number(speed['quartile_1'])} to {tables.number(speed['quartile_3'])}",
+        tables.gigabytes(arm["peak_memory_bytes"]),
+        tables.gigabytes(arm["settings"]["resident_bytes_before"]),
+    ]
 
 
 def learning_table(record: Record) -> str:

@@ -193,6 +193,8 @@ def _other_parts(record: Record) -> list[str]:
         return [gpu_tables.gpu_tables(record)]
     if "inference" in record:
         return [other_tables.inference_table(record)]
+    if "memory_arms" in record:
+        return [other_tables.memory_tables(record)]
     if "gallery" in record:
         return [other_tables.gallery_table(record)]
     if "accuracies" in record:

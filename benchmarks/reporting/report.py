@@ -30,7 +30,7 @@ IMAGES = Path("docs/images")
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 EXIT_STALE = 1
 # A record has one of these.
-_KINDS = {"arms", "cells", "images", "accuracies", "inference", "gallery"}
+_KINDS = {"arms", "cells", "images", "accuracies", "inference", "gallery", "memory_arms"}
 
 
 class ReportError(ValueError):
