@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +47,7 @@ class Arm(engine_arm.Arm):
             self._make_state,
             lambda **changes: self._make_dataset(*arrays, **changes),
             config,
-            trial_in_process=lambda changes: trials.started(__name__, task, changes),
+            trial_in_process=functools.partial(_start_trial, task),
             max_secs=max_secs,
         )
         return tuning.fast, [dataclasses.asdict(one) for one in tuning.measurements]
@@ -58,6 +60,16 @@ class Arm(engine_arm.Arm):
         of_others = ("prefetch", *OF_PROCESSES)
         of_config = {name: value for name, value in self.found.items() if name not in of_others}
         return super()._config_values() | {"numerics": "fast"} | of_config
+
+
+def _start_trial(
+    task: Task, changes: dict[str, Any]
+) -> contextlib.AbstractContextManager[trials.ArmTrial]:
+    """Starts an arm with these settings in a process of its own; see `engine.tuning.search`."""
+    if "inter_op_threads" in changes:
+        # `tune` tries them with the bits of fit alone, which are not this arm's: time for others.
+        raise engine.ConfigError("inter_op_threads is not tried for free bits")
+    return trials.started(__name__, task, changes)
 
 
 def find_settings(task: Task, max_secs: float = TUNE_SECS) -> Found:
