@@ -150,7 +150,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--num_examples", type=int, default=WORKLOAD.num_examples,
         help=f"of 12 KiB each (default: {WORKLOAD.num_examples})")  # fmt: skip
-    add("--max_secs", type=float, default=360.0, help="limit for the rounds (default: 360)")
+    add("--max_secs", type=float, default=420.0, help="limit for the rounds (default: 420)")
     add("--record", action="store_true", help="write the record into benchmarks/results")
     add("--output", type=Path, help="write the record to this file")
     return parser

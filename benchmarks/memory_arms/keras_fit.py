@@ -86,7 +86,12 @@ class Arm:
     def _make_dataset(self, name: str) -> tf.data.Dataset:
         records = tf.data.TFRecordDataset(str(self._task.directory / name))
         # Before they are parsed: as bytes they are smallest, and more of them fit.
-        return self._make_batches(records.shuffle(self._buffer_size)).prefetch(tf.data.AUTOTUNE)
+        batches = self._make_batches(records.shuffle(self._buffer_size)).prefetch(tf.data.AUTOTUNE)
+        # The thread of the autotuner may hold up the end of an epoch until it wakes, after a pause
+        # for up to 40 s. Without it, a map has as many threads as there are cores.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return batches.with_options(options)
 
     def _make_batches(self, records: tf.data.Dataset) -> tf.data.Dataset:
         examples = records.map(self._parse, num_parallel_calls=tf.data.AUTOTUNE)
