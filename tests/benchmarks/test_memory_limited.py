@@ -62,7 +62,7 @@ def test_an_arm_trains_the_file_in_each_run(task, name, monkeypatch):
     arm = module.Arm(task)
     before = arm.weights()
     losses = [arm.run(1), arm.run(2)]
-    assert 0 < losses[1] < losses[0] < 2.4
+    assert 0 < losses[1] < losses[0] < 3.0
     assert not np.array_equal(before[0], arm.weights()[0])
 
 
