@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -24,6 +25,9 @@ tf.config.set_logical_device_configuration(
 
 # Which cases of a test are slow depends on their parameters: measured, see the file.
 SLOW = frozenset(Path(__file__).with_name("slow.txt").read_text("utf-8").splitlines())
+# No slow test starts later than this after the first one: CI ends in time on a slow machine, too.
+MAX_SECS_OF_SLOW = float(os.environ.get("MAX_SECS_OF_SLOW", "inf"))
+STARTED_AT = time.monotonic()
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
@@ -31,6 +35,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid in SLOW:
             item.add_marker("slow")
+
+
+def pytest_runtest_setup(item):
+    is_slow = item.get_closest_marker("slow") or item.get_closest_marker("multi_worker")
+    if is_slow and time.monotonic() - STARTED_AT > MAX_SECS_OF_SLOW:
+        pytest.skip(f"slow, and {MAX_SECS_OF_SLOW:.0f} s are over (MAX_SECS_OF_SLOW)")
 
 
 @pytest.fixture(autouse=True)
