@@ -53,7 +53,8 @@ def settings():
 def test_training_is_that_of_one_replica(name, num_replicas, num_examples):
     weights, history = train(name, num_replicas, num_examples)
     expected, logs = oracle(name, num_examples)
-    assert difference(weights, expected) < 1e-6
+    # Convolutions on a processor without AVX-512: 2.1e-6. The others are below 1e-6 there, too.
+    assert difference(weights, expected) < (5e-6 if name == "convolutions" else 1e-6)
     assert history.keys() == logs.keys()
     for key, values in logs.items():
         if name == "two batches a step" and not key.startswith("val_"):
