@@ -22,6 +22,8 @@ FEATURES = {
 # Of the memory that is allowed. Threads, batches and the buffers of two epochs need the rest: with
 # half of it, fit died in its first epochs.
 _BUFFER_SHARE = 1 / 8
+# As the engine's. AUTOTUNE chooses a number that knows nothing of the limit.
+_PREFETCH = 4
 _ENDLESS = 10**6
 
 
@@ -86,7 +88,7 @@ class Arm:
     def _make_dataset(self, name: str) -> tf.data.Dataset:
         records = tf.data.TFRecordDataset(str(self._task.directory / name))
         # Before they are parsed: as bytes they are smallest, and more of them fit.
-        batches = self._make_batches(records.shuffle(self._buffer_size)).prefetch(tf.data.AUTOTUNE)
+        batches = self._make_batches(records.shuffle(self._buffer_size)).prefetch(_PREFETCH)
         # The thread of the autotuner may hold up the end of an epoch until it wakes, after a pause
         # for up to 40 s. Without it, a map has as many threads as there are cores.
         options = tf.data.Options()
