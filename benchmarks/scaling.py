@@ -3,9 +3,11 @@
     python -m benchmarks.scaling
 
 It should not. Trains the workload `tiny` with the engine on 60,000 to 6,000,000 synthetic images
-(whole epochs, shuffling included), and for 1,000 to 100,000 steps on few images. All sizes run in
-turn, a small size several times in a row, so that each sample takes seconds. Medians are compared.
-Making the largest dataset needs about 10 GB of memory.
+(whole epochs, shuffling included), and for 1,000 to 100,000 steps on few images. The speed of a
+machine changes from one second to the next, and a long run meets more of that. So a run is
+measured in parts, as long as the smallest run, and after each part another model trains in the
+smallest run: a size is compared with what surrounds it in time. Making the largest dataset needs
+about 10 GB of memory.
 
 Writes benchmarks/results/scaling_<hardware>_<date>.json, which `benchmarks.reporting.report` shows.
 """
@@ -15,7 +17,9 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,15 +37,13 @@ from gradloop.usage import EXIT_USAGE
 
 NUM_IMAGES = (60_000, 600_000, 6_000_000)
 NUM_STEPS = (1_000, 10_000, 100_000)
-MIN_IMAGES = 300_000
+NUM_PAIRS = 200
 _WORKLOAD = WORKLOADS["tiny"]
-# Steps per epoch in runs that differ in their number of steps.
-_STEPS_PER_EPOCH = 1_000
 # NumPy's array and TensorFlow's copy of it.
 _COPIES = 2
 
-# Trains once and returns the seconds and the number of steps.
-Run = Callable[[], tuple[float, int]]
+# Microseconds per step in a part of a run, and in the smallest run that followed it.
+Pair = tuple[float, float]
 
 
 def make_dataset(num_images: int) -> pipeline.EpochDataset:
@@ -60,67 +62,94 @@ def make_dataset(num_images: int) -> pipeline.EpochDataset:
     )
 
 
-def make_run(dataset: pipeline.EpochDataset, num_epochs: int = 1) -> Run:
-    """Returns a function that trains a net of its own for some epochs, already traced."""
-    state = engine.TrainState(
-        keras_models.build(_WORKLOAD),
-        keras_models.make_optimizer(_WORKLOAD),
-        loss=keras_models.make_loss(_WORKLOAD),
-        metrics=keras_models.make_metrics(),
-    )
-    # Traces the step function, which later calls use again.
-    engine.fit(state, dataset, engine.TrainConfig(steps_per_epoch=1))
-
-    def run() -> tuple[float, int]:
-        history = engine.fit(state, dataset, engine.TrainConfig(epochs=num_epochs))
-        return history.train_secs, history.num_steps
-
-    return run
-
-
-def measure(
-    runs: Mapping[int, Run], num_repeats: int, min_images: int = MIN_IMAGES
-) -> dict[int, list[float]]:
-    """Returns microseconds per step of each size in each counted round.
+class Runner:
+    """Trains a net of its own on a dataset, in parts.
 
     Args:
-      runs: By size.
-      num_repeats: Counted rounds; one more round, before them, does not count.
-      min_images: A size repeats its run until a sample has trained this many images.
+      dataset: Of one or more parts; a run may have more passes than one.
+      steps_per_part: Length of a part.
     """
-    usecs: dict[int, list[float]] = {size: [] for size in runs}
-    for index in range(num_repeats + 1):
-        for size in list(runs)[:: 1 if index % 2 == 0 else -1]:
-            secs, num_steps = 0.0, 0
-            while num_steps * _WORKLOAD.global_batch_size < min_images:
-                run_secs, run_steps = runs[size]()
-                secs, num_steps = secs + run_secs, num_steps + run_steps
-            if index > 0:
-                usecs[size].append(secs / num_steps * 1e6)
-    return usecs
+
+    def __init__(self, dataset: pipeline.EpochDataset, steps_per_part: int) -> None:
+        self._dataset, self._steps_per_part = dataset, steps_per_part
+        self._state = engine.TrainState(
+            keras_models.build(_WORKLOAD),
+            keras_models.make_optimizer(_WORKLOAD),
+            loss=keras_models.make_loss(_WORKLOAD),
+            metrics=keras_models.make_metrics(),
+        )
+        # Traces the step function, which later calls use again.
+        self.run(1)
+
+    def run(self, num_parts: int, after_part: Callable[[], object] = lambda: None) -> list[float]:
+        """Returns the microseconds per step in each part of one run.
+
+        Args:
+          num_parts: How long the run is.
+          after_part: Called after each part, and not measured.
+        """
+        parts = _Parts(after_part)
+        config = engine.TrainConfig(epochs=num_parts, steps_per_epoch=self._steps_per_part)
+        engine.fit(self._state, self._dataset, config, hooks=[parts])
+        return [secs / self._steps_per_part * 1e6 for secs in parts.secs]
 
 
-def summarize(usecs: Mapping[int, Sequence[float]], divisor: int = 1) -> list[dict[str, Any]]:
-    """Returns samples, median and quartiles of each size.
+class _Parts(engine.Hook):
+    """Measures each part of a run, which is an epoch of it.
+
+    Attributes:
+      secs: Of each part.
+    """
+
+    def __init__(self, after_part: Callable[[], object]) -> None:
+        super().__init__()
+        self.secs: list[float] = []
+        self._after_part = after_part
+        self._begin = 0.0
+
+    def on_epoch_begin(self, info: engine.HookInfo) -> None:
+        self._begin = time.perf_counter()
+
+    def on_epoch_end(self, info: engine.HookInfo) -> None:
+        self.secs.append(time.perf_counter() - self._begin)
+        self._after_part()
+
+
+def measure(longer: Runner, smallest: Runner, num_parts: int, num_pairs: int) -> list[Pair]:
+    """Returns the cost in each part of a run, with that in the smallest run, which followed it.
 
     Args:
-      usecs: Microseconds per step, by size.
+      longer: Makes the run, again and again until there are enough pairs.
+      smallest: Makes the smallest run.
+      num_parts: Length of the longer run.
+      num_pairs: How many pairs are enough.
+    """
+    parts: list[float] = []
+    others: list[float] = []
+    while len(parts) < num_pairs:
+        parts += longer.run(num_parts, lambda: others.extend(smallest.run(1)))
+    return list(zip(parts, others, strict=True))
+
+
+def summarize(size: int, pairs: Sequence[Pair], divisor: int = 1) -> dict[str, Any]:
+    """Returns what a size costs, and the ratio of that to the smallest size.
+
+    Args:
+      size: Number of images or steps.
+      pairs: Microseconds per step.
       divisor: Of the microseconds: the batch size for figures per image, 1 for figures per step.
     """
-    rows = []
-    for size, samples in usecs.items():
-        values = [sample / divisor for sample in samples]
-        found = stats.summarize(values)
-        rows.append(
-            {
-                "size": size,
-                "usecs": values,
-                "median_usecs": found.median,
-                "quartile_1": found.quartile_1,
-                "quartile_3": found.quartile_3,
-            }
-        )
-    return rows
+    own, smallest = ([usecs / divisor for usecs in one] for one in zip(*pairs, strict=True))
+    found = stats.compare_totals(own, smallest)
+    return {
+        "size": size,
+        "usecs": own,
+        "usecs_of_smallest": smallest,
+        "mean_usecs": statistics.mean(own),
+        "ratio": found.mean,
+        "low": found.low,
+        "high": found.high,
+    }
 
 
 def check_memory(num_images: int, available: int | None) -> None:
@@ -156,37 +185,50 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
       ValueError: If an argument is illegal, or the images do not fit into memory.
     """
-    for name in ("max_images", "max_steps", "num_repeats", "min_images"):
+    for name in ("max_images", "max_steps", "num_pairs"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name} {getattr(arguments, name)}: must be 1 or more")
-    if arguments.max_images < _WORKLOAD.global_batch_size:
+    batch_size = _WORKLOAD.global_batch_size
+    if arguments.max_images < batch_size:
         raise ValueError(
-            f"--max_images {arguments.max_images}: must be {_WORKLOAD.global_batch_size} or more, "
-            "the size of a batch"
+            f"--max_images {arguments.max_images}: must be {batch_size} or more, a batch's size"
         )
     image_sizes = _up_to(NUM_IMAGES, arguments.max_images)
     step_sizes = _up_to(NUM_STEPS, arguments.max_steps)
     check_memory(sum(image_sizes), available_memory())
-    how_often = (arguments.num_repeats, arguments.min_images)
-    steps = measure(_step_runs(step_sizes), *how_often)
-    runs = {size: make_run(make_dataset(size)) for size in image_sizes}
-    images = measure(runs, *how_often)
+    few = make_dataset(step_sizes[0] * batch_size)
+    steps = measure_all({n: (few, n) for n in step_sizes}, arguments.num_pairs)
+    datasets = {n: (make_dataset(n), n // batch_size) for n in image_sizes}
+    images = measure_all(datasets, arguments.num_pairs)
     command = shlex.join(["python", "-m", "benchmarks.scaling", *arguments.argv])
     described = records.describe_run(arguments.hardware or devices.short_name("cpu"), command)
     return {
         "workload": "scaling",
         **described,
-        "num_repeats": arguments.num_repeats,
+        "num_pairs": arguments.num_pairs,
         "fingerprint": records.fingerprint(described["environment"], image_sizes),
-        "images": summarize(images, _WORKLOAD.global_batch_size),
-        "steps": summarize(steps),
+        "images": [summarize(size, pairs, batch_size) for size, pairs in images.items()],
+        "steps": [summarize(size, pairs) for size, pairs in steps.items()],
     }
 
 
-def _step_runs(sizes: Sequence[int]) -> dict[int, Run]:
-    steps_per_epoch = min(_STEPS_PER_EPOCH, *sizes)
-    dataset = make_dataset(steps_per_epoch * _WORKLOAD.global_batch_size)
-    return {size: make_run(dataset, -(-size // steps_per_epoch)) for size in sizes}
+def measure_all(
+    sizes: Mapping[int, tuple[pipeline.EpochDataset, int]], num_pairs: int
+) -> dict[int, list[Pair]]:
+    """Returns the pairs of each size; see `measure`. The smallest size is compared with itself.
+
+    Args:
+      sizes: The dataset and the number of steps of a run, by size; the smallest first.
+      num_pairs: Of each size.
+    """
+    dataset, steps_per_part = next(iter(sizes.values()))
+    smallest = Runner(dataset, steps_per_part)
+    return {
+        size: measure(
+            Runner(dataset, steps_per_part), smallest, num_steps // steps_per_part, num_pairs
+        )
+        for size, (dataset, num_steps) in sizes.items()
+    }
 
 
 def _up_to(sizes: Sequence[int], maximum: int) -> list[int]:
@@ -213,9 +255,10 @@ def make_parser() -> argparse.ArgumentParser:
         default=NUM_STEPS[-1],
         help=f"most steps (default: {NUM_STEPS[-1]})",
     )
-    add("--min_images", type=int, default=MIN_IMAGES,
-        help=f"images that a sample trains on at least (default: {MIN_IMAGES})")  # fmt: skip
-    add("--num_repeats", type=int, default=5, help="counted repeats (default: 5)")
+    add(
+        "--num_pairs", type=int, default=NUM_PAIRS,
+        help=f"parts of each size that are measured, at least (default: {NUM_PAIRS})",
+    )  # fmt: skip
     add("--hardware", help="the machine's name in the record (default: cpu<cores>)")
     add("--output", type=Path, help="write the record there (default: in benchmarks/results)")
     return parser

@@ -60,8 +60,7 @@ def misses(raced: Mapping[str, Race], others: Iterable[Record]) -> list[Miss]:
     found = [_miss(outcome) for outcome in outcomes if outcome.is_missed]
     for record in others:
         for key in sorted(record.keys() & {"images", "steps"}):
-            costs = [size["median_usecs"] for size in record[key]]
-            verdict = other_tables.flatness_verdict(other_tables.flatness(costs))
+            verdict = other_tables.flatness_verdict(other_tables.flatness(record[key]))
             if verdict != targets.REACHED:
                 text = f"the same cost at any number of {key}: {tables.strong(verdict)}"
                 found.append(Miss(name_of(record), text, (key,)))

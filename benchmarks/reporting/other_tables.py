@@ -15,10 +15,12 @@ def scaling_tables(record: Record) -> str:
     for key, what, unit in (("images", "images", "image"), ("steps", "steps", "step")):
         sizes = record[key]
         rows = [
-            [f"{s['size']:,}", tables.number(s["median_usecs"], 4), _quartiles(s)] for s in sizes
-        ]
-        spread = flatness([size["median_usecs"] for size in sizes])
-        parts += [tables.table([what, f"us/{unit}", "quartiles"], rows), flatness_line(spread)]
+            [f"{s['size']:,}", tables.number(s["mean_usecs"], 4), tables.number(s["ratio"], 4),
+             tables.interval(s["low"], s["high"]), str(len(s["usecs"]))]
+            for s in sizes
+        ]  # fmt: skip
+        header = [what, f"us/{unit}", "over the smallest", "95 % interval", "pairs"]
+        parts += [tables.table(header, rows), flatness_line(flatness(sizes))]
     return "\n\n".join(parts)
 
 
@@ -99,13 +101,13 @@ def learning_table(record: Record) -> str:
     return f"After {record['epochs']} epochs:\n\n{tables.table(header, rows)}"
 
 
-def _quartiles(size: Mapping[str, Any]) -> str:
-    return f"{tables.number(size['quartile_1'], 4)} to {tables.number(size['quartile_3'], 4)}"
+def flatness(sizes: Sequence[Mapping[str, Any]]) -> float:
+    """Returns how much more the most expensive size costs than the smallest, as a share.
 
-
-def flatness(costs: Sequence[float]) -> float:
-    """Returns how much more the most expensive size costs than the cheapest, as a share."""
-    return max(costs) / min(costs) - 1
+    Args:
+      sizes: As `benchmarks.scaling` records them.
+    """
+    return float(max(size["ratio"] for size in sizes)) - 1
 
 
 def flatness_line(spread: float) -> str:
@@ -113,7 +115,7 @@ def flatness_line(spread: float) -> str:
     limit = targets.FLAT_WITHIN
     verdict = flatness_verdict(spread)
     return (
-        f"The most expensive size costs {tables.percent(spread)} more than the cheapest; "
+        f"The most expensive size costs {tables.percent(spread)} more than the smallest; "
         f"the target is {tables.percent(limit)} at most: {tables.strong(verdict)}."
     )
 

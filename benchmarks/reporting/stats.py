@@ -42,6 +42,15 @@ class Ratio:
     verdict: str
 
 
+@dataclasses.dataclass(frozen=True)
+class MeanRatio:
+    """The ratio of two means over pairs, with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
 def summarize(values: Sequence[float]) -> Summary:
     """Returns median and quartiles, with linear interpolation.
 
@@ -73,6 +82,25 @@ def compare(speeds: Sequence[float], others: Sequence[float]) -> Ratio:
     verdict = "faster" if low > 1 else "slower" if high < 1 else "undecided"
     is_wide = high - low > MAX_WIDTH * median
     return Ratio(median, low, high, TOO_WIDE if is_wide else verdict)
+
+
+def compare_totals(values: Sequence[float], others: Sequence[float]) -> MeanRatio:
+    """Compares the sums of two samples of pairs, in which a rare cost counts with its share.
+
+    Args:
+      values: Of the numerator.
+      others: Of the denominator, in the same pairs.
+
+    Raises:
+      ValueError: If there are no pairs.
+    """
+    ratios = _paired(values, others)
+    size = (NUM_RESAMPLES, len(ratios))
+    drawn = np.random.default_rng(_SEED).integers(0, len(ratios), size)
+    one, other = (np.asarray(sample, np.float64) for sample in (values, others))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(one[drawn].sum(1) / other[drawn].sum(1), [tail, 1 - tail])
+    return MeanRatio(float(one.sum() / other.sum()), float(low), float(high))
 
 
 def width(speeds: Sequence[float], others: Sequence[float]) -> float:

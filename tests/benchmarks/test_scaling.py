@@ -7,23 +7,37 @@ import pytest
 from benchmarks import scaling
 
 
-def test_sizes_run_in_turn_until_a_sample_is_long_enough():
+class Trained:
+    """Stands for a net whose parts cost what a list says."""
+
+    def __init__(self, name, costs, order):
+        self.name, self.costs, self.order = name, iter(costs), order
+
+    def run(self, num_parts, after_part=lambda: None):
+        found = []
+        for _ in range(num_parts):
+            found.append(next(self.costs))
+            self.order.append(self.name)
+            after_part()
+        return found
+
+
+def test_the_smallest_run_follows_each_part():
     order = []
-    runs = {
-        1: lambda: order.append("one step") or (1.0, 1),
-        2: lambda: order.append("five steps") or (10.0, 5),
-    }
-    usecs = scaling.measure(runs, num_repeats=1, min_images=64)  # two steps of 32
-    assert order == ["one step", "one step", "five steps", "five steps", "one step", "one step"]
-    assert usecs == {1: [1e6], 2: [2e6]}
+    longer, smallest = (
+        Trained(name, costs, order)
+        for name, costs in {"longer": [1, 2, 3, 4], "smallest": [5, 6, 7, 8]}.items()
+    )
+    assert scaling.measure(longer, smallest, 2, num_pairs=3) == [(1, 5), (2, 6), (3, 7), (4, 8)]
+    assert order == 4 * ["longer", "smallest"]
 
 
 def test_rows_are_a_step_or_an_image():
-    rows = scaling.summarize({100: [32.0, 64.0, 320.0]}, divisor=32)
-    assert rows == [
-        {"size": 100, "usecs": [1.0, 2.0, 10.0], "median_usecs": 2.0, "quartile_1": 1.5,
-         "quartile_3": 6.0}
-    ]  # fmt: skip
+    row = scaling.summarize(100, [(32.0, 64.0), (96.0, 64.0)], divisor=32)
+    assert row["usecs"] == [1.0, 3.0]
+    assert row["usecs_of_smallest"] == [2.0, 2.0]
+    assert (row["size"], row["mean_usecs"], row["ratio"]) == (100, 2.0, 1.0)
+    assert (row["low"], row["high"]) == (0.5, 1.5)
 
 
 def test_what_does_not_fit_into_memory_is_said_before():
@@ -35,27 +49,29 @@ def test_what_does_not_fit_into_memory_is_said_before():
 
 def test_a_record_of_few_images(tmp_path, capsys):
     path = tmp_path / "scaling.json"
-    flags = ["--max_images", "64", "--max_steps", "3", "--num_repeats", "1", "--min_images", "1"]
+    flags = ["--max_images", "64", "--max_steps", "3", "--num_pairs", "2"]
     assert scaling.main([*flags, "--output", str(path)]) == 0
     record = json.loads(path.read_text("utf-8"))
     assert [row["size"] for row in record["images"]] == [64]
     assert [row["size"] for row in record["steps"]] == [3]
-    assert record["images"][0]["median_usecs"] > 0
+    assert len(record["images"][0]["usecs"]) == 2
+    assert record["images"][0]["ratio"] > 0
     assert record["command"] == f"python -m benchmarks.scaling {' '.join(flags)} --output {path}"
     assert "| 64 |" in capsys.readouterr().out
 
 
-def test_a_run_of_more_steps_has_more_steps():
-    dataset = scaling.make_dataset(96)
-    assert scaling.make_run(dataset, num_epochs=4)()[1] == 4 * 3
+def test_parts_are_of_one_run_and_of_passes_over_the_data():
+    few, more = scaling.make_dataset(96), scaling.make_dataset(192)
+    pairs = scaling.measure_all({3: (few, 3), 6: (few, 6), 7: (more, 6)}, num_pairs=3)
+    assert {size: len(found) for size, found in pairs.items()} == {3: 3, 6: 4, 7: 4}
 
 
-@pytest.mark.parametrize("flags", [["--max_images", "0"], ["--num_repeats", "0"]])
+@pytest.mark.parametrize("flags", [["--max_images", "0"], ["--num_pairs", "0"]])
 def test_wrong_usage_is_one_line(flags, capsys):
     assert scaling.main(flags) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_too_few_images_for_a_batch_is_one_line(capsys):
-    assert scaling.main(["--max_images", "3", "--max_steps", "2", "--num_repeats", "1"]) == 2
+    assert scaling.main(["--max_images", "3", "--max_steps", "2"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

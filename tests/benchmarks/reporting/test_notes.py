@@ -35,7 +35,7 @@ def test_the_page_shows_the_words_beside_the_misses_and_what_has_none():
 
 
 def test_a_cost_that_is_not_flat_is_a_miss_too():
-    scaling = record({}, workload="scaling", images=[{"median_usecs": 7.0}, {"median_usecs": 7.7}])
+    scaling = record({}, workload="scaling", images=[{"ratio": 1.0}, {"ratio": 1.1}])
     (miss,) = notes.misses({}, [scaling])
     assert miss.workload == "scaling"
     assert "missed by 7.0 %" in miss.text

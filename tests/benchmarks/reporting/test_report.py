@@ -181,15 +181,15 @@ def test_a_miss_without_words_is_named_until_they_are_there(root, capsys):
 
 def test_scaling_shows_each_size_and_the_verdict(root):
     sizes = [
-        {"size": size, "median_usecs": cost, "quartile_1": cost, "quartile_3": cost}
-        for size, cost in ((60_000, 7.0), (6_000_000, 7.35))
+        {"size": size, "mean_usecs": 7 * r, "ratio": r, "low": 0.9 * r, "high": r, "usecs": [7 * r]}
+        for size, r in ((60_000, 1.0), (6_000_000, 1.05))
     ]
     made = record({}, workload="scaling", images=sizes, steps=sizes[:1])
     del made["arms"]
     add(root, made)
     text = page(root)
-    assert ["6,000,000", "7.350", "7.350 to 7.350"] in rows(text, "6,000,000")
-    assert "5.0 % more than the cheapest; the target is 3.0 % at most: **missed by 2.0 %**" in text
+    assert ["6,000,000", "7.350", "1.050", "0.945 to 1.05", "1"] in rows(text, "6,000,000")
+    assert "5.0 % more than the smallest; the target is 3.0 % at most: **missed by 2.0 %**" in text
 
 
 @pytest.mark.parametrize(

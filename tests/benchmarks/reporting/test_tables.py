@@ -14,8 +14,10 @@ def test_three_digits(value, text):
     assert tables.number(value) == text
 
 
-def test_flat_is_the_dearest_over_the_cheapest():
-    assert other_tables.flatness([10.0, 10.2, 10.1]) == pytest.approx(0.02)
+def test_flat_is_the_dearest_over_the_smallest():
+    assert other_tables.flatness(
+        [{"ratio": 1.0}, {"ratio": 1.02}, {"ratio": 1.01}]
+    ) == pytest.approx(0.02)
     assert "reached" in other_tables.flatness_line(0.029)
     assert "missed by 1.0 %" in other_tables.flatness_line(0.04)
 
