@@ -34,8 +34,8 @@ from benchmarks.reporting import records
 from gradloop.usage import EXIT_USAGE
 
 OWN_ARMS = (
-    "engine", "engine_compile_update", "engine_xla", "engine_free", "engine_resident",
-    "keras_fit", "keras_fit_tuned", "keras_fit_xla", "keras_fit_float32", "tf_loop",
+    "engine", "engine_tuned", "engine_xla", "engine_free", "engine_resident", "keras_fit",
+    "keras_fit_tuned", "keras_fit_xla", "keras_fit_float32", "tf_loop",
 )  # fmt: skip
 PEER_ARMS = ("keras_jax_fit", "torch_eager", "torch_compile", "lightning", "jax_step", "jax_scan")
 # What can train under MirroredStrategy: fit cannot, with several steps an execution.

@@ -34,9 +34,10 @@ bit for bit; the others, which are free, must have the mean loss of fit within 2
 precision), in a training without dropout, whose masks differ. An arm that fails this check is void,
 and its speed is not shown.
 
-`engine_free`, `tf_loop` and the PyTorch arms have the number of threads with which each is fastest
-in the run, one or its framework's default, tried before the race by processes that take turns. The
-arms with fit's bits have the default: the number of threads changes bits.
+`engine_tuned` and `engine_free` have the settings that `--tune` keeps in the class of fit's bits,
+and in the free one. `engine_free`, `tf_loop` and the PyTorch arms have the number of threads with
+which each is fastest in the run, one or its framework's default, tried before the race by processes
+that take turns. The arms with fit's bits have the default: the number of threads changes bits.
 
 - *Of the roof*: the matrix operations per second of the training, as a share of the most that the
   machine's matrix products reached in the same run. The operations of a step (2 m n k for a product

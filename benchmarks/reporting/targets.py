@@ -95,9 +95,11 @@ def _row(workload: str, arm: str, **ratios: float) -> tuple[Target, ...]:
 # the best that fit can be tuned to, with XLA or without.
 SPEED_TARGETS = (
     *_row("tiny", "engine", fit=8, tuned=2.5, tf_loop=0.8),
+    *_row("tiny", "engine_tuned", tuned=2.5, tf_loop=0.8),
     *_row("tiny", "engine_xla", fit_xla=8, jax_scan=1.05, keras_jax_fit=1.2, torch_compile=2),
     *_row("tiny", "engine_free", tf_loop=1.0),
     *_row("dense", "engine", fit=2.5, tuned=1.5, tf_loop=0.8),
+    *_row("dense", "engine_tuned", tuned=1.5, tf_loop=0.8),
     *_row("dense", "engine_xla", fit_xla=2, jax_scan=1.05, keras_jax_fit=1.2, torch_compile=1.8),
     *_row("dense", "engine_free", tf_loop=1.0),
     *_row("cnn", "engine", fit=1.2, tuned=1.05, pytorch=1.5),
@@ -105,7 +107,7 @@ SPEED_TARGETS = (
     *_row("cnn-bf16", "engine_free", fit_float32=2.5, best_fit=1.15, pytorch=1.5, tf_loop=1.0),
     *_row("lstm", "engine_free", fit=1.6, best_fit=1.5, pytorch=1.0, tf_loop=1.0),
     *_row("wide", "engine", tuned=1.3, tf_loop=0.97),
-    *_row("wide", "engine_compile_update", tuned=1.3, tf_loop=0.97),
+    *_row("wide", "engine_tuned", tuned=1.3, tf_loop=0.97),
     *_row("wide", "engine_free", tf_loop=1.0),
     *_row("resnet50", "engine", fit=1.05, tuned=1.02, pytorch=1.0),
     *_row("transformer", "engine", fit=1.05, tuned=1.02, pytorch=1.0),

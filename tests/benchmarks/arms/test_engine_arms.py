@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 
-from benchmarks.arms import engine_free, tf_runtime
+from benchmarks.arms import engine_free, engine_tuned, tf_runtime
 from benchmarks.race import preparation, process
 from benchmarks.race.workloads import WORKLOADS, Task
 from gradloop.data import pipeline
+from gradloop.engine.tuning.choice import Bits
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def task(tmp_path):
 
 def test_engine_free_trains_with_what_tune_found(task, monkeypatch):
     found = {"prefetch": 2, "input": "streamed", "steps_per_execution": 2, "intra_op_threads": 1}
-    monkeypatch.setattr(engine_free, "find_settings", lambda task: (found, []))
+    monkeypatch.setattr(engine_free.Arm, "find_settings", staticmethod(lambda task: (found, [])))
     threads, prefetches, make_dataset = [], [], pipeline.make_dataset
     monkeypatch.setattr(tf_runtime, "set_threads", lambda **asked: threads.append(asked))
 
@@ -53,10 +54,24 @@ def test_arms_of_one_process_have_the_threads_that_the_first_one_found(arm, foun
 
 
 @pytest.mark.slow
-def test_engine_free_tries_threads_in_processes(task):
-    found, measured = engine_free.find_settings(task, max_secs=0.0)
+def test_engine_free_tries_threads_in_processes(task, monkeypatch):
+    monkeypatch.setattr(engine_free.Arm, "tune_secs", 0.0)
+    found, measured = engine_free.Arm(task, {}).tune()
     assert [one["changes"] for one in measured if one["gain"]] == [
         {},
         {"numerics": "fast", "intra_op_threads": 1},
     ]
     assert found in ({}, {"intra_op_threads": 1})
+
+
+@pytest.mark.slow
+def test_engine_tuned_has_the_fastest_settings_with_the_bits_of_fit(task):
+    found, tried = engine_tuned.Arm.find_settings(task)
+    measured = [one["changes"] for one in tried if one["gain"]]
+    assert found in measured
+    assert Bits.of(found) is Bits.FIT
+    names = set().union(*measured)
+    assert {"steps_per_execution", "input", "inter_op_threads"} <= names
+    arm = engine_tuned.Arm(task, {"steps_per_execution": 2})
+    assert arm.bits_of == "keras_fit"
+    assert arm.settings["steps_per_execution"] == 2
