@@ -42,6 +42,9 @@ PEER_ARMS = ("keras_jax_fit", "torch_eager", "torch_compile", "lightning", "jax_
 REPLICA_ARMS = ("engine", "keras_fit")
 # The fastest training with the bits of fit, of either kind, and what it is compared with.
 HEADLINE_ARMS = ("engine", "engine_xla", "keras_fit", "keras_fit_tuned", "keras_fit_xla")
+# Trained as they come, or compared with one that is; `engine_free` finds its threads itself. The
+# others have the number of threads with which they are fastest.
+ARMS_AS_THEY_COME = ("engine", "engine_free", "engine_resident", "keras_fit", "keras_fit_float32")
 INPUT_WORKLOADS = ("tiny", "dense", "cnn", "lstm")
 INPUT_ARMS = ("engine", "engine_resident", "keras_fit")
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -219,7 +222,7 @@ def run_task(
     from benchmarks.race import accuracy, preparation
 
     is_measured = task.workload.dataset != "synthetic"
-    plan = make_plan(arguments, task.workload, len(arms))
+    plan = make_plan(arguments, task.workload, arms)
     with tempfile.TemporaryDirectory(prefix="gradloop-bench-") as directory:
         task = dataclasses.replace(task, directory=Path(directory))
         preparation.prepare(task.workload, task.directory, seed=task.seed)
@@ -241,10 +244,14 @@ def run_task(
     return record
 
 
-def make_plan(arguments: argparse.Namespace, workload: Workload, num_arms: int) -> harness.Plan:
+def make_plan(
+    arguments: argparse.Namespace, workload: Workload, arms: Sequence[str]
+) -> harness.Plan:
     """Returns how much is run."""
-    default_secs = workload.secs_per_arm * num_arms
+    default_secs = workload.secs_per_arm * len(arms)
+    has_choice = arguments.device == "cpu" and arguments.num_devices == 1
     return harness.Plan(
+        tries_threads=frozenset({*arms} - {*ARMS_AS_THEY_COME} if has_choice else ()),
         num_repeats=arguments.num_repeats,
         num_warmups=arguments.num_warmups,
         num_epochs=arguments.epochs_per_repeat,

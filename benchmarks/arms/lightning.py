@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
-from typing import Any
 
 import lightning
 import numpy as np
@@ -45,7 +43,7 @@ class Arm:
 
     bits_of = None
 
-    def __init__(self, task: Task, found: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, task: Task) -> None:
         if task.device != "cpu":
             raise NotImplementedError("lightning runs on the CPU only")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -54,8 +52,7 @@ class Arm:
         self._module = Module(task)
         self._batches = torch_training.Batches(task)
         self.metrics = self._module.sums
-        self.found = torch_training.find_threads(__name__, task, found)
-        self.settings = torch_training.settings(self._batches.device, self.found) | {
+        self.settings = torch_training.settings(self._batches.device) | {
             "trainer": "barebones: no logger, checkpoints, progress bar, summary",
             "data": "an iterable of batches by index_select, without a DataLoader",
             "metrics": "sums in training_step: self.log costs more",

@@ -6,14 +6,13 @@ whole epoch in one graph that takes its batches from images in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from benchmarks.race import trials
 from benchmarks.race import weights as weights_lib
 from benchmarks.race.workloads import WEIGHT_DECAY, Task, Workload
 
@@ -160,13 +159,9 @@ class Arm:
 
     bits_of = None
 
-    def __init__(self, task: Task, found: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, task: Task) -> None:
         workload = task.workload
         self._forward = _find_model(task)
-        self.found = dict(found or trials.find_num_threads(__name__, task))
-        num_threads = self.found["num_threads"]
-        if num_threads is not None:
-            tf.config.threading.set_intra_op_parallelism_threads(num_threads)
         self._workload = workload
         self._has_dropout = task.dropout
         tf.config.experimental.enable_tensor_float_32_execution(task.precision == "tf32")
@@ -181,11 +176,7 @@ class Arm:
         self._num_steps_done = tf.Variable(0)
         jit_compile = bool(task.jit_compile)
         self._epoch = tf.function(self._train_epoch, autograph=False, jit_compile=jit_compile)
-        self.settings: dict[str, Any] = {
-            "jit_compile": jit_compile,
-            "intra_op_threads": num_threads or "default",
-            "tried": self.found.get("tried", []),
-        }
+        self.settings: dict[str, Any] = {"jit_compile": jit_compile}
 
     def run(self, num_epochs: int) -> float:
         """Trains each epoch in one call and returns the mean training loss."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +28,7 @@ class Arm:
 
     bits_of = None
 
-    def __init__(self, task: Task, found: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, task: Task) -> None:
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
             raise RuntimeError(f"torch.compile needs {compiler}: install a C++ compiler")
@@ -39,8 +38,7 @@ class Arm:
         is_split = task.workload.model in _NOT_IN_ONE_GRAPH
         make_step = _make_split_step if is_split else _make_step
         self._step = make_step(task.workload, self._net, self._batches, self.metrics)
-        self.found = torch_training.find_threads(__name__, task, found)
-        self.settings = torch_training.settings(self._batches.device, self.found) | {
+        self.settings = torch_training.settings(self._batches.device) | {
             "rmsprop": "Keras's formula",
             "adam": "Keras's formula",
             "compiled": "model with loss, and update" if is_split else "the whole step, torch.func",

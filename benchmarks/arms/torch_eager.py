@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -17,14 +14,13 @@ class Arm:
 
     bits_of = None
 
-    def __init__(self, task: Task, found: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, task: Task) -> None:
         self._workload = task.workload
         self._net = torch_training.make_net(task)
         self._optimizer = torch_training.make_optimizer(task, self._net)
         self._batches = torch_training.Batches(task)
         self.metrics = torch_training.Metrics(self._batches.device)
-        self.found = torch_training.find_threads(__name__, task, found)
-        self.settings = torch_training.settings(self._batches.device, self.found)
+        self.settings = torch_training.settings(self._batches.device)
 
     def run(self, num_epochs: int) -> float:
         """Trains batch by batch and returns the mean training loss."""

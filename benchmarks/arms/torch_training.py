@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ import torch
 from torch.nn import functional
 
 from benchmarks.arms import torch_device, torch_models
-from benchmarks.race import trials
 from benchmarks.race import weights as weights_lib
 from benchmarks.race.workloads import WEIGHT_DECAY, Task, Workload
 
@@ -171,28 +170,11 @@ def keras_weights(net: torch.nn.Module) -> list[npt.NDArray[np.generic]]:
     return [view.contiguous().cpu().numpy().copy() for view in torch_models.keras_views(net)]
 
 
-def find_threads(arm: str, task: Task, found: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Sets the number of threads with which an arm is fastest, and returns what was found.
-
-    Call it before anything is compiled: `torch.compile` makes code for a number of threads.
-
-    Args:
-      arm: Dotted module, whose `Arm` takes `found`.
-      task: What it does.
-      found: What another arm of its class found; None: both numbers are tried.
-    """
-    found = dict(found or trials.find_num_threads(arm, task))
-    if found["num_threads"] is not None:
-        torch.set_num_threads(found["num_threads"])
-    return found
-
-
-def settings(device: torch.device, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of all PyTorch arms, for the record; see `find_threads`."""
+def settings(device: torch.device) -> dict[str, Any]:
+    """Returns the settings of all PyTorch arms, for the record."""
     tried = "not tried on a GPU" if device.type == "cuda" else "not faster"
     return {
         "num_threads": torch.get_num_threads(),
-        "tried": found.get("tried", []),
         "data": "bytes in memory, index_select per batch",
         "memory_format": f"contiguous: channels_last was {tried}",
         "rmsprop": "Keras's formula (epsilon inside the root), torch._foreach operations",

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.hardware.energy import EnergyMeter
-from benchmarks.race import stopping
+from benchmarks.race import stopping, trials
 from benchmarks.race.process import Worker, WorkerError
 from benchmarks.race.weights import WeightsStore
 from benchmarks.race.workloads import Task
@@ -45,6 +45,7 @@ class Plan:
       pause_secs: Pause before each run. OpenMP's threads spin for 0.2 s after their last work, on
         the cores that the next arm needs.
       num_kept: Weights are read after so many first runs, and after the last.
+      tries_threads: Names of the arms whose number of threads is found by trial; see `trials`.
     """
 
     num_repeats: int = 7
@@ -55,6 +56,7 @@ class Plan:
     timeout_secs: float = 900.0
     pause_secs: float = 0.3
     num_kept: int = 5
+    tries_threads: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass
@@ -117,6 +119,8 @@ class Lane:
     def __init__(self, name: str, python: str, task: Task, plan: Plan) -> None:
         self.result = ArmResult(name)
         self._start = functools.partial(Worker, name, python, task, task.directory / f"{name}.log")
+        self._find_threads = functools.partial(trials.find_threads, name, python, task)
+        self._settings_of_threads: dict[str, Any] = {}
         self._plan = plan
         self._store = WeightsStore(task.directory)
         self._meter = EnergyMeter()
@@ -124,10 +128,20 @@ class Lane:
 
     def set_up(self) -> None:
         """Starts the worker; the arm builds its model and loads its data."""
-        self._worker = self._start()
-        answer = self._ask(do="setup")
+        began, found, variables = time.monotonic(), None, {}
+        if self.result.name in self._plan.tries_threads:
+            threads = self._find_threads()
+            found, variables = threads.found, threads.variables
+            number = "one" if variables else "default"
+            self._settings_of_threads = {"threads": number, "threads_tried": threads.tried}
+        trial_secs = time.monotonic() - began
+        self._worker = self._start(variables=variables)
+        answer = self._ask(do="setup", found=found)
+        del answer["found"]
         for name, value in answer.items():
             setattr(self.result, name, value)
+        self.result.setup_secs = answer["setup_secs"] + trial_secs
+        self.result.settings |= self._settings_of_threads
 
     def run(self, index: int) -> None:
         """Performs the run of a round."""
@@ -150,7 +164,8 @@ class Lane:
             return
         path = self._store.new_path(result.name, index)
         chosen = self._ask(do="weights", path=str(path))
-        result.settings, result.bits_of = chosen["settings"], chosen["bits_of"]
+        result.settings = chosen["settings"] | self._settings_of_threads
+        result.bits_of = chosen["bits_of"]
         result.weights.append(self._store.keep(path))
         result.kept_runs.append(index)
 

@@ -20,7 +20,7 @@ from benchmarks.race.workloads import Task
 _STOP_SECS = 5.0
 
 
-class WorkerError(Exception):
+class WorkerError(OSError):
     """A worker answered with an error, or not at all.
 
     Args:
@@ -43,6 +43,7 @@ class Worker:
       python: Interpreter to start.
       task: What the arm does.
       log: File for what the arm prints.
+      variables: Environment variables besides those of `environment`.
 
     Attributes:
       process: The process, which is started and has its task.
@@ -51,7 +52,14 @@ class Worker:
       WorkerError: If the interpreter cannot be started.
     """
 
-    def __init__(self, arm: str, python: str, task: Task, log: Path) -> None:
+    def __init__(
+        self,
+        arm: str,
+        python: str,
+        task: Task,
+        log: Path,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._log = log
         self._buffer = b""
         with log.open("wb") as stderr:
@@ -62,7 +70,7 @@ class Worker:
                     stdout=subprocess.PIPE,
                     stderr=stderr,
                     cwd=ROOT,
-                    env=environment(task),
+                    env=environment(task) | dict(variables or {}),
                     bufsize=0,
                     # A group of its own: Ctrl-C reaches the harness, which ends the whole group.
                     start_new_session=True,

@@ -1,21 +1,24 @@
 """Arms that take turns in processes of their own: for settings that a process has for good.
 
-TensorFlow's threads are fixed at its first operation, and `torch.compile` makes code for a number
-of threads. Imports no framework.
+A framework's threads are fixed at its first operation. Imports no framework.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.race.process import Worker, WorkerError
+import numpy as np
+
+from benchmarks.race import weights
+from benchmarks.race.process import Worker
 from benchmarks.race.workloads import Task
 
 # To set up or to train an epoch: an arm that does not answer is given up.
@@ -23,6 +26,10 @@ TIME_LIMIT_SECS = 300.0
 NUM_ROUNDS = 5
 # As in a race: OpenMP's threads spin for 0.2 s after their last work.
 PAUSE_SECS = 0.3
+# One thread that is so many times slower in the first round is not measured any further.
+HOPELESS = 1.3
+# For whichever framework an arm has: TensorFlow, PyTorch, JAX.
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1", "NPROC": "1"}
 
 
 class ArmTrial:
@@ -31,15 +38,17 @@ class ArmTrial:
     Args:
       worker: Hosts the arm.
       task: What it does.
-      found: The settings that it is made with.
+      found: The settings that it is made with; None: it looks for some.
 
     Attributes:
-      found: As given.
+      found: Those that it has.
+      bits_of: See `benchmarks.arms.ArmProtocol`.
       speeds: Steps a second, of each window.
     """
 
-    def __init__(self, worker: Worker, task: Task, found: Mapping[str, Any]) -> None:
-        self.found = dict(found)
+    def __init__(self, worker: Worker, task: Task, found: Mapping[str, Any] | None) -> None:
+        self.found = found
+        self.bits_of: str | None = None
         self.speeds: list[float] = []
         self._worker = worker
         self._steps_per_epoch = task.workload.steps_per_epoch
@@ -48,7 +57,8 @@ class ArmTrial:
     def warm_up(self, secs: float | None = None) -> None:
         """Sets the arm up, and trains an epoch; does so only once."""
         if not self._is_warm:
-            self._ask(do="setup", found=self.found)
+            answer = self._ask(do="setup", found=self.found)
+            self.found, self.bits_of = answer["found"], answer["bits_of"]
             self._ask(do="run", num_epochs=1)
             self._is_warm = True
 
@@ -60,58 +70,92 @@ class ArmTrial:
             num_epochs += 1
         self.speeds.append(num_epochs * self._steps_per_epoch / passed)
 
-    def _ask(self, **command: Any) -> dict[str, Any]:
-        """Returns the arm's answer.
+    def weights(self) -> list[np.ndarray]:
+        """Returns the weights after what it has trained."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "weights.npz")
+            self._ask(do="weights", path=str(path))
+            return weights.load(path)
 
-        Raises:
-          OSError: If the arm fails, or does not answer.
-        """
-        try:
-            return self._worker.ask(TIME_LIMIT_SECS, **command)
-        except WorkerError as error:
-            raise OSError(str(error)) from error
+    def _ask(self, **command: Any) -> dict[str, Any]:
+        return self._worker.ask(TIME_LIMIT_SECS, **command)
 
 
 @contextlib.contextmanager
-def started(arm: str, task: Task, found: Mapping[str, Any]) -> Iterator[ArmTrial]:
+def started(
+    arm: str,
+    task: Task,
+    found: Mapping[str, Any] | None = None,
+    *,
+    python: str = sys.executable,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[ArmTrial]:
     """Starts a process with an arm of these settings; it ends with the block.
 
     Args:
-      arm: Its dotted module.
+      arm: Its name, or its dotted module.
       task: What it does.
-      found: Passed to the arm; see `benchmarks.arms.ArmProtocol`.
+      found: Passed to the arm; see `benchmarks.arms.ArmProtocol`. None: it looks for some.
+      python: Interpreter to start.
+      variables: Environment variables of the process.
     """
     with tempfile.TemporaryDirectory() as directory:
-        worker = Worker(arm, sys.executable, task, Path(directory, "log"))
+        worker = Worker(arm, python, task, Path(directory, "log"), variables)
         with contextlib.closing(worker):
             yield ArmTrial(worker, task, found)
 
 
-def find_num_threads(arm: str, task: Task) -> dict[str, Any]:
-    """Returns with how many threads an arm is fastest: one, or its framework's default.
+@dataclasses.dataclass(frozen=True)
+class Threads:
+    """With which number of threads an arm is fastest.
+
+    Attributes:
+      variables: Environment variables that it needs: those of one thread, or none, for the default.
+      found: What the arm itself has found by trial; None: nothing.
+      tried: Steps a second of both, "default" and "one", by round.
+    """
+
+    variables: dict[str, str]
+    found: Mapping[str, Any] | None
+    tried: dict[str, list[float]]
+
+
+def find_threads(arm: str, python: str, task: Task) -> Threads:
+    """Returns whether an arm is faster with one thread, or with its framework's default.
+
+    The number of threads may change bits: an arm that must have those of another one gets another
+    number only if both have the same weights, bit for bit, after what they trained here.
 
     Args:
-      arm: Dotted module, whose `Arm` takes `found` as it is returned here.
-      task: What the arm does. On a GPU nothing is tried.
-
-    Returns:
-      "num_threads": 1, or None for the default; and "tried": all that was measured.
+      arm: Its name, or its dotted module.
+      python: Its interpreter.
+      task: What the arm does.
 
     Raises:
-      OSError: If the arm fails.
+      WorkerError: If the arm fails.
     """
-    if task.device != "cpu":
-        return {"num_threads": None, "tried": []}
     with contextlib.ExitStack() as processes:
-        trials = [
-            processes.enter_context(started(arm, task, {"num_threads": number}))
-            for number in (None, 1)
-        ]
-        for trial in trials:
+
+        def start(found: Mapping[str, Any] | None, variables: Mapping[str, str]) -> ArmTrial:
+            context = started(arm, task, found, python=python, variables=variables)
+            trial = processes.enter_context(context)
             trial.warm_up()
+            return trial
+
+        default = start(None, {})
+        one = start(default.found, ONE_THREAD)
         for index in range(NUM_ROUNDS):
-            for trial in trials[:: -1 if index % 2 else 1]:
+            for trial in (default, one)[:: -1 if index % 2 else 1]:
                 time.sleep(PAUSE_SECS)
                 trial.measure()
-    best = max(trials, key=lambda trial: statistics.median(trial.speeds))
-    return best.found | {"tried": [t.found | {"steps_per_sec": t.speeds} for t in trials]}
+            if default.speeds[0] > HOPELESS * one.speeds[0]:
+                break
+        is_faster = statistics.median(one.speeds) > statistics.median(default.speeds)
+        if is_faster and default.bits_of is not None:
+            is_faster = _are_equal(default.weights(), one.weights())
+    tried = {"default": default.speeds, "one": one.speeds}
+    return Threads(dict(ONE_THREAD) if is_faster else {}, default.found, tried)
+
+
+def _are_equal(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+    return all(a.tobytes() == b.tobytes() for a, b in zip(some, others, strict=True))

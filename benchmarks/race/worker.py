@@ -82,6 +82,7 @@ class ArmHost:
             "setup_secs": setup_secs,
             "settings": arm.settings,
             "bits_of": arm.bits_of,
+            "found": getattr(arm, "found", None),
             "is_ceiling": getattr(arm, "is_ceiling", False),
             "versions": versions(),
             "peak_memory_bytes": peak_memory_bytes(),

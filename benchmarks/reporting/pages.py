@@ -35,9 +35,10 @@ precision), in a training without dropout, whose masks differ. An arm that fails
 and its speed is not shown.
 
 `engine_tuned` and `engine_free` have the settings that `--tune` keeps in the class of fit's bits,
-and in the free one. `engine_free`, `tf_loop` and the PyTorch arms have the number of threads with
-which each is fastest in the run, one or its framework's default, tried before the race by processes
-that take turns. The arms with fit's bits have the default: the number of threads changes bits.
+and in the free one. All arms but `engine`, `engine_resident`, `keras_fit` and `keras_fit_float32`,
+which train with defaults, have the number of threads with which each is fastest in the run, one or
+its framework's default, tried before the race by processes that take turns. The number of threads
+may change bits: an arm that must have those of fit keeps the default where it does.
 
 - *Of the roof*: the matrix operations per second of the training, as a share of the most that the
   machine's matrix products reached in the same run. The operations of a step (2 m n k for a product

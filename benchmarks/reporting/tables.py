@@ -12,7 +12,7 @@ from benchmarks.reporting.targets import Outcome
 NOTHING = "-"
 _STATUS = {"ok": "ok", "not_installed": "not installed", "not_implemented": "not implemented"}
 # Settings that are long lists, of arms that measure before they race: in the record alone.
-_TRIED = ("trials", "tried")
+_TRIED = ("trials", "tried", "threads_tried")
 # What ended a race, in words.
 _STOPPED_BY = {
     "intervals": "narrow intervals",

@@ -59,10 +59,15 @@ def test_the_headline_is_both_kinds_of_bits():
 
 
 def test_a_race_has_time_for_each_arm():
-    plan = throughput.make_plan(arguments(), WORKLOADS["tiny"], 5)
+    arms = ["engine", "engine_xla", "keras_fit", "keras_fit_tuned", "tf_loop"]
+    plan = throughput.make_plan(arguments(), WORKLOADS["tiny"], arms)
     assert (plan.max_secs, plan.num_kept) == (120, 5)
-    plan = throughput.make_plan(arguments("--max_secs", "9"), WORKLOADS["transformer"], 5)
+    assert plan.tries_threads == {"engine_xla", "keras_fit_tuned", "tf_loop"}
+    plan = throughput.make_plan(arguments("--max_secs", "9"), WORKLOADS["transformer"], arms)
     assert (plan.max_secs, plan.num_kept) == (9, 0)
+    assert not throughput.make_plan(
+        arguments("--device", "gpu"), WORKLOADS["tiny"], arms
+    ).tries_threads
 
 
 def test_all_is_every_workload():

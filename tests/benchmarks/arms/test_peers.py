@@ -51,15 +51,6 @@ def fresh_keras():
     keras.config.set_dtype_policy("float32")
 
 
-@pytest.fixture(autouse=True)
-def default_threads(monkeypatch):
-    """No test but those of threads waits for the processes in which they are tried."""
-    before, found = torch.get_num_threads(), {"num_threads": None, "tried": []}
-    monkeypatch.setattr(trials, "find_num_threads", lambda arm, task: found)
-    yield
-    torch.set_num_threads(before)
-
-
 @functools.cache
 def initial_weights(workload):
     from benchmarks.race import keras_models
@@ -268,30 +259,11 @@ def test_the_faster_way_to_convolve_is_found_in_the_run(name, make_task, monkeyp
         monkeypatch.undo()
 
 
-@pytest.mark.parametrize("name", ["torch_eager", COMPILER, "lightning"])
-def test_an_arm_trains_with_the_threads_that_were_found(name, make_task, monkeypatch):
-    module, task = f"benchmarks.arms.{name}", make_task("tiny")
-    tried = [{"num_threads": 1, "steps_per_sec": [2.0]}]
-    monkeypatch.setattr(
-        trials,
-        "find_num_threads",
-        lambda arm, task: {"num_threads": int(arm == module), "tried": tried},
-    )
-    arm = make_arm(name, task)
-    assert torch.get_num_threads() == 1
-    assert (arm.settings["num_threads"], arm.settings["tried"]) == (1, tried)
-    assert 0 < arm.run(1) < 3
-    # Another one takes what this one found.
-    monkeypatch.setattr(trials, "find_num_threads", None)
-    again = importlib.import_module(module).Arm(task, arm.found)
-    assert again.settings == arm.settings
-
-
-def test_threads_are_tried_in_processes(make_task, monkeypatch):
-    monkeypatch.undo()  # of `default_threads`
-    found = trials.find_num_threads("benchmarks.arms.torch_eager", make_task("tiny"))
-    assert found["num_threads"] in (None, 1)
-    assert min(speed for one in found["tried"] for speed in one["steps_per_sec"]) > 0
+@pytest.mark.parametrize("name", ["torch_eager", "jax_scan", "keras_jax_fit"])
+def test_threads_are_tried_in_processes(name, make_task):
+    task = make_task("tiny")
+    found = trials.find_threads(f"benchmarks.arms.{name}", sys.executable, task)
+    assert min(found.tried["default"] + found.tried["one"]) > 0
 
 
 def test_a_missing_compiler_is_named(make_task, monkeypatch):

@@ -74,8 +74,8 @@ def test_an_interruption_ends_all_processes(task, fake, monkeypatch):
     started = []
 
     class Recorded(process.Worker):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
+        def __init__(self, *arguments, **variables):
+            super().__init__(*arguments, **variables)
             started.append(self.process)
 
     def interrupt(line):
