@@ -10,7 +10,8 @@ def made(workload, *ratios, **values):
     for found in ratios:
         arms.setdefault(found["arm"], arm(100.0))
         arms.setdefault(found["over"], arm(100.0 / found["median"]))
-    for name, bits in {"engine": "keras_fit", "engine_xla": "keras_fit_xla"}.items():
+    bits_of = {"engine": "keras_fit", "engine_tuned": "keras_fit", "engine_xla": "keras_fit_xla"}
+    for name, bits in bits_of.items():
         if name in arms:
             arms[name]["bits_of"] = bits
     return record(arms | values.pop("arms", {}), workload=workload, ratios=ratios, **values)
@@ -36,6 +37,15 @@ def test_the_first_line_is_over_fit_with_the_bits_of_xla_and_the_second_over_fit
         "times on dense."
     )
     assert third.endswith("trains 3.76 times as fast as tuned `fit` on tiny.")
+
+
+def test_the_tuned_engine_has_a_line_and_a_row_of_its_own():
+    races = races_of(made("tiny", ratio("engine_tuned", "keras_fit_tuned", 2.5)))
+    assert conclusions.conclude(races).startswith(
+        "With all bits of `fit`, `engine_tuned` trains 2.50 times as fast as tuned `fit` on tiny."
+    )
+    cells = conclusions.ratios_table(races).splitlines()[-1].strip("| ").split(" | ")
+    assert cells[:5] == ["tiny", "`fit`", "`engine_tuned`", "-", "2.50 (2.38 to 2.62)"]
 
 
 def test_an_arm_that_is_ahead_of_all_of_the_engine_s_is_named():
