@@ -87,7 +87,7 @@ def test_tune_measures_and_prints_a_table(tmp_path, capsys):
     xla = "jit_compile=true, jit_scope=loop"
     for trial in ("steps_per_execution=32", "input=streamed, prefetch=16", xla, "numerics=fast"):
         assert trial in table
-    assert "trial 1 of about 5: steps_per_execution=32: " in table
+    assert "trial 1 of about 7: steps_per_execution=32: " in table
     assert "inter_op_threads=1" in table
     assert "failed" not in table
 
