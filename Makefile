@@ -70,7 +70,7 @@ parity: $(has_dev) ## the promise against fit: equal bits
 test-gpu: $(has_dev) ## what only a GPU can show: equal bits, replicas, float16, XLA, memory
 	@$(python) -m pytest -m gpu -ra tests/gpu $(PYTEST_ARGS)
 
-bench: $(has_train) ## speed against fit, in nine minutes; flags in ARGS="..."
+bench: $(has_train) ## speed against fit, in a quarter of an hour; flags in ARGS="..."
 	@$(python) -m benchmarks.throughput --workload tiny dense cnn --arms headline --record $(ARGS)
 	@$(python) -m benchmarks.reporting.report
 

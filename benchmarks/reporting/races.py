@@ -149,7 +149,8 @@ def ratio(race: Race | None, arm: str, over: str, measure: str = SPEED) -> Found
         if found.median is not None
     ]
     if not named:
-        return of_runs[-1]
+        too_wide = [found for found in of_runs if found.interval]
+        return (too_wide or of_runs)[-1]
     medians = [found.median for _, found in named if found.median is not None]
     return dataclasses.replace(
         named[-1][1],

@@ -39,6 +39,12 @@ def test_an_interval_that_is_too_wide_gives_no_ratio():
     assert (found.median, found.num_runs) == (2.0, 1)
 
 
+def test_an_interval_of_an_earlier_run_stands_where_the_newest_left_the_arms_out():
+    wide = run(9.0, "2026-11-29T1000", interval=(5.0, 20.0), verdict="too wide")
+    found = over_fit(wide, run(1.0, "2026-11-29T1100", arms={"tf_loop": arm(1.0)}))
+    assert (found.median, found.interval) == (None, (5.0, 20.0))
+
+
 def test_runs_on_another_processor_count_and_are_named():
     other = run(2.6, "2026-11-28T1000")
     other["environment"] |= {"processor": "Another CPU"}
