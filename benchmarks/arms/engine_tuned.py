@@ -55,7 +55,7 @@ class Arm(engine_arm.Arm):
         code = (
             f"import json; from benchmarks.race.workloads import Task; from {name} import Arm; "
             f"arm = Arm(Task.from_dict({task.to_dict()!r}), {{}}); "
-            f"print(json.dumps(arm.tune()))"
+            "print(json.dumps(arm.tune()))"
         )
         found, measured = process.run_python(code, task)
         return found, measured

@@ -94,13 +94,10 @@ def compare_totals(values: Sequence[float], others: Sequence[float]) -> MeanRati
     Raises:
       ValueError: If there are no pairs.
     """
-    ratios = _paired(values, others)
-    size = (NUM_RESAMPLES, len(ratios))
-    drawn = np.random.default_rng(_SEED).integers(0, len(ratios), size)
+    drawn = _draws(len(_paired(values, others)))
     one, other = (np.asarray(sample, np.float64) for sample in (values, others))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(one[drawn].sum(1) / other[drawn].sum(1), [tail, 1 - tail])
-    return MeanRatio(float(one.sum() / other.sum()), float(low), float(high))
+    low, high = _interval(one[drawn].sum(axis=1) / other[drawn].sum(axis=1))
+    return MeanRatio(float(one.sum() / other.sum()), low, high)
 
 
 def width(speeds: Sequence[float], others: Sequence[float]) -> float:
@@ -118,8 +115,16 @@ def _paired(speeds: Sequence[float], others: Sequence[float]) -> npt.NDArray[np.
 
 def _bootstrap_median(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Returns the 95 % interval of the median (percentile bootstrap). Deterministic."""
-    size = (NUM_RESAMPLES, len(values))
-    drawn = np.random.default_rng(_SEED).integers(0, len(values), size)
+    return _interval(np.median(values[_draws(len(values))], axis=1))
+
+
+def _draws(num_pairs: int) -> npt.NDArray[np.int64]:
+    """Returns the pairs of each resample, [NUM_RESAMPLES, num_pairs]."""
+    return np.random.default_rng(_SEED).integers(0, num_pairs, (NUM_RESAMPLES, num_pairs))
+
+
+def _interval(found: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Returns the 95 % interval of what was found in each resample."""
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.median(values[drawn], axis=1), [tail, 1 - tail])
+    low, high = np.quantile(found, [tail, 1 - tail])
     return float(low), float(high)

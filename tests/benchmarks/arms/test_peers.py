@@ -10,6 +10,7 @@ import functools
 import importlib
 import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -264,6 +265,15 @@ def test_threads_are_tried_in_processes(name, make_task):
     task = make_task("tiny")
     found = trials.find_threads(f"benchmarks.arms.{name}", sys.executable, task)
     assert min(found.tried["default"] + found.tried["one"]) > 0
+
+
+def test_a_process_of_one_thread_has_one():
+    code = "import torch; print(torch.get_num_threads())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | trials.ONE_THREAD, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert int(done.stdout) == 1
 
 
 def test_a_missing_compiler_is_named(make_task, monkeypatch):
