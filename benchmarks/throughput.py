@@ -42,9 +42,12 @@ PEER_ARMS = ("keras_jax_fit", "torch_eager", "torch_compile", "lightning", "jax_
 REPLICA_ARMS = ("engine", "keras_fit")
 # The fastest training with the bits of fit, of either kind, and what it is compared with.
 HEADLINE_ARMS = ("engine", "engine_xla", "keras_fit", "keras_fit_tuned", "keras_fit_xla")
-# Trained as they come, or compared with one that is; `engine_free` finds its threads itself. The
-# others have the number of threads with which they are fastest.
-ARMS_AS_THEY_COME = ("engine", "engine_free", "engine_resident", "keras_fit", "keras_fit_float32")
+# Trained as they come, or compared with one that is; what `tune` tunes has its threads from there.
+# The others have the number of threads with which they are fastest.
+ARMS_AS_THEY_COME = (
+    "engine", "engine_tuned", "engine_xla", "engine_free", "engine_resident", "keras_fit",
+    "keras_fit_float32",
+)  # fmt: skip
 INPUT_WORKLOADS = ("tiny", "dense", "cnn", "lstm")
 INPUT_ARMS = ("engine", "engine_resident", "keras_fit")
 EXIT_INTERRUPTED = 128 + signal.SIGINT

@@ -7,6 +7,7 @@ from typing import Any
 
 from gradloop.engine.config import TrainConfig
 from gradloop.engine.options import ConfigError, option
+from gradloop.engine.tuning.choice import OF_PROCESSES, TRIED
 
 from .settings.data import DataSettings
 from .settings.output import OutputSettings, check_output
@@ -207,20 +208,26 @@ def field_names() -> dict[str, str]:
     return names
 
 
-# What `--tune` depends on where it is chosen: without it, a key is as it was before it was there.
-_WORK = (
-    "set", "train_step", "loss", "metrics", "optimizer", "weight_decay", "momentum", "schedule",
-    "warmup_steps", "clipnorm", "clipvalue", "global_clipnorm", "ema",
+_ALWAYS_IN_KEY = (
+    "model", "dataset", "global_batch_size", "strategy", "num_replicas", "deterministic", "rescale",
 )  # fmt: skip
+# What `--tune` finds, or neither its speeds nor its bits depend on.
+_NOT_IN_KEY = {
+    *TRIED, *OF_PROCESSES, "seed", "initial_epoch", "steps_per_epoch", "init_from",
+    "exclude",
+}  # fmt: skip
 
 
 def choice_key(config: JobConfig) -> dict[str, Any]:
-    """Returns what the choice of `--tune` depends on besides the machine."""
-    names = (
-        "model", "dataset", "global_batch_size", "strategy", "num_replicas", "deterministic",
-        "rescale",
-    )  # fmt: skip
-    chosen = {name: getattr(config, name) for name in _WORK}
-    return {name: getattr(config, name) for name in names} | {
-        name: value for name, value in chosen.items() if value is not None
-    }
+    """Returns what the choice of `--tune` depends on besides the machine.
+
+    A run that differs in what a resumed one must have alike has other numbers, and so has one with
+    `on_nonfinite`, whose steps are checked.
+    """
+    key = {name: getattr(config, name) for name in _ALWAYS_IN_KEY}
+    for field in dataclasses.fields(config):
+        decides = field.metadata["on_resume"] != "applied" or field.name == "on_nonfinite"
+        value = getattr(config, field.name)
+        if decides and field.name not in _NOT_IN_KEY and value != field.default:
+            key[field.name] = value
+    return key

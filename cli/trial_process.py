@@ -1,13 +1,15 @@
 """Trials in processes of their own: for settings that a process cannot change, such as threads.
 
 The process trains when it is asked to, a window at a time, so that several can take turns. It reads
-a line for each window, its seconds, and answers with a line: the speed.
+a line for each window, its seconds, and answers with a line: the speed. To the line "bits" it
+answers with a digest of what a short training leaves.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import select
@@ -18,16 +20,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
+
 import gradloop
+from gradloop import engine
+from gradloop.data import Split
+from gradloop.engine.hooks.state_digest import digest_of_state
 from gradloop.engine.tuning import trial as trial_lib
 from gradloop.engine.tuning.search import make_trial
 from gradloop.files import json_text
 
 from .config import JobConfig
+from .job import Job
 from .variables import without_variables
 
 # To begin, and for a window: a process that does not answer is given up.
 TIME_LIMIT_SECS = 90.0
+# Full batches of a training whose bits are compared.
+NUM_BATCHES = 4
+_BITS = "bits"
 
 
 class ProcessTrial:
@@ -50,16 +62,20 @@ class ProcessTrial:
 
     def measure(self, secs: float | None = None) -> None:
         """Has it run one window."""
-        self.speeds.append(self._ask(trial_lib.WINDOW_SECS if secs is None else secs))
+        self.speeds.append(float(self._ask(trial_lib.WINDOW_SECS if secs is None else secs)))
 
-    def _ask(self, secs: float) -> float:
-        """Returns the speed in a window.
+    def bits(self) -> str:
+        """Returns a digest of what a short training leaves; see `_digest`."""
+        return self._ask(_BITS)
+
+    def _ask(self, question: float | str) -> str:
+        """Returns the process's answer.
 
         Raises:
           OSError: If the process fails, or does not answer.
         """
         assert self._process.stdin is not None and self._process.stdout is not None, "pipes"
-        self._process.stdin.write(f"{secs}\n")
+        self._process.stdin.write(f"{question}\n")
         self._process.stdin.flush()
         ready, _, _ = select.select([self._process.stdout], [], [], TIME_LIMIT_SECS)
         if not ready:
@@ -67,7 +83,7 @@ class ProcessTrial:
         answer = self._process.stdout.readline()
         if not answer:
             raise OSError(f"exit code {self._process.wait()}")
-        return float(answer)
+        return answer.strip()
 
 
 @contextlib.contextmanager
@@ -96,7 +112,7 @@ def started(config: JobConfig, changes: dict[str, Any]) -> Iterator[ProcessTrial
 
 
 def serve(path: str) -> None:
-    """Trains a window for each line that comes, until there are no more. Context: the process."""
+    """Answers each line that comes, until there are no more. Context: the process."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed
     from .main import make_job, prepare
@@ -108,6 +124,41 @@ def serve(path: str) -> None:
         state = job.state = job.make_state()
     dataset = job.make_dataset(training=True)
     trial = make_trial(state, dataset, config, job.work.train_step)
-    for line in sys.stdin:
+    for line in map(str.strip, sys.stdin):
+        if line == _BITS:
+            answers.write(f"{_digest(job)}\n")
+            continue
         trial.measure(float(line))
         answers.write(f"{trial.speeds[-1]}\n")
+
+
+def _digest(job: Job) -> str:
+    """Returns a digest of the state and the numbers that a short training leaves.
+
+    It has batches of all the sizes that the job's have, as operations split sums by the shapes.
+    """
+    keras.utils.set_random_seed(job.config.seed or 0)  # trials before this one have drawn
+    parts: dict[str, Any] = {
+        name: shortened(split, job.config.global_batch_size)
+        for name in ("train", "validation", "test")
+        if (split := getattr(job.splits, name)) is not None
+    }
+    few = dataclasses.replace(job, splits=dataclasses.replace(job.splits, **parts))
+    with few.strategy.scope():
+        few.state = few.make_state()
+    config = dataclasses.replace(few.fit_config(), epochs=2)
+    history = engine.fit(
+        few.state, few.make_dataset(training=True), config, validation_data=few.make_validation(),
+        train_step=few.work.train_step,
+    )  # fmt: skip
+    logs = dict(history.history)
+    if few.splits.test is not None and few.has_loss:
+        logs |= engine.evaluate(few.state, few.make_dataset(), config)
+    text = f"{digest_of_state(few.state)} {json_text(logs)}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shortened(split: Split, batch_size: int) -> Split:
+    """Returns some full batches, and a last one of the size that the last one has."""
+    num_full, rest = divmod(split.num_examples, batch_size)
+    return split.part(np.arange(min(num_full, NUM_BATCHES) * batch_size + rest))

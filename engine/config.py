@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Self
 
 from .options import ConfigError, check_names, legal_value, option, show
@@ -115,6 +116,12 @@ class TrainConfig:
         "compile the optimizer's update with XLA where a check finds all bits of Keras's "
         "operations, for SGD, Adam, AdamW, Nadam and Lion on one CPU: faster steps of nets with a "
         "million weights or more, a second or more later",
+    )  # fmt: skip
+    narrow_products: bool = option(
+        False, "execution",
+        "where XLA compiles steps on a CPU, gradients of weights of few outputs by a faster "
+        "product; it has the same bits for most nets, and --tune shows whether for this one; "
+        "numerics=fast has it too",
     )  # fmt: skip
     steps_per_execution: int | None = option(
         None, "execution", "steps in one host call; auto: about a tenth of a second", minimum=1,
@@ -264,25 +271,40 @@ def _check_xla(config: TrainConfig) -> None:
             f"jit_scope={config.jit_scope!r} with jit_compile={show(config.jit_compile, 'auto')}: "
             "it says what XLA compiles. Set jit_compile=True, or leave jit_scope out."
         )
-    _check_compile_update(config)
+    for field, (purpose, allowed) in _NEEDS.items():
+        _check_needs(config, field, purpose, allowed)
     if config.strategy == "mirrored" and config.num_replicas != 1:
         check_one_replica(config, "strategy='mirrored'")
 
 
-def _check_compile_update(config: TrainConfig) -> None:
-    allowed: dict[str, tuple[Any, ...]] = {
-        "numerics": ("exact",),
-        "jit_compile": (None, False),
-        "run_eagerly": (False,),
-        "gradient_accumulation_steps": (1,),
-        "on_nonfinite": (None, "off"),
-        "strategy": (None, "default"),
-    }
+# What a field is for, and the values of others beside which it is.
+_NEEDS: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
+    "compile_update": (
+        "it compiles the update of plain steps on one device",
+        {
+            "numerics": ("exact",),
+            "jit_compile": (None, False),
+            "run_eagerly": (False,),
+            "gradient_accumulation_steps": (1,),
+            "on_nonfinite": (None, "off"),
+            "strategy": (None, "default"),
+        },
+    ),
+    "narrow_products": (
+        "it is for steps that XLA compiles, with jit_compile=true",
+        {"jit_compile": (True,), "jit_scope": ("step", "loop")},
+    ),
+}
+
+
+def _check_needs(
+    config: TrainConfig, field: str, purpose: str, allowed: Mapping[str, tuple[Any, ...]]
+) -> None:
     for name, values in allowed.items():
-        if config.compile_update and getattr(config, name) not in values:
+        value = getattr(config, name)
+        if getattr(config, field) and value not in values:
             raise ConfigError(
-                f"compile_update=true with {name}={show(getattr(config, name))}: it compiles the "
-                "update of plain steps on one device. Leave one of them out."
+                f"{field}=true with {name}={show(value)}: {purpose}. Leave one of them out."
             )
 
 

@@ -53,12 +53,12 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
     Args:
       state: Its model says whether XLA can compile it.
       strategy: Of the replicas.
-      config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`,
-        `compile_update`, `gradient_accumulation_steps`, `on_nonfinite`, and the group "replicas".
+      config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`, `compile_update`,
+        `narrow_products`, `gradient_accumulation_steps`, `on_nonfinite`, and the group "replicas".
 
     Raises:
       ConfigError: If several replicas cannot do what `jit_compile` or `numerics` asks for, or
-        nothing here can do what `compile_update` does.
+        nothing here can do what `compile_update` or `narrow_products` does.
     """
     is_compiled = resolve_jit_compile(state, strategy, config)
     is_fast = config.numerics == "fast"
@@ -71,6 +71,12 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
     if config.compile_update:
         _check_update(state, is_compiled=is_compiled)
         update = Update.SAME_BITS
+    can_narrow = compiles_step and not devices.has_gpu()
+    if config.narrow_products and not can_narrow:
+        raise ConfigError(
+            "narrow_products=true, but XLA compiles no steps for a CPU here: it needs one CPU "
+            "device, and layers that XLA can compile. Leave it out."
+        )
     return Mode(
         compiles_step=compiles_step,
         compiles_replica=is_compiled and has_replicas,
@@ -78,7 +84,7 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
         update=update,
         # On a GPU, Keras calls cuDNN; in XLA, what is fused here is slower than Keras's loop.
         fuses_lstm=is_fast and not (compiles_step or config.run_eagerly or devices.has_gpu()),
-        narrows_products=is_fast and compiles_step and not devices.has_gpu(),
+        narrows_products=can_narrow and (is_fast or config.narrow_products),
         runs_eagerly=config.run_eagerly,
         accumulation_steps=config.gradient_accumulation_steps,
         on_nonfinite=None if config.on_nonfinite == "off" else config.on_nonfinite,

@@ -1,4 +1,4 @@
-"""`numerics="fast"` in XLA on a CPU: gradients of narrow weights by a faster product.
+"""`narrow_products`, in XLA on a CPU: gradients of weights of few outputs by a faster product.
 
 The gradient of a layer's weights, `[inputs, outputs]`, is the product of its inputs and of the
 gradients of its outputs over the batch. XLA leaves it to Eigen, which computes along the last axis,
@@ -6,9 +6,9 @@ gradients of its outputs over the batch. XLA leaves it to Eigen, which computes 
 a row. As `[outputs, inputs]`, which is then transposed, the same product takes a half to a tenth
 of the time.
 
-Often, but not always with the bits of fit: of some shapes, Eigen adds up in another order. And in
-what follows, of a sum of two products XLA rounds only one before it adds, and that may become the
-other one, as it does in the mean of gradients of a centered RMSprop.
+With the same bits for most nets, and not by construction: of some shapes, Eigen adds up in another
+order, and of a sum of two products that follows, XLA rounds only one before it adds, which may
+become the other one. So `tune` compares the bits of trainings, and `numerics="fast"` has it anyway.
 """
 
 from __future__ import annotations

@@ -242,6 +242,7 @@ def make_train_function(
       state: Passed to the step. Must be built.
       strategy: Runs the step on each replica.
       config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`, `compile_update`,
+        `narrow_products`,
         `gradient_accumulation_steps`, `on_nonfinite`, and the group "replicas".
 
     Returns:
@@ -284,7 +285,8 @@ def cached_function(
     # As in Keras, a second call of fit or evaluate on the same state does not trace again.
     key = (
         make, step, config.jit_compile, config.jit_scope, config.numerics, config.run_eagerly,
-        config.compile_update, config.gradient_accumulation_steps, config.on_nonfinite,
+        config.compile_update, config.narrow_products, config.gradient_accumulation_steps,
+        config.on_nonfinite,
         find_rules(config, state.strategy.num_replicas_in_sync),
     )  # fmt: skip
     if key not in state.functions:

@@ -14,8 +14,8 @@ class Arm(engine_tuned.Arm):
     """See `benchmarks.arms.ArmProtocol`."""
 
     bits = Bits.FREE
-    tune_secs = 100.0  # what is fastest in the other classes is tried in this one, too
-    threads = "intra_op_threads"
+    classes = tuple(Bits)  # what is fastest with fit's bits is tried in the others, too
+    tune_secs = 100.0
 
     def __init__(self, task: Task, found: Mapping[str, Any] | None = None) -> None:
         super().__init__(task, found)

@@ -1,8 +1,7 @@
-"""The engine with the settings that `tune` finds fastest among those with fit's bits."""
+"""The engine with the settings that `tune` finds fastest in the class of fit's bits."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -15,8 +14,8 @@ from benchmarks.arms import tf_runtime
 from benchmarks.race import process, trials
 from benchmarks.race.workloads import Task
 from gradloop import engine
-from gradloop.engine.tuning.choice import CHOICES, Bits
-from gradloop.engine.tuning.search import OF_PROCESSES, tune
+from gradloop.engine.tuning.choice import CHOICES, OF_PROCESSES, Bits
+from gradloop.engine.tuning.search import tune
 
 # What `tune` found, and all that it measured.
 Found = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -28,12 +27,10 @@ class Arm(engine_arm.Arm):
     A process has its threads for good, so another one tunes, and this one begins with those found.
     """
 
-    # The class whose fastest settings it has.
+    # The class whose fastest settings it has, and those that are searched for it.
     bits = Bits.FIT
-    # Time for tuning, in the setup: enough for this class, which is the first that `tune` tries.
-    tune_secs = 30.0
-    # The number of threads that `tune` tries in this class alone.
-    threads = "inter_op_threads"
+    classes: tuple[Bits, ...] = (Bits.FIT,)
+    tune_secs = 60.0  # in the setup
 
     def __init__(self, task: Task, found: Mapping[str, Any] | None = None) -> None:
         found, measured = self.find_settings(task) if found is None else (found, [])
@@ -68,20 +65,12 @@ class Arm(engine_arm.Arm):
             self._make_state,
             lambda **changes: self._make_dataset(*arrays, **changes),
             config,
-            trial_in_process=functools.partial(self._start_trial, self._task),
+            trial_in_process=functools.partial(trials.started, type(self).__module__, self._task),
             max_secs=self.tune_secs,
+            classes=self.classes,
         )
         chosen = getattr(tuning, CHOICES[self.bits])
         return chosen, [dataclasses.asdict(one) for one in tuning.measurements]
-
-    @classmethod
-    def _start_trial(
-        cls, task: Task, changes: dict[str, Any]
-    ) -> contextlib.AbstractContextManager[trials.ArmTrial]:
-        """Starts an arm with these settings in another process; see `engine.tuning.search`."""
-        if {*OF_PROCESSES} & {*changes} - {cls.threads}:  # time for others
-            raise engine.ConfigError(f"of the threads, this arm tries {cls.threads}")
-        return trials.started(cls.__module__, task, changes)
 
     def _make_dataset(self, x: npt.NDArray[Any], y: npt.NDArray[Any], prefetch: int = 4) -> Any:
         return super()._make_dataset(x, y, self.found.get("prefetch", prefetch))

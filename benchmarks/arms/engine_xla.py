@@ -1,36 +1,35 @@
-"""The engine with many steps in one XLA program: the bits of `fit(jit_compile=True)`."""
+"""The engine with the settings that `tune` finds fastest in the class of XLA's bits."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.arms import engine as engine_arm
-from benchmarks.arms import tf_runtime
+from benchmarks.arms import TooSlow, engine_tuned
 from benchmarks.race.workloads import Task
-from gradloop import engine
+from gradloop.engine.tuning.choice import Bits
 
 
-class Arm(engine_arm.Arm):
+class Arm(engine_tuned.Arm):
     """See `benchmarks.arms.ArmProtocol`."""
 
-    def __init__(self, task: Task) -> None:
+    bits = Bits.XLA
+    classes = (Bits.XLA,)
+
+    def __init__(self, task: Task, found: Mapping[str, Any] | None = None) -> None:
         if task.jit_compile is False:
             raise NotImplementedError("jit_compile=False, and this arm is XLA's")
-        super().__init__(task)
+        super().__init__(task, found)
         self.bits_of = "keras_fit_xla" if task.workload.has_steady_bits else None
-        tf_runtime.probe_xla(*(self._make_probe(values) for values in self._probed()))
 
-    def _config_values(self) -> dict[str, Any]:
-        return super()._config_values() | {"jit_compile": True, "jit_scope": "loop"}
+    @classmethod
+    def find_settings(cls, task: Task) -> engine_tuned.Found:
+        """See `engine_tuned.Arm.find_settings`.
 
-    def _probed(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns the fields of a config without XLA, and of this arm's."""
-        return super()._config_values() | {"jit_compile": False}, self._config_values()
-
-    def _make_probe(self, values: dict[str, Any]) -> Any:
-        """Returns a function that trains some steps of another model."""
-        state = self._make_state()
-        dataset = self._make_dataset(*tf_runtime.load_train_arrays(self._task))
-        num_steps = min(tf_runtime.NUM_PROBE_STEPS, self._task.workload.steps_per_epoch)
-        config = engine.TrainConfig(epochs=1, steps_per_epoch=num_steps, **values)
-        return lambda: engine.fit(state, dataset, config)
+        Raises:
+          TooSlow: If no steps that XLA compiles were measured.
+        """
+        found, measured = super().find_settings(task)
+        if not found:
+            raise TooSlow(f"XLA: {measured[-1]['note']}")
+        return found, measured

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from benchmarks.race import weights
 from benchmarks.race.process import Worker
@@ -33,7 +32,9 @@ ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1", "NPROC": "1
 
 
 class ArmTrial:
-    """An arm in another process, measured in epochs; see `engine.tuning.trial.Measurable`.
+    """An arm in another process, measured in epochs.
+
+    See `engine.tuning.trial.MeasurableInProcess`.
 
     Args:
       worker: Hosts the arm.
@@ -51,6 +52,7 @@ class ArmTrial:
         self.bits_of: str | None = None
         self.speeds: list[float] = []
         self._worker = worker
+        self._bits = ""
         self._steps_per_epoch = task.workload.steps_per_epoch
         self._is_warm = False
 
@@ -60,6 +62,7 @@ class ArmTrial:
             answer = self._ask(do="setup", found=self.found)
             self.found, self.bits_of = answer["found"], answer["bits_of"]
             self._ask(do="run", num_epochs=1)
+            self._bits = self._digest_of_weights()
             self._is_warm = True
 
     def measure(self, secs: float | None = None) -> None:
@@ -70,12 +73,17 @@ class ArmTrial:
             num_epochs += 1
         self.speeds.append(num_epochs * self._steps_per_epoch / passed)
 
-    def weights(self) -> list[np.ndarray]:
-        """Returns the weights after what it has trained."""
+    def bits(self) -> str:
+        """Returns a digest of the weights after the first epoch."""
+        self.warm_up()
+        return self._bits
+
+    def _digest_of_weights(self) -> str:
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory, "weights.npz")
             self._ask(do="weights", path=str(path))
-            return weights.load(path)
+            values = b"".join(value.tobytes() for value in weights.load(path))
+            return hashlib.sha256(values).hexdigest()
 
     def _ask(self, **command: Any) -> dict[str, Any]:
         return self._worker.ask(TIME_LIMIT_SECS, **command)
@@ -124,7 +132,7 @@ def find_threads(arm: str, python: str, task: Task) -> Threads:
     """Returns whether an arm is faster with one thread, or with its framework's default.
 
     The number of threads may change bits: an arm that must have those of another one gets another
-    number only if both have the same weights, bit for bit, after what they trained here.
+    number only if both have the same weights, bit for bit, after an epoch.
 
     Args:
       arm: Its name, or its dotted module.
@@ -152,10 +160,6 @@ def find_threads(arm: str, python: str, task: Task) -> Threads:
                 break
         is_faster = statistics.median(one.speeds) > statistics.median(default.speeds)
         if is_faster and default.bits_of is not None:
-            is_faster = _are_equal(default.weights(), one.weights())
+            is_faster = default.bits() == one.bits()
     tried = {"default": default.speeds, "one": one.speeds}
     return Threads(dict(ONE_THREAD) if is_faster else {}, default.found, tried)
-
-
-def _are_equal(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
-    return all(a.tobytes() == b.tobytes() for a, b in zip(some, others, strict=True))

@@ -21,6 +21,12 @@ from gradloop.machine import cache_dir, num_cores, processor_name
 from ..config import TrainConfig
 from ..options import ConfigError, show
 
+# Fields that trials vary; a process cannot change those of the second kind.
+TRIED = (
+    "numerics", "steps_per_execution", "jit_compile", "jit_scope", "input", "compile_update",
+    "narrow_products",
+)  # fmt: skip
+OF_PROCESSES = ("inter_op_threads", "intra_op_threads")
 # A smaller gain is noise.
 MIN_GAIN = 1.03
 Config = TypeVar("Config", bound=TrainConfig)
@@ -35,12 +41,27 @@ class Bits(enum.StrEnum):
     FREE = "free"  # bfloat16, fused updates, XLA for the update alone, sums split otherwise
 
     @classmethod
-    def of(cls, changes: Mapping[str, Any]) -> Bits:
-        """Returns the class of a config with these changes of the defaults."""
-        is_free = changes.get("numerics") == "fast" or "intra_op_threads" in changes
+    def of(cls, changes: Mapping[str, Any], *, has_shown: bool = False) -> Bits:
+        """Returns the class of a config with these changes of the defaults.
+
+        Args:
+          changes: Fields and values.
+          has_shown: Whether a trial has shown that fields of `MAY_CHANGE_BITS` do not change any.
+        """
+        is_free = changes.get("numerics") == "fast"
+        is_free |= not has_shown and may_change_bits(changes)
         if is_free or "precision" in changes or changes.get("jit_scope") == "update":
             return cls.FREE
         return cls.XLA if changes.get("jit_compile") else cls.FIT
+
+
+# How sums are split between threads, or added up: the bits of many nets stay as they are.
+MAY_CHANGE_BITS = ("intra_op_threads", "narrow_products")
+
+
+def may_change_bits(changes: Mapping[str, Any]) -> bool:
+    """Returns whether only a trial tells if changes of the defaults leave the bits as they are."""
+    return any(name in changes for name in MAY_CHANGE_BITS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +77,8 @@ class Measurement:
       gain_high: Upper quartile.
       usecs_per_step: Microseconds of a step, median.
       usecs_beside: Of the defaults, in the same turns.
-      note: Why it was not measured.
+      note: Why it was not measured, or what else was found.
+      keeps_bits: Whether a trial has shown that it leaves the bits of its class as they are.
     """
 
     changes: dict[str, Any]
@@ -66,11 +88,12 @@ class Measurement:
     usecs_per_step: float | None = None
     usecs_beside: float | None = None
     note: str = ""
+    keeps_bits: bool = False
 
     @property
     def bits(self) -> Bits:
         """Whose bits the training has."""
-        return Bits.of(self.changes)
+        return Bits.of(self.changes, has_shown=self.keeps_bits)
 
     def cells(self) -> list[str]:
         """Returns its row of the table."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, cast
 
 import keras
 import tensorflow as tf
@@ -22,23 +22,32 @@ from ..options import ConfigError
 from ..replicated_step import StepFn
 from ..state import TrainState
 from ..strategy import is_on_cpu
-from .choice import CHOICES, Bits, Measurement, Tuning, choose
-from .trial import Measurable, Trial, ratio_of, run_in_turn
+from .choice import (
+    CHOICES,
+    OF_PROCESSES,
+    TRIED,
+    Bits,
+    Measurement,
+    Tuning,
+    choose,
+    may_change_bits,
+)
+from .trial import Measurable, MeasurableInProcess, Trial, ratio_of, run_in_turn
 
 MakeState = Callable[[], TrainState]
 MakeDataset = Callable[..., tf.data.Dataset]
 Changes = dict[str, Any]
 # A trial of a config with these changes in a process of its own. Raises OSError if that fails.
-TrialInProcess = Callable[[Changes], contextlib.AbstractContextManager[Measurable]]
+TrialInProcess = Callable[[Changes], contextlib.AbstractContextManager[MeasurableInProcess]]
 
 NUM_ROUNDS = 7
 WARM_UP_SECS = 0.5
 BURST_SECS = 0.15
 # A trial that is this many times slower in its first window is not measured any further.
 HOPELESS = 3.0
-# A process cannot change its own.
-OF_PROCESSES = ("inter_op_threads", "intra_op_threads")
 
+_ONE_THREAD: Changes = {"intra_op_threads": 1}
+_NARROW: Changes = {"narrow_products": True}
 _OF_XLA: tuple[Changes, ...] = (
     {},
     *({"jit_compile": True, "jit_scope": scope} for scope in ("loop", "step", "update")),
@@ -54,25 +63,27 @@ CLASSES: dict[Bits, tuple[Changes, Groups]] = {
             ({"steps_per_execution": 1}, {"steps_per_execution": 32}),
             ({"input": "streamed"}, {"input": "streamed", "prefetch": 16}),
             ({"compile_update": True},),
-            ({"inter_op_threads": 1},),
+            ({"inter_op_threads": 1}, _ONE_THREAD),
         ),
     ),
-    Bits.XLA: ({"jit_compile": True}, (({}, {"jit_scope": "loop"}),)),
+    Bits.XLA: (
+        {"jit_compile": True},
+        (({}, {"jit_scope": "loop"}), (_NARROW,), (_ONE_THREAD,)),
+    ),
     Bits.FREE: (
         {"numerics": "fast"},
         (
             # All together: with XLA, another precision may be faster than without.
             tuple(p | x for p in ({}, {"precision": "mixed_bfloat16"}) for x in _OF_XLA),
-            ({"intra_op_threads": 1},),
+            (_ONE_THREAD,),
         ),
     ),
 }
-_TRIED = ("numerics", "steps_per_execution", "jit_compile", "jit_scope", "input", "compile_update")
 # XLA and fused updates have no use for them.
 _OF_FIT_ALONE = (*OF_PROCESSES, "compile_update")
 
 
-def tune(
+def tune(  # noqa: PLR0913 - all but three by keyword
     make_state: MakeState,
     make_dataset: MakeDataset,
     config: TrainConfig,
@@ -81,6 +92,7 @@ def tune(
     trial_in_process: TrialInProcess | None = None,
     show: Callable[[str], None] = lambda line: None,
     max_secs: float = 120.0,
+    classes: Collection[Bits] = tuple(Bits),
 ) -> Tuning:
     """Measures what is fastest for a model on this machine, in each class of bits; see `Tuning`.
 
@@ -93,9 +105,11 @@ def tune(
       config: What the trials vary. Of the fields that they try, only `precision` is read.
       train_step: As in `fit`.
       trial_in_process: Returns the trial of a config with some changes in a new process. Numbers of
-        threads need it, because a process cannot change its own. None: they are not tried.
+        threads need it, because a process cannot change its own, and so does what may change bits,
+        which processes compare. None: they are not tried.
       show: Called with a line for each candidate that was tried.
       max_secs: No candidate of this process begins later, and the others then do all the same.
+      classes: Those that are searched. What is fastest with fit's bits is tried in the others.
 
     Raises:
       ConfigError: If the config is for several replicas.
@@ -109,7 +123,7 @@ def tune(
     with contextlib.ExitStack() as processes:
         bench = _Bench(makers, _base(config), processes, time.monotonic() + max_secs)
         result = Tuning([bench.measure_defaults()])
-        for bits in CLASSES:
+        for bits in (one for one in CLASSES if one in classes):
             _try_class(bench, result, bits, show)
     return result
 
@@ -126,12 +140,13 @@ def _try_class(bench: _Bench, result: Tuning, bits: Bits, show: Callable[[str], 
         for changes in bench.candidates(kept, group):
             if any(changes == one.changes for one in result.measurements):
                 continue
-            one = bench.measure(changes)
+            one = bench.measure(changes, bits)
             number = f"trial {len(result.measurements)} of about {bench.num_candidates}"
             show(f"{number}: {': '.join(filter(None, _in_words(one)))}")
             result.measurements.append(one)
-            found.append(one)
-        kept = choose(found)[0] or start
+            if one.bits is bits:
+                found.append(one)
+        kept = choose([one for one in found if start.items() <= one.changes.items()])[0] or start
     choice, note = choose(found)
     setattr(result, CHOICES[bits], {k: v for k, v in choice.items() if k != "numerics"})
     if note:
@@ -165,10 +180,10 @@ class _Bench:
     ) -> None:
         self._makers = makers
         self._base = base
-        self._defaults: Changes = {name: getattr(base, name) for name in _TRIED}
+        self._defaults: Changes = {name: getattr(base, name) for name in TRIED}
         self._processes = processes
         self._deadline = deadline
-        self._defaults_of: dict[bool, Measurable] = {}
+        self._trials: dict[tuple[bool, Bits], Measurable] = {}
         # Why XLA is not tried for steps any more.
         self._hopeless = ""
 
@@ -200,8 +215,13 @@ class _Bench:
         ratio = ratio_of(trial, trial, NUM_ROUNDS)
         return Measurement({}, 1.0, 1.0, 1.0, ratio.usecs, ratio.usecs)
 
-    def measure(self, changes: Changes) -> Measurement:
-        """Returns the speed of a candidate beside the defaults, or why it was not measured."""
+    def measure(self, changes: Changes, bits: Bits) -> Measurement:
+        """Returns the speed of a candidate beside the defaults, or why it was not measured.
+
+        Args:
+          changes: Of the defaults.
+          bits: The class that it is tried for, whose bits it has only if they are shown to stay.
+        """
         in_process = _needs_process(changes)
         if time.monotonic() > self._deadline and not in_process:
             return Measurement(changes, note="no time was left")
@@ -215,10 +235,20 @@ class _Bench:
             if factor > HOPELESS:
                 return self._give_up(changes, factor)
             run_in_turn([defaults, trial], NUM_ROUNDS, BURST_SECS)
+            ratio = ratio_of(trial, defaults, NUM_ROUNDS)
+            # What is slower is not kept.
+            is_checked = bits is not Bits.FREE and may_change_bits(changes) and ratio.value > 1
+            keeps_bits = is_checked and self._has_bits(trial, bits)
         except (ConfigError, tf.errors.OpError, OSError) as error:
             return Measurement(changes, note=_why(error))
-        ratio = ratio_of(trial, defaults, NUM_ROUNDS)
-        return Measurement(changes, *ratio)
+        note = "has other bits" if is_checked and not keeps_bits else ""
+        return Measurement(changes, *ratio, note=note, keeps_bits=keeps_bits)
+
+    def _has_bits(self, trial: Measurable, bits: Bits) -> bool:
+        """Returns whether a process has the bits of the class, which another one has by default."""
+        processes = [trial, self._beside(in_process=True, bits=bits)]
+        one, by_default = (cast("MeasurableInProcess", process).bits() for process in processes)
+        return one == by_default
 
     def _give_up(self, changes: Changes, factor: float) -> Measurement:
         """Returns the row of a candidate that is hopeless; others with steps in XLA are as well."""
@@ -227,14 +257,14 @@ class _Bench:
             self._hopeless = f"given up: steps in XLA are {slower}"
         return Measurement(changes, note=f"given up: {slower}")
 
-    def _beside(self, *, in_process: bool) -> Measurable:
-        """Returns the trial of the defaults, the same one each time."""
-        if in_process not in self._defaults_of:
+    def _beside(self, *, in_process: bool, bits: Bits = Bits.FIT) -> Measurable:
+        """Returns the trial of the defaults of a class, the same one each time."""
+        if (in_process, bits) not in self._trials:
             make = self._start if in_process else self._make
-            self._defaults_of[in_process] = make({})
-        return self._defaults_of[in_process]
+            self._trials[in_process, bits] = make(CLASSES[bits][0])
+        return self._trials[in_process, bits]
 
-    def _start(self, changes: Changes) -> Measurable:
+    def _start(self, changes: Changes) -> MeasurableInProcess:
         """Returns a trial in a new process, which ends with the search."""
         assert self._makers.in_process is not None, "see candidates"
         context = self._makers.in_process(self._defaults | changes)
@@ -283,10 +313,11 @@ def _has_steps_in_xla(changes: Changes) -> bool:
 
 
 def _needs_process(changes: Changes) -> bool:
-    return any(name in changes for name in OF_PROCESSES)
+    # Bits are compared in processes that have trained nothing else.
+    return may_change_bits(changes) or any(name in changes for name in OF_PROCESSES)
 
 
 def _base(config: TrainConfig) -> TrainConfig:
-    defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.name in _TRIED}
+    defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.name in TRIED}
     changes: Changes = {**defaults, "steps_per_epoch": None}
     return dataclasses.replace(config, **changes)

@@ -124,6 +124,13 @@ class Measurable(Protocol):
         """Runs one window, and appends its speed, in steps a second."""
 
 
+class MeasurableInProcess(Measurable, Protocol):
+    """A `Trial` in another process, which has other threads."""
+
+    def bits(self) -> str:
+        """Returns a digest of what a short training leaves: that of equal bits is equal."""
+
+
 class Ratio(NamedTuple):
     """How fast one trial was, divided by how fast another one was that took turns with it.
 

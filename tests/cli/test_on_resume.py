@@ -42,6 +42,7 @@ WARNED = {
     "deterministic", "intra_op_threads", "inter_op_threads", "uneven", "clip", "replica_rng",
     "sync_statistics", "parity", "tf32", "all_reduce", "all_reduce_pack_mib", "loss", "metrics",
     "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "compile_update",
+    "narrow_products",
 }  # fmt: skip
 APPLIED = {
     "epochs", "validation_freq", "validate_every_steps", "validation_steps", "learning_rate",

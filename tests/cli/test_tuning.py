@@ -1,12 +1,17 @@
 """--diagnose_input and --tune: what they measure, and what later runs take from it."""
 
 import json
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from gradloop.cli import main as train
+from gradloop.cli import trial_process
+from gradloop.cli.config import JobConfig
+from gradloop.data import Split
 from gradloop.engine.tuning import search
 from gradloop.engine.tuning.choice import Bits, Tuning
 from tests.cli.runs import QUICK, ROOT, SMALL, contents, read
@@ -71,7 +76,7 @@ def short_search(monkeypatch):
         monkeypatch.setattr(search, name, value)
     of_fit = ({"steps_per_execution": 32},), ({"input": "streamed", "prefetch": 16},)
     few = {
-        Bits.FIT: ({}, (*of_fit, ({"inter_op_threads": 1},))),
+        Bits.FIT: ({}, (*of_fit, ({"inter_op_threads": 1}, {"intra_op_threads": 1}))),
         Bits.XLA: ({"jit_compile": True}, (({"jit_scope": "loop"},),)),
         Bits.FREE: ({"numerics": "fast"}, (({},),)),
     }
@@ -87,8 +92,9 @@ def test_tune_measures_and_prints_a_table(tmp_path, capsys):
     xla = "jit_compile=true, jit_scope=loop"
     for trial in ("steps_per_execution=32", "input=streamed, prefetch=16", xla, "numerics=fast"):
         assert trial in table
-    assert "trial 1 of about 7: steps_per_execution=32: " in table
+    assert "trial 1 of about 8: steps_per_execution=32: " in table
     assert "inter_op_threads=1" in table
+    assert "intra_op_threads=1" in table
     assert "failed" not in table
 
     # What was kept is what later runs take, each in its class.
@@ -98,3 +104,27 @@ def test_tune_measures_and_prints_a_table(tmp_path, capsys):
     subprocess.run(command, cwd=ROOT, check=True)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert kept["exact"].items() <= config.items()
+
+
+@pytest.mark.slow
+def test_processes_tell_their_bits_of_batches_as_the_run_has_them():
+    config = JobConfig(model="dense", dataset="synthetic", seed=3, validation_split=0.1)
+
+    def ask(changes, *windows):
+        with trial_process.started(config, changes) as trial:
+            for secs in windows:
+                trial.measure(secs)
+            return trial.bits()
+
+    bits = ask({})
+    assert re.fullmatch("[0-9a-f]{64}", bits)
+    assert ask({"steps_per_execution": 2, "input": "streamed"}, 0.1) == bits
+    assert ask({"numerics": "fast", "precision": "mixed_bfloat16"}) != bits
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "expected"), [(1000, 136), (100, 100), (20, 20), (64, 64)]
+)
+def test_a_short_training_has_a_last_batch_of_the_same_size(num_examples, expected):
+    split = Split(np.zeros((num_examples, 2)), np.zeros(num_examples))
+    assert trial_process.shortened(split, 32).num_examples == expected

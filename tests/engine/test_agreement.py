@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.ops import gen_math_ops, math_grad
 
 from gradloop.engine import step_function
 from gradloop.engine.config import TrainConfig
@@ -194,6 +195,32 @@ def compile_update(name, arrays):
     refuses("with a strategy's scope", train, arrays, state=state, compile_update=True)
     for forbidding in ({"numerics": "fast"}, {"jit_compile": True}, {"strategy": "mirrored"}):
         refuses("compile_update=true with", TrainConfig, compile_update=True, **forbidding)
+
+
+@shows("narrow_products")
+def narrow_products(name, arrays):
+    """test_narrow_products.py shows the product."""
+    found = []
+
+    def spy(state, batch):
+        found.append(math_grad.gen_math_ops is not gen_math_ops)
+        return train_step(state, batch)
+
+    def narrows(**fields):
+        found.clear()
+        fit(make_tiny(), plain(arrays), make_config(jit_compile=True, **fields), train_step=spy)
+        return any(found)
+
+    if not tf.config.list_physical_devices("GPU"):
+        assert narrows(narrow_products=True)
+        assert narrows(numerics="fast")
+    assert not narrows()
+    refuses("with jit_compile=none", TrainConfig, narrow_products=True)
+    update = {"jit_compile": True, "jit_scope": "update"}
+    refuses("with jit_scope=update", TrainConfig, narrow_products=True, **update)
+    xla = {"jit_compile": True, "narrow_products": True}
+    state = make_state(strategy=mirrored())
+    refuses("XLA compiles no steps for a CPU here", train, arrays, state=state, **xla)
 
 
 @shows("jit_compile")

@@ -1,4 +1,4 @@
-"""Gradients of narrow weights in XLA with `numerics="fast"`: the same sums by another product."""
+"""Gradients of narrow weights in XLA: the same sums by another product."""
 
 import keras
 import numpy as np
@@ -88,11 +88,15 @@ def train(**fields):
     return model.get_weights(), kinds
 
 
-def test_a_step_has_it_in_xla_with_fast_numerics_alone():
+@pytest.mark.parametrize("asked", [{"narrow_products": True}, {"numerics": "fast"}])
+def test_a_step_has_it_in_xla_where_it_is_asked_for(asked):
     expected, kinds = train(jit_compile=True)
     assert BARRIER not in kinds
-    assert BARRIER not in train(jit_compile=False, numerics="fast")[1]
-    found, kinds = train(jit_compile=True, numerics="fast")
+    found, kinds = train(jit_compile=True, **asked)
     assert BARRIER in kinds
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_without_xla_no_step_has_it():
+    assert BARRIER not in train(jit_compile=False, numerics="fast")[1]

@@ -52,11 +52,9 @@ def test_arms_of_one_process_have_the_threads_that_the_first_one_found(task):
 def test_engine_free_tries_threads_in_processes(task, monkeypatch):
     monkeypatch.setattr(engine_free.Arm, "tune_secs", 0.0)
     found, measured = engine_free.Arm(task, {}).tune()
-    assert [one["changes"] for one in measured if one["gain"]] == [
-        {},
-        {"numerics": "fast", "intra_op_threads": 1},
-    ]
-    assert found in ({}, {"intra_op_threads": 1})
+    tried = [one["changes"] for one in measured if one["gain"]]
+    assert {"numerics": "fast", "intra_op_threads": 1} in tried
+    assert found.keys() <= {"intra_op_threads", "jit_compile", "narrow_products"}
 
 
 @pytest.mark.slow
@@ -64,7 +62,7 @@ def test_engine_tuned_has_the_fastest_settings_with_the_bits_of_fit(task, monkey
     monkeypatch.setattr(engine_tuned.Arm, "tune_secs", 0.0)  # time for those in processes alone
     found, tried = engine_tuned.Arm(task, {}).tune()
     measured = [one["changes"] for one in tried if one["gain"]]
-    assert measured == [{}, {"inter_op_threads": 1}]
+    assert measured == [{}, {"inter_op_threads": 1}, {"intra_op_threads": 1}]
     assert found in measured
     arm = engine_tuned.Arm(task, {"steps_per_execution": 2})
     assert arm.bits_of == "keras_fit"

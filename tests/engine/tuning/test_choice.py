@@ -96,6 +96,13 @@ def test_changes_are_of_a_class_of_bits(changes, bits):
     assert Bits.of(changes) is bits
 
 
+def test_threads_do_not_count_once_they_are_shown_to_keep_bits():
+    for changes, bits in (({}, Bits.FIT), (WITH_XLA, Bits.XLA), ({"numerics": "fast"}, Bits.FREE)):
+        changed = {**changes, "intra_op_threads": 1}
+        assert Measurement(changed, keeps_bits=True).bits is bits
+        assert Measurement(changed).bits is Bits.FREE
+
+
 def row(gain, low=None, high=None, **changes):
     return Measurement(changes, gain, low or gain, high or gain, 100 / gain, 100.0)
 

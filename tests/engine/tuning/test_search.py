@@ -124,16 +124,21 @@ def test_a_trial_may_change_the_prefetch_of_its_dataset():
 
 
 class FakeTrial:
-    """Stands in for a process, with a speed of its own."""
+    """Stands in for a process, with a speed and bits of its own."""
 
-    def __init__(self, speed):
+    def __init__(self, speed, bits=""):
         self.speed, self.speeds, self.is_open = speed, [], True
+        self._bits = bits
 
     def warm_up(self, secs=None):
         assert self.is_open
 
     def measure(self, secs=None):
         self.speeds.append(self.speed)
+
+    def bits(self):
+        assert self.is_open
+        return self._bits
 
     def __enter__(self):
         return self
@@ -153,15 +158,60 @@ def test_threads_are_tried_in_processes_that_take_turns_also_when_no_time_is_lef
     result = search.tune(make_state, make_dataset, config, trial_in_process=start, max_secs=0)
     assert result.exact == {"inter_op_threads": 1}
     (inter,) = (m for m in result.measurements if m.changes == {"inter_op_threads": 1})
-    (intra,) = (m for m in result.measurements if "intra_op_threads" in m.changes)
+    *_, intra = (m for m in result.measurements if "intra_op_threads" in m.changes)
     assert (inter.gain, inter.usecs_per_step, inter.usecs_beside) == (2.0, 0.5e6, 1e6)
     assert (intra.gain, intra.bits) == (1.0, Bits.FREE)
     # What a person has set does not count, and the process of the defaults is started once.
     defaults = {"numerics": "exact", "jit_compile": None, "jit_scope": "step"}
     assert all(defaults.items() <= changes.items() for changes, _ in started[:2])
     assert started[0][0]["steps_per_execution"] != 3
-    assert [changes["numerics"] for changes, _ in started] == ["exact", "exact", "fast"]
+    assert [changes["numerics"] for changes, _ in started] == [*["exact"] * 5, "fast"]
     assert not any(trial.is_open for _, trial in started)
+
+
+def with_one_thread(bits_of):
+    """Returns a search in which one thread is twice as fast.
+
+    Args:
+      bits_of: Those of a process's class, and whether it has one thread, to its bits.
+    """
+
+    def start(changes):
+        has_one = "intra_op_threads" in changes
+        return FakeTrial(2.0 if has_one else 1.0, bits_of(changes["jit_compile"], has_one))
+
+    return search.tune(make_state, make_dataset, CONFIG, trial_in_process=start, max_secs=0)
+
+
+def test_one_thread_that_is_shown_to_keep_the_bits_of_a_class_is_kept_there():
+    result = with_one_thread(lambda is_compiled, has_one: str(is_compiled))
+    assert result.exact == {"intra_op_threads": 1}
+    assert result.xla == {"jit_compile": True, "intra_op_threads": 1}
+    assert result.fast["intra_op_threads"] == 1
+    rows = [m for m in result.measurements if "intra_op_threads" in m.changes]
+    assert [one.bits for one in rows] == list(Bits)
+
+
+def test_one_thread_with_other_bits_is_free_and_says_so():
+    result = with_one_thread(lambda is_compiled, has_one: f"{is_compiled and not has_one}{has_one}")
+    assert (result.exact, result.xla) == ({}, {})
+    assert result.fast["intra_op_threads"] == 1
+    rows = [m for m in result.measurements if "intra_op_threads" in m.changes]
+    assert {one.bits for one in rows} == {Bits.FREE}
+    assert [one.note for one in rows] == ["has other bits", "has other bits", ""]
+    assert rows[-1].changes["numerics"] == "fast"
+
+
+def test_one_thread_that_is_slower_is_not_asked_for_its_bits():
+    class Slow(FakeTrial):
+        def bits(self):
+            raise AssertionError
+
+    def start(changes):
+        return Slow(0.9 if "intra_op_threads" in changes else 1.0)
+
+    result = search.tune(make_state, make_dataset, CONFIG, trial_in_process=start, max_secs=0)
+    assert (result.exact, result.xla) == ({}, {})
 
 
 def test_a_process_that_fails_is_noted():
