@@ -28,7 +28,7 @@ from gradloop import engine
 from gradloop.data import Split
 from gradloop.engine.hooks.state_digest import digest_of_state
 from gradloop.engine.tuning import trial as trial_lib
-from gradloop.engine.tuning.search import make_trial
+from gradloop.engine.tuning.trial import make_trial
 from gradloop.files import json_text
 
 from .config import JobConfig

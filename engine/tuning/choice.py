@@ -66,17 +66,18 @@ def may_change_bits(changes: Mapping[str, Any]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """Changes of the defaults, and the speed with them beside that of the defaults.
+    """Changes of the defaults, and the speed with them.
 
-    Both took turns within seconds; all numbers are of these turns.
+    The trial took turns, within seconds, with the best of its class so far, or with the defaults;
+    all numbers are of these turns. Its gain is that over the other, times the gain of the latter.
 
     Attributes:
       changes: Fields and values in which the config differs from the defaults.
-      gain: Its speed over that of the defaults, the median of the turns; None: not measured.
+      gain: Its speed over that of the defaults, by the median of the turns; None: not measured.
       gain_low: Lower quartile of the same.
       gain_high: Upper quartile.
       usecs_per_step: Microseconds of a step, median.
-      usecs_beside: Of the defaults, in the same turns.
+      usecs_beside: Of what took turns with it.
       note: Why it was not measured, or what else was found.
       keeps_bits: Whether a trial has shown that it leaves the bits of its class as they are.
     """
@@ -128,7 +129,7 @@ class Tuning:
 
     def to_table(self) -> str:
         """Returns the trials and the choices as text."""
-        head = ["trial", "us a step", "defaults", "speed (quartiles)", "bits", ""]
+        head = ["trial", "us a step", "beside", "speed (quartiles)", "bits", ""]
         rows = [head, *(one.cells() for one in self.measurements)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = [_aligned(row, widths) for row in rows]

@@ -16,6 +16,7 @@ from ..replicated_step import StepFn
 from ..source import Source
 from ..state import TrainState
 from ..step_function import make_train_function
+from ..strategy import is_on_cpu
 from ..timing import COMPUTE, DATA, DISPATCH, Timing
 
 WARM_UP_SECS = 1.0
@@ -167,3 +168,12 @@ def ratio_of(trial: Measurable, other: Measurable, num_rounds: int = NUM_ROUNDS)
     low, value, high = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else (pairs * 3)
     usecs = [1e6 / statistics.median(speeds) for speeds in (mine, others)]
     return Ratio(value, low, high, *usecs)
+
+
+def make_trial(
+    state: TrainState, dataset: tf.data.Dataset, config: TrainConfig, train_step: StepFn
+) -> Trial:
+    """Returns a training of this config that can be measured. Builds the state."""
+    state.build(dataset.element_spec)
+    resident = config.input != "streamed" and is_on_cpu(state.strategy)
+    return Trial(dataset, state, config, train_step, resident=resident)

@@ -12,7 +12,7 @@ from gradloop.cli import main as train
 from gradloop.cli import trial_process
 from gradloop.cli.config import JobConfig
 from gradloop.data import Split
-from gradloop.engine.tuning import search
+from gradloop.engine.tuning import bench, search
 from gradloop.engine.tuning.choice import Bits, Tuning
 from tests.cli.runs import QUICK, ROOT, SMALL, contents, read
 
@@ -73,7 +73,7 @@ def short_search(monkeypatch):
     """A search of few candidates, one of which needs a process, in short windows."""
     monkeypatch.setattr("gradloop.engine.tuning.trial.WARM_UP_SECS", 0.05)
     for name, value in {"WARM_UP_SECS": 0.05, "BURST_SECS": 0.02, "NUM_ROUNDS": 2}.items():
-        monkeypatch.setattr(search, name, value)
+        monkeypatch.setattr(bench, name, value)
     of_fit = ({"steps_per_execution": 32},), ({"input": "streamed", "prefetch": 16},)
     few = {
         Bits.FIT: ({}, (*of_fit, ({"inter_op_threads": 1}, {"intra_op_threads": 1}))),

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from benchmarks.arms import engine_free, engine_tuned, tf_runtime
+from benchmarks.arms import TooSlow, engine_free, engine_tuned, engine_xla, tf_runtime
 from benchmarks.race import preparation, process
 from benchmarks.race.workloads import WORKLOADS, Task
 from gradloop.data import pipeline
@@ -48,13 +48,11 @@ def test_arms_of_one_process_have_the_threads_that_the_first_one_found(task):
     assert process.run_python(code, task) == 1
 
 
-@pytest.mark.slow
-def test_engine_free_tries_threads_in_processes(task, monkeypatch):
-    monkeypatch.setattr(engine_free.Arm, "tune_secs", 0.0)
-    found, measured = engine_free.Arm(task, {}).tune()
-    tried = [one["changes"] for one in measured if one["gain"]]
-    assert {"numerics": "fast", "intra_op_threads": 1} in tried
-    assert found.keys() <= {"intra_op_threads", "jit_compile", "narrow_products"}
+def test_xla_that_is_hopeless_is_too_slow_for_a_race(task, monkeypatch):
+    measured = [{"note": "given up: steps in XLA are 9.0 times slower"}]
+    monkeypatch.setattr(engine_tuned.Arm, "find_settings", lambda task: ({}, measured))
+    with pytest.raises(TooSlow, match=r"9\.0 times slower"):
+        engine_xla.Arm(task)
 
 
 @pytest.mark.slow

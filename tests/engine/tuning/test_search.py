@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from gradloop import engine
 from gradloop.data import pipeline
-from gradloop.engine.tuning import search
+from gradloop.engine.tuning import bench, search
 from gradloop.engine.tuning.choice import Bits
 
 CONFIG = engine.TrainConfig()
@@ -23,9 +23,9 @@ tune = functools.partial(search.tune, max_secs=600.0)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(search, "WARM_UP_SECS", 0.05)
-    monkeypatch.setattr(search, "NUM_ROUNDS", 2)
-    monkeypatch.setattr(search, "BURST_SECS", 0.02)
+    monkeypatch.setattr(bench, "WARM_UP_SECS", 0.05)
+    monkeypatch.setattr(bench, "NUM_ROUNDS", 2)
+    monkeypatch.setattr(bench, "BURST_SECS", 0.02)
 
 
 def make_state():
@@ -100,7 +100,7 @@ def test_steps_in_xla_are_not_tried_again_once_they_are_hopeless(monkeypatch):
             super().__init__(0.1 if is_compiled else 1.0)
             tried.append((config.jit_compile, config.jit_scope))
 
-    monkeypatch.setattr(search, "make_trial", lambda state, dataset, config, step: Slow(config))
+    monkeypatch.setattr(bench, "make_trial", lambda state, dataset, config, step: Slow(config))
     result = tune(make_state, make_dataset, CONFIG)
     assert tried.count((True, "step")) == 1
     assert (True, "loop") not in tried
@@ -128,7 +128,7 @@ class FakeTrial:
 
     def __init__(self, speed, bits=""):
         self.speed, self.speeds, self.is_open = speed, [], True
-        self._bits = bits
+        self._bits, self.was_asked = bits, False
 
     def warm_up(self, secs=None):
         assert self.is_open
@@ -138,6 +138,7 @@ class FakeTrial:
 
     def bits(self):
         assert self.is_open
+        self.was_asked = True
         return self._bits
 
     def __enter__(self):
@@ -147,71 +148,95 @@ class FakeTrial:
         self.is_open = False
 
 
-def test_threads_are_tried_in_processes_that_take_turns_also_when_no_time_is_left():
-    started = []
+@pytest.fixture
+def fake_search(monkeypatch):
+    """Returns a search of trials that do not train: their speeds and bits are made up."""
 
-    def start(changes):
-        started.append((changes, FakeTrial(2.0 if changes.get("inter_op_threads") == 1 else 1.0)))
-        return started[-1][1]
+    def run(speed_of, bits_of=lambda changes: "", config=CONFIG, **arguments):
+        """Returns the result, and the processes that it has started, with their changes."""
+        started = []
+
+        def start(changes):
+            started.append((changes, FakeTrial(speed_of(changes), bits_of(changes))))
+            return started[-1][1]
+
+        def make_trial(state, dataset, config, step):
+            return FakeTrial(0.5 * speed_of(dataclasses.asdict(config)))  # as other work runs here
+
+        monkeypatch.setattr(bench, "make_trial", make_trial)
+        result = tune(make_state, make_dataset, config, trial_in_process=start, **arguments)
+        return result, started
+
+    return run
+
+
+def test_threads_are_tried_in_processes_beside_what_they_change(fake_search):
+    def speed_of(changes):
+        is_compiled = changes["jit_compile"] and changes["jit_scope"] == "loop"
+        return (4.0 if is_compiled else 1.0) * (2.0 if changes.get("inter_op_threads") else 1.0)
 
     config = engine.TrainConfig(numerics="fast", steps_per_execution=3, jit_compile=True)
-    result = search.tune(make_state, make_dataset, config, trial_in_process=start, max_secs=0)
+    result, started = fake_search(speed_of, config=config)
     assert result.exact == {"inter_op_threads": 1}
     (inter,) = (m for m in result.measurements if m.changes == {"inter_op_threads": 1})
-    *_, intra = (m for m in result.measurements if "intra_op_threads" in m.changes)
     assert (inter.gain, inter.usecs_per_step, inter.usecs_beside) == (2.0, 0.5e6, 1e6)
-    assert (intra.gain, intra.bits) == (1.0, Bits.FREE)
-    # What a person has set does not count, and the process of the defaults is started once.
-    defaults = {"numerics": "exact", "jit_compile": None, "jit_scope": "step"}
-    assert all(defaults.items() <= changes.items() for changes, _ in started[:2])
-    assert started[0][0]["steps_per_execution"] != 3
-    assert [changes["numerics"] for changes, _ in started] == [*["exact"] * 5, "fast"]
+    loop = {"jit_compile": True, "jit_scope": "loop"}
+    (intra,) = (m for m in result.measurements if m.changes == loop | {"intra_op_threads": 1})
+    assert (intra.gain, intra.usecs_per_step, intra.usecs_beside) == (4.0, 0.25e6, 0.25e6)
+    # What a person has set does not count, and no process is started twice.
+    assert {"numerics": "exact", "steps_per_execution": None}.items() <= started[0][0].items()
+    assert len({repr(changes) for changes, _ in started}) == len(started)
     assert not any(trial.is_open for _, trial in started)
 
 
-def with_one_thread(bits_of):
-    """Returns a search in which one thread is twice as fast.
+def test_a_candidate_takes_turns_with_the_best_of_its_class_so_far(fake_search):
+    speeds = {"steps_per_execution": 2.0, "input": 1.5, "compile_update": 3.0}
 
-    Args:
-      bits_of: Those of a process's class, and whether it has one thread, to its bits.
-    """
+    def speed_of(changes):
+        defaults = dataclasses.asdict(CONFIG)
+        changed = [name for name in speeds if changes[name] != defaults[name]]
+        return speeds[changed[-1]] if changed else 1.0
 
-    def start(changes):
-        has_one = "intra_op_threads" in changes
-        return FakeTrial(2.0 if has_one else 1.0, bits_of(changes["jit_compile"], has_one))
+    result, _ = fake_search(speed_of, classes=[Bits.FIT])
+    rows = [(one.gain, one.usecs_per_step, one.usecs_beside) for one in result.measurements]
+    assert rows[:2] == [(1.0, 2e6, 2e6), (2.0, 1e6, 2e6)]
+    assert rows[3:5] == [(1.5, 2e6 / 1.5, 1e6)] * 2
+    update = next(m for m in result.measurements if "compile_update" in m.changes)
+    assert (update.gain, update.usecs_beside) == (3.0, 1e6)
+    assert result.exact == {"steps_per_execution": 1, "compile_update": True}
 
-    return search.tune(make_state, make_dataset, CONFIG, trial_in_process=start, max_secs=0)
 
-
-def test_one_thread_that_is_shown_to_keep_the_bits_of_a_class_is_kept_there():
-    result = with_one_thread(lambda is_compiled, has_one: str(is_compiled))
+def test_one_thread_that_is_shown_to_keep_the_bits_of_a_class_is_kept_there(fake_search):
+    result, _ = fake_search(
+        lambda changes: 2.0 if "intra_op_threads" in changes else 1.0,
+        lambda changes: str(changes["jit_compile"]),
+    )
     assert result.exact == {"intra_op_threads": 1}
     assert result.xla == {"jit_compile": True, "intra_op_threads": 1}
-    assert result.fast["intra_op_threads"] == 1
+    assert result.fast == {"intra_op_threads": 1}
     rows = [m for m in result.measurements if "intra_op_threads" in m.changes]
     assert [one.bits for one in rows] == list(Bits)
 
 
-def test_one_thread_with_other_bits_is_free_and_says_so():
-    result = with_one_thread(lambda is_compiled, has_one: f"{is_compiled and not has_one}{has_one}")
-    assert (result.exact, result.xla) == ({}, {})
-    assert result.fast["intra_op_threads"] == 1
+def test_one_thread_with_other_bits_is_free_and_says_so(fake_search):
+    result, _ = fake_search(lambda changes: 2.0 if "intra_op_threads" in changes else 1.0, repr)
+    assert (result.exact, result.xla) == ({}, {"jit_compile": True})
     rows = [m for m in result.measurements if "intra_op_threads" in m.changes]
     assert {one.bits for one in rows} == {Bits.FREE}
     assert [one.note for one in rows] == ["has other bits", "has other bits", ""]
     assert rows[-1].changes["numerics"] == "fast"
 
 
-def test_one_thread_that_is_slower_is_not_asked_for_its_bits():
-    class Slow(FakeTrial):
-        def bits(self):
-            raise AssertionError
+def test_what_is_slower_is_not_asked_for_its_bits(fake_search):
+    _, started = fake_search(lambda changes: 0.9 if "intra_op_threads" in changes else 1.0)
+    assert not any(trial.was_asked for _, trial in started)
 
-    def start(changes):
-        return Slow(0.9 if "intra_op_threads" in changes else 1.0)
 
-    result = search.tune(make_state, make_dataset, CONFIG, trial_in_process=start, max_secs=0)
-    assert (result.exact, result.xla) == ({}, {})
+def test_only_the_classes_that_are_asked_for_are_searched(fake_search):
+    result, _ = fake_search(lambda changes: 1.0, classes=[Bits.XLA])
+    defaults, *tried = result.measurements
+    assert defaults.changes == {}
+    assert all(one.changes["jit_compile"] for one in tried)
 
 
 def test_a_process_that_fails_is_noted():

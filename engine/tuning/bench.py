@@ -1,0 +1,210 @@
+"""The trials of a search, each of which takes turns with the best one so far."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from .. import runtime
+from ..config import TrainConfig
+from ..options import ConfigError
+from ..replicated_step import StepFn
+from ..state import TrainState
+from .choice import OF_PROCESSES, TRIED, Bits, Measurement, may_change_bits
+from .trial import (
+    Measurable,
+    MeasurableInProcess,
+    Trial,
+    make_trial,
+    ratio_of,
+    run_in_turn,
+)
+
+MakeState = Callable[[], TrainState]
+MakeDataset = Callable[..., tf.data.Dataset]
+Changes = dict[str, Any]
+# A trial of a config with these changes in a process of its own. Raises OSError if that fails.
+TrialInProcess = Callable[[Changes], contextlib.AbstractContextManager[MeasurableInProcess]]
+
+NUM_ROUNDS = 7
+WARM_UP_SECS = 0.5
+BURST_SECS = 0.15
+# A trial that is this many times slower in its first window is not measured any further.
+HOPELESS = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Makers:
+    """What trials are made with; see `tune`."""
+
+    state: MakeState
+    dataset: MakeDataset
+    train_step: StepFn
+    in_process: TrialInProcess | None
+
+
+class _TooSlow(Exception):
+    """A trial is hopeless; the message says how slow it is."""
+
+
+class Bench:
+    """Runs trials, beside the defaults or a better one.
+
+    Args:
+      makers: What trials are made with.
+      config: Of the search; what trials vary is the default.
+      processes: Ends their processes.
+      deadline: On the clock of `time.monotonic`; no trial of this process begins later.
+    """
+
+    def __init__(
+        self,
+        makers: Makers,
+        config: TrainConfig,
+        processes: contextlib.ExitStack,
+        deadline: float,
+    ) -> None:
+        self._makers = makers
+        fields = dataclasses.fields(TrainConfig)
+        self._defaults: Changes = {f.name: f.default for f in fields if f.name in TRIED}
+        self._base = dataclasses.replace(config, **self._defaults, steps_per_epoch=None)
+        self._processes = processes
+        self._deadline = deadline
+        self._trials: dict[str, MeasurableInProcess] = {}  # in processes
+        self._trials_here: dict[str, Trial] = {}
+        # Why XLA is not tried for steps any more.
+        self._hopeless = ""
+
+    def candidates(self, kept: Changes, group: Iterable[Changes]) -> list[Changes]:
+        """Returns what is tried of a group.
+
+        Args:
+          kept: What is best so far.
+          group: Changes of it.
+        """
+        precision = self._base.precision or keras.config.dtype_policy().name
+        has_bfloat16 = precision == "float32" and runtime.has_fast_bfloat16()
+        return [
+            kept | changes
+            for changes in group
+            if (has_bfloat16 or "precision" not in changes)
+            and (self._makers.in_process is not None or not _needs_process(changes))
+        ]
+
+    def measure_defaults(self) -> Measurement:
+        """Returns the row of the defaults themselves."""
+        trial = self._here({})
+        run_in_turn([trial], NUM_ROUNDS, BURST_SECS)
+        ratio = ratio_of(trial, trial, NUM_ROUNDS)
+        return Measurement({}, 1.0, 1.0, 1.0, ratio.usecs, ratio.usecs)
+
+    def measure(self, changes: Changes, best: Measurement) -> Measurement:
+        """Returns the speed of a candidate, or why it was not measured.
+
+        It takes turns with what is best so far; if it needs a process, with a process of that.
+
+        Args:
+          changes: Of the defaults.
+          best: Of the class that it is tried for, or the defaults if nothing of that was measured.
+        """
+        try:
+            return self._excuse(changes, best) or self._run(changes, best)
+        except _TooSlow as slow:
+            if _has_steps_in_xla(changes) and not _has_steps_in_xla(best.changes):
+                self._hopeless = f"given up: steps in XLA are {slow}"
+            return Measurement(changes, note=f"given up: {slow}")
+        except ConfigError:
+            return Measurement(changes, note="not for this training")  # beside other settings
+        except OSError as error:
+            return Measurement(changes, note=f"its process failed: {error}")
+        except tf.errors.OpError as error:  # such as what cannot be compiled
+            return Measurement(changes, note=f"failed: {type(error).__name__}")
+
+    def _excuse(self, changes: Changes, best: Measurement) -> Measurement | None:
+        """Returns the row of a candidate that is not tried; None: it is."""
+        note = self._hopeless if _has_steps_in_xla(changes) else ""
+        if _needs_process(changes):  # and something of the class, to be compared with
+            has_time = best.bits is Bits.of(changes, has_shown=True)
+        else:
+            has_time = time.monotonic() < self._deadline
+        note = note or ("" if has_time else "no time was left")
+        return Measurement(changes, note=note) if note else None
+
+    def _run(self, changes: Changes, best: Measurement) -> Measurement:
+        """Returns the speed of a candidate that takes turns with what is best so far.
+
+        Raises:
+          _TooSlow: If it is hopeless in its first window.
+        """
+        in_process = _needs_process(changes)
+        make: Callable[[Changes], Measurable] = self._process if in_process else self._here
+        other, trial = make(best.changes), make(changes)
+        run_in_turn([other, trial], 1, BURST_SECS)
+        factor = other.speeds[-1] / trial.speeds[-1]
+        if factor > HOPELESS:
+            raise _TooSlow(f"{factor:.1f} times slower")
+        run_in_turn([other, trial], NUM_ROUNDS, BURST_SECS)
+        value, low, high, usecs, other_usecs = ratio_of(trial, other, NUM_ROUNDS)
+        keeps_bits, note, gain = False, "", best.gain or 0.0
+        # What is slower is not kept.
+        if value > 1 and may_change_bits(changes) and best.bits is not Bits.FREE:
+            keeps_bits = self._process(changes).bits() == self._process(best.changes).bits()
+            note = "" if keeps_bits else "has other bits"
+        return Measurement(
+            changes, gain * value, gain * low, gain * high, usecs, other_usecs, note, keeps_bits
+        )
+
+    def _here(self, changes: Changes) -> Trial:
+        """Returns a trial in this process, the same one each time."""
+        key = repr(sorted(changes.items()))
+        if key not in self._trials_here:
+            self._trials_here[key] = self._make(changes)
+        return self._trials_here[key]
+
+    def forget(self, changes: Changes) -> None:
+        """Lets go of a trial in this process, which nothing takes turns with any more."""
+        if changes:  # the defaults are the first of each class
+            self._trials_here.pop(repr(sorted(changes.items())), None)
+
+    def _process(self, changes: Changes) -> MeasurableInProcess:
+        """Returns a trial in a process of its own, the same one each time."""
+        assert self._makers.in_process is not None, "see candidates"
+        key = repr(sorted(changes.items()))
+        if key not in self._trials:
+            context = self._makers.in_process(self._defaults | changes)
+            self._trials[key] = self._processes.enter_context(context)
+        return self._trials[key]
+
+    def _make(self, changes: Changes) -> Trial:
+        of_config, of_dataset = split_changes(changes)
+        config = dataclasses.replace(self._base, **of_config)
+        with runtime.dtype_policy(config.precision):
+            dataset = self._makers.dataset(**of_dataset)
+            trial = make_trial(self._makers.state(), dataset, config, self._makers.train_step)
+            trial.warm_up(WARM_UP_SECS)
+        return trial
+
+
+def split_changes(changes: Changes) -> tuple[Changes, Changes]:
+    """Returns the changes of the config, and those of the dataset."""
+    is_of_data = {name: name == "prefetch" for name in changes}
+    of_config, of_dataset = (
+        {name: value for name, value in changes.items() if is_of_data[name] is of_data}
+        for of_data in (False, True)
+    )
+    return of_config, of_dataset
+
+
+def _has_steps_in_xla(changes: Changes) -> bool:
+    return bool(changes.get("jit_compile")) and changes.get("jit_scope") != "update"
+
+
+def _needs_process(changes: Changes) -> bool:
+    # Bits are compared in processes that have trained nothing else.
+    return may_change_bits(changes) or any(name in changes for name in OF_PROCESSES)
