@@ -146,7 +146,7 @@ def _digest(job: Job) -> str:
     few = dataclasses.replace(job, splits=dataclasses.replace(job.splits, **parts))
     with few.strategy.scope():
         few.state = few.make_state()
-    config = dataclasses.replace(few.fit_config(), epochs=2)
+    config = dataclasses.replace(few.fit_config(), epochs=job.config.initial_epoch + 2)
     history = engine.fit(
         few.state, few.make_dataset(training=True), config, validation_data=few.make_validation(),
         train_step=few.work.train_step,

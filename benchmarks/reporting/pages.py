@@ -34,11 +34,12 @@ bit for bit; the others, which are free, must have the mean loss of fit within 2
 precision), in a training without dropout, whose masks differ. An arm that fails this check is void,
 and its speed is not shown.
 
-`engine_tuned` and `engine_free` have the settings that `--tune` keeps in the class of fit's bits,
-and in the free one. All arms but `engine`, `engine_resident`, `keras_fit` and `keras_fit_float32`,
-which train with defaults, have the number of threads with which each is fastest in the run, one or
-its framework's default, tried before the race by processes that take turns. The number of threads
-may change bits: an arm that must have those of fit keeps the default where it does.
+`engine_tuned`, `engine_xla` and `engine_free` have the settings that `--tune` keeps in the class of
+fit's bits, in that of `fit(jit_compile=True)`, and in the free one, found in the run. So have all
+other arms but `engine`, `engine_resident`, `keras_fit` and `keras_fit_float32`, which train with
+defaults, the number of threads with which each is fastest, one or its framework's default, tried
+before the race by processes that take turns. The number of threads may change bits: an arm that
+must have those of fit keeps the default where it does.
 
 - *Of the roof*: the matrix operations per second of the training, as a share of the most that the
   machine's matrix products reached in the same run. The operations of a step (2 m n k for a product

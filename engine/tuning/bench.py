@@ -29,6 +29,7 @@ from .trial import (
 MakeState = Callable[[], TrainState]
 MakeDataset = Callable[..., tf.data.Dataset]
 Changes = dict[str, Any]
+Key = frozenset[tuple[str, Any]]  # of a trial
 # A trial of a config with these changes in a process of its own. Raises OSError if that fails.
 TrialInProcess = Callable[[Changes], contextlib.AbstractContextManager[MeasurableInProcess]]
 
@@ -76,8 +77,8 @@ class Bench:
         self._base = dataclasses.replace(config, **self._defaults, steps_per_epoch=None)
         self._processes = processes
         self._deadline = deadline
-        self._trials: dict[str, MeasurableInProcess] = {}  # in processes
-        self._trials_here: dict[str, Trial] = {}
+        self._trials: dict[Key, MeasurableInProcess] = {}  # in processes
+        self._trials_here: dict[Key, Trial] = {}
         # Why XLA is not tried for steps any more.
         self._hopeless = ""
 
@@ -162,7 +163,7 @@ class Bench:
 
     def _here(self, changes: Changes) -> Trial:
         """Returns a trial in this process, the same one each time."""
-        key = repr(sorted(changes.items()))
+        key = frozenset(changes.items())
         if key not in self._trials_here:
             self._trials_here[key] = self._make(changes)
         return self._trials_here[key]
@@ -170,12 +171,12 @@ class Bench:
     def forget(self, changes: Changes) -> None:
         """Lets go of a trial in this process, which nothing takes turns with any more."""
         if changes:  # the defaults are the first of each class
-            self._trials_here.pop(repr(sorted(changes.items())), None)
+            self._trials_here.pop(frozenset(changes.items()), None)
 
     def _process(self, changes: Changes) -> MeasurableInProcess:
         """Returns a trial in a process of its own, the same one each time."""
         assert self._makers.in_process is not None, "see candidates"
-        key = repr(sorted(changes.items()))
+        key = frozenset(changes.items())
         if key not in self._trials:
             context = self._makers.in_process(self._defaults | changes)
             self._trials[key] = self._processes.enter_context(context)
