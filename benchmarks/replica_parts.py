@@ -33,8 +33,7 @@ from benchmarks.reporting import stats
 from gradloop import data, engine
 from gradloop.data import pipeline
 from gradloop.engine.patching import patched
-from gradloop.engine.tuning.search import make_trial
-from gradloop.engine.tuning.trial import Trial, run_in_turn
+from gradloop.engine.tuning.trial import Trial, make_trial, run_in_turn
 from gradloop.models import registry
 from gradloop.usage import EXIT_USAGE
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradloop.engine.config import TrainConfig
 from gradloop.engine.options import ConfigError, option
-from gradloop.engine.tuning.choice import OF_PROCESSES, TRIED
+from gradloop.engine.tuning.choice import TRIED
 
 from .settings.data import DataSettings
 from .settings.output import OutputSettings, check_output
@@ -213,8 +213,7 @@ _ALWAYS_IN_KEY = (
 )  # fmt: skip
 # What `--tune` finds, or neither its speeds nor its bits depend on.
 _NOT_IN_KEY = {
-    *TRIED, *OF_PROCESSES, "seed", "initial_epoch", "steps_per_epoch", "init_from",
-    "exclude",
+    *TRIED, "seed", "initial_epoch", "steps_per_epoch", "init_from", "exclude",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from gradloop import engine, signals
 from gradloop.engine.tuning import input_diagnosis, search
+from gradloop.engine.tuning.choice import MAY_CHANGE_BITS
 
 from . import summary, trackers, trial_process
 from .config import JobConfig, choice_key
@@ -16,7 +17,7 @@ from .hooks import make_hooks, watchdogs
 from .job import Job, Status
 from .log import Log
 from .predictions import write_predictions
-from .reading import PROG
+from .reading import PROG, may_change
 from .replay import replay
 from .run_folder import RunFolder
 from .work.hooks import make_own_hooks
@@ -139,6 +140,12 @@ def tune(job: Job, folder: RunFolder, log: Log) -> None:
     path = tuning.save(choice_key(job.config))
     log.result(tuning.to_table())
     log.line(f"kept for later runs in {path}")
+    found = {*tuning.exact, *tuning.xla} & {*MAY_CHANGE_BITS}
+    if found and may_change(job.config):
+        log.line(
+            f"not {', '.join(sorted(found))}: code or data of your own may change, and their bits "
+            "with them. Pass it yourself to have it."
+        )
     job.facts["tuning"] = dataclasses.asdict(tuning)
     job.end(Status.COMPLETED)
 

@@ -69,11 +69,19 @@ def check_settings(chosen: Mapping[str, Any]) -> None:
     _check_data(_with_recipe({**chosen, "mode": "train"}).config)
 
 
+def may_change(config: JobConfig) -> bool:
+    """Returns whether a later run with this config may be of other code or data: a person's own."""
+    named = (config.model, config.train_step, config.loss, config.optimizer, config.schedule)
+    values = [*named, *(config.metrics or ())]
+    return config.dataset not in DATASETS or any(is_own(value) for value in values if value)
+
+
 def _with_recipe(chosen: Mapping[str, Any]) -> Settings:
     config = make_config(_recipe_of(chosen.get("model", JobConfig.model)), chosen)
     if config.mode != "train":
         return Settings(config, None)
-    return Settings(*apply_choice(config, choice_key(config), chosen))
+    key, may_differ = choice_key(config), may_change(config)
+    return Settings(*apply_choice(config, key, chosen, may_differ=may_differ))
 
 
 def _say_where(message: str, places: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Trials in processes of their own: for settings that a process cannot change, such as threads.
+"""Trials in processes of their own: for settings that a process cannot change, or that change bits.
 
 The process trains when it is asked to, a window at a time, so that several can take turns. It reads
 a line for each window, its seconds, and answers with a line: the speed. To the line "bits" it
@@ -40,6 +40,7 @@ TIME_LIMIT_SECS = 90.0
 # Full batches of a training whose bits are compared.
 NUM_BATCHES = 4
 _BITS = "bits"
+_REFUSED = "refused:"
 
 
 class ProcessTrial:
@@ -72,17 +73,21 @@ class ProcessTrial:
         """Returns the process's answer.
 
         Raises:
-          OSError: If the process fails, or does not answer.
+          ConfigError: If the process refuses these settings.
+          OSError: If it fails, or does not answer.
         """
         assert self._process.stdin is not None and self._process.stdout is not None, "pipes"
         self._process.stdin.write(f"{question}\n")
         self._process.stdin.flush()
         ready, _, _ = select.select([self._process.stdout], [], [], TIME_LIMIT_SECS)
         if not ready:
+            self._process.kill()  # a late answer would be taken for the next one
             raise OSError(f"no answer for {TIME_LIMIT_SECS:g} s")
         answer = self._process.stdout.readline()
         if not answer:
             raise OSError(f"exit code {self._process.wait()}")
+        if answer.startswith(_REFUSED):
+            raise engine.ConfigError(answer.removeprefix(_REFUSED).strip())
         return answer.strip()
 
 
@@ -123,7 +128,11 @@ def serve(path: str) -> None:
     with strategy.scope():
         state = job.state = job.make_state()
     dataset = job.make_dataset(training=True)
-    trial = make_trial(state, dataset, config, job.work.train_step)
+    try:
+        trial = make_trial(state, dataset, config, job.work.train_step)
+    except engine.ConfigError as error:
+        answers.write(f"{_REFUSED} {error}\n")
+        return
     for line in map(str.strip, sys.stdin):
         if line == _BITS:
             answers.write(f"{_digest(job)}\n")
@@ -135,8 +144,13 @@ def serve(path: str) -> None:
 def _digest(job: Job) -> str:
     """Returns a digest of the state and the numbers that a short training leaves.
 
-    It has batches of all the sizes that the job's have, as operations split sums by the shapes.
+    It has batches of all the sizes that the job's have, as operations split sums by the shapes, and
+    the job's own number of updates, by which schedules go.
     """
+    config = dataclasses.replace(
+        job.config, epochs=job.config.initial_epoch + 2, validation_freq=1, validation_steps=None,
+        validate_every_steps=None,
+    )  # fmt: skip
     keras.utils.set_random_seed(job.config.seed or 0)  # trials before this one have drawn
     parts: dict[str, Any] = {
         name: shortened(split, job.config.global_batch_size)
@@ -145,17 +159,25 @@ def _digest(job: Job) -> str:
     }
     few = dataclasses.replace(job, splits=dataclasses.replace(job.splits, **parts))
     with few.strategy.scope():
-        few.state = few.make_state()
-    config = dataclasses.replace(few.fit_config(), epochs=job.config.initial_epoch + 2)
-    history = engine.fit(
-        few.state, few.make_dataset(training=True), config, validation_data=few.make_validation(),
-        train_step=few.work.train_step,
-    )  # fmt: skip
+        few.state = job.make_state()
+    with tempfile.TemporaryDirectory() as directory:
+        history = engine.fit(
+            few.state, few.make_dataset(training=True), config, hooks=_hooks(config, directory),
+            validation_data=few.make_validation(), train_step=few.work.train_step,
+        )  # fmt: skip
     logs = dict(history.history)
     if few.splits.test is not None and few.has_loss:
         logs |= engine.evaluate(few.state, few.make_dataset(), config)
     text = f"{digest_of_state(few.state)} {json_text(logs)}"
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hooks(config: JobConfig, directory: str) -> list[engine.Hook]:
+    """Returns what `on_nonfinite` needs."""
+    if config.on_nonfinite in (None, "off"):
+        return []
+    size = config.global_batch_size
+    return [engine.OnNonfinite(config.on_nonfinite, directory=directory, global_batch_size=size)]
 
 
 def shortened(split: Split, batch_size: int) -> Split:

@@ -280,7 +280,7 @@ def _check_xla(config: TrainConfig) -> None:
 # What a field is for, and the values of others beside which it is.
 _NEEDS: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
     "compile_update": (
-        "it compiles the update of plain steps on one device",
+        "it compiles the update of plain steps on one device. Leave one of them out.",
         {
             "numerics": ("exact",),
             "jit_compile": (None, False),
@@ -291,8 +291,13 @@ _NEEDS: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
         },
     ),
     "narrow_products": (
-        "it is for steps that XLA compiles, with jit_compile=true",
-        {"jit_compile": (True,), "jit_scope": ("step", "loop")},
+        "it is for float32 steps that XLA compiles. Set jit_compile=true, with jit_scope step or "
+        "loop and precision float32, or leave it out.",
+        {
+            "jit_compile": (True,),
+            "jit_scope": ("step", "loop"),
+            "precision": (None, "float32"),
+        },
     ),
 }
 
@@ -303,9 +308,8 @@ def _check_needs(
     for name, values in allowed.items():
         value = getattr(config, name)
         if getattr(config, field) and value not in values:
-            raise ConfigError(
-                f"{field}=true with {name}={show(value)}: {purpose}. Leave one of them out."
-            )
+            shown = show(value, "auto" if name == "jit_compile" else "none")
+            raise ConfigError(f"{field}=true with {name}={shown}: {purpose}")
 
 
 def check_one_replica(config: TrainConfig, found: str) -> None:

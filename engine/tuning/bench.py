@@ -11,12 +11,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .. import runtime
+from .. import devices, runtime
 from ..config import TrainConfig
 from ..options import ConfigError
 from ..replicated_step import StepFn
 from ..state import TrainState
-from .choice import OF_PROCESSES, TRIED, Bits, Measurement, may_change_bits
+from .choice import MIN_GAIN, OF_PROCESSES, TRIED, Bits, Measurement, may_change_bits
 from .trial import (
     Measurable,
     MeasurableInProcess,
@@ -78,6 +78,7 @@ class Bench:
         self._processes = processes
         self._deadline = deadline
         self._trials: dict[Key, MeasurableInProcess] = {}  # in processes
+        self._ends: dict[Key, contextlib.ExitStack] = {}  # of these processes
         self._trials_here: dict[Key, Trial] = {}
         # Why XLA is not tried for steps any more.
         self._hopeless = ""
@@ -95,6 +96,7 @@ class Bench:
             kept | changes
             for changes in group
             if (has_bfloat16 or "precision" not in changes)
+            and not ("narrow_products" in changes and devices.has_gpu())
             and (self._makers.in_process is not None or not _needs_process(changes))
         ]
 
@@ -123,6 +125,8 @@ class Bench:
         except ConfigError:
             return Measurement(changes, note="not for this training")  # beside other settings
         except OSError as error:
+            for failed in (changes, best.changes):  # which of both is not known
+                self._end(failed)
             return Measurement(changes, note=f"its process failed: {error}")
         except tf.errors.OpError as error:  # such as what cannot be compiled
             return Measurement(changes, note=f"failed: {type(error).__name__}")
@@ -130,11 +134,11 @@ class Bench:
     def _excuse(self, changes: Changes, best: Measurement) -> Measurement | None:
         """Returns the row of a candidate that is not tried; None: it is."""
         note = self._hopeless if _has_steps_in_xla(changes) else ""
-        if _needs_process(changes):  # and something of the class, to be compared with
-            has_time = best.bits is Bits.of(changes, has_shown=True)
-        else:
-            has_time = time.monotonic() < self._deadline
-        note = note or ("" if has_time else "no time was left")
+        if _needs_process(changes):
+            if best.bits is not Bits.of(changes, has_shown=True):
+                note = note or "nothing of its class was measured, to compare it with"
+        elif time.monotonic() > self._deadline:
+            note = note or "no time was left"
         return Measurement(changes, note=note) if note else None
 
     def _run(self, changes: Changes, best: Measurement) -> Measurement:
@@ -153,10 +157,11 @@ class Bench:
         run_in_turn([other, trial], NUM_ROUNDS, BURST_SECS)
         value, low, high, usecs, other_usecs = ratio_of(trial, other, NUM_ROUNDS)
         keeps_bits, note, gain = False, "", best.gain or 0.0
-        # What is slower is not kept.
-        if value > 1 and may_change_bits(changes) and best.bits is not Bits.FREE:
-            keeps_bits = self._process(changes).bits() == self._process(best.changes).bits()
-            note = "" if keeps_bits else "has other bits"
+        if may_change_bits(changes) and best.bits is not Bits.FREE:
+            note = "bits not compared: no gain"
+            if value >= MIN_GAIN:
+                keeps_bits = self._process(changes).bits() == self._process(best.changes).bits()
+                note = "" if keeps_bits else "has other bits"
         return Measurement(
             changes, gain * value, gain * low, gain * high, usecs, other_usecs, note, keeps_bits
         )
@@ -169,9 +174,15 @@ class Bench:
         return self._trials_here[key]
 
     def forget(self, changes: Changes) -> None:
-        """Lets go of a trial in this process, which nothing takes turns with any more."""
+        """Lets go of trials that nothing takes turns with any more, and ends their process."""
         if changes:  # the defaults are the first of each class
             self._trials_here.pop(frozenset(changes.items()), None)
+            self._end(changes)
+
+    def _end(self, changes: Changes) -> None:
+        key = frozenset(changes.items())
+        self._trials.pop(key, None)
+        self._ends.pop(key, contextlib.ExitStack()).close()
 
     def _process(self, changes: Changes) -> MeasurableInProcess:
         """Returns a trial in a process of its own, the same one each time."""
@@ -179,7 +190,9 @@ class Bench:
         key = frozenset(changes.items())
         if key not in self._trials:
             context = self._makers.in_process(self._defaults | changes)
-            self._trials[key] = self._processes.enter_context(context)
+            end = self._ends[key] = contextlib.ExitStack()
+            self._processes.push(end)
+            self._trials[key] = end.enter_context(context)
         return self._trials[key]
 
     def _make(self, changes: Changes) -> Trial:
@@ -207,5 +220,5 @@ def _has_steps_in_xla(changes: Changes) -> bool:
 
 
 def _needs_process(changes: Changes) -> bool:
-    # Bits are compared in processes that have trained nothing else.
+    # Bits are compared between processes.
     return may_change_bits(changes) or any(name in changes for name in OF_PROCESSES)

@@ -160,15 +160,19 @@ def choice_path(key: Key) -> Path:
     return cache_dir() / "tuning" / f"{key['model']}-{digest[:16]}.json"
 
 
-def apply_choice(config: Config, key: Key, chosen: Collection[str]) -> tuple[Config, Path | None]:
+def apply_choice(
+    config: Config, key: Key, chosen: Collection[str], *, may_differ: bool = False
+) -> tuple[Config, Path | None]:
     """Returns the config with the kept choice, and its file; None if nothing changes.
 
     A choice that the run's other settings exclude is left out: `tune` was of a run without them.
+    So is what may change bits, unless the run is one whose bits were shown to stay.
 
     Args:
       config: The run's.
       key: See `choice_path`.
       chosen: Fields that a person has set; they win.
+      may_differ: Whether the run may be another one than that of `tune`, beyond the key.
 
     Raises:
       ConfigError: If the file is damaged.
@@ -176,7 +180,9 @@ def apply_choice(config: Config, key: Key, chosen: Collection[str]) -> tuple[Con
     path = choice_path(key)
     try:
         kept = json.loads(path.read_text("utf-8"))[_choice_of(config)]
-        changes = {name: value for name, value in kept.items() if name not in chosen}
+        may_differ |= any(getattr(config, name) != kept[name] for name in kept if name in chosen)
+        left_out = MAY_CHANGE_BITS if may_differ and config.numerics != "fast" else ()
+        changes = {k: v for k, v in kept.items() if k not in chosen and k not in left_out}
         changed = _changed(config, changes)
     except FileNotFoundError:
         return config, None

@@ -1,4 +1,4 @@
-"""tune: measures how a training runs fastest on this machine, in a minute or two.
+"""tune: measures how a training runs fastest on this machine, in about two minutes.
 
 Each candidate takes turns with the best one of its class so far, in short windows within seconds:
 this one measurement is what the table shows, and what decides. The first of a class takes turns
@@ -74,7 +74,8 @@ def tune(  # noqa: PLR0913 - all but three by keyword
     Args:
       make_state: Returns a new state; called with the dtype policy of the trial in effect.
       make_dataset: Returns the dataset to train on; a trial may pass `prefetch=`.
-      config: What the trials vary. Of the fields that they try, only `precision` is read.
+      config: What the trials vary. Of the fields that they try, only `precision` and the numbers of
+        threads are read.
       train_step: As in `fit`.
       trial_in_process: Returns the trial of a config with some changes in a new process. Numbers of
         threads need it, because a process cannot change its own, and so does what may change bits,
@@ -123,6 +124,7 @@ def _try_class(
     of_fit = {k: v for k, v in result.exact.items() if k not in _OF_FIT_ALONE}
     groups = groups if bits is Bits.FIT else (*groups, (of_fit,))
     best = result.measurements[0]  # the defaults, until something of the class was measured
+    tried = [best] if bits is Bits.FIT else []
     for group in groups:
         kept = best.changes if best.bits is bits else start
         for changes in bench.candidates(kept, group):
@@ -131,9 +133,11 @@ def _try_class(
             one = bench.measure(changes, best)
             tell(one)
             result.measurements.append(one)
+            tried.append(one)
             worse, best = (best, one) if _is_better(one, best, bits) else (one, best)
             bench.forget(worse.changes)
-    choice, note = choose([one for one in result.measurements if one.bits is bits])
+    bench.forget(best.changes)
+    choice, note = choose([one for one in tried if one.bits is bits])
     setattr(result, CHOICES[bits], {k: v for k, v in choice.items() if k != "numerics"})
     if note:
         result.notes[CHOICES[bits]] = note
@@ -148,4 +152,4 @@ def _is_better(one: Measurement, best: Measurement, bits: Bits) -> bool:
 
 def _in_words(one: Measurement) -> Iterable[str]:
     name, *_, speed, bits, note = one.cells()
-    return name, note or f"{speed}, bits {bits}"
+    return name, ", ".join(filter(None, [f"{speed}, bits {bits}" if one.gain else "", note]))

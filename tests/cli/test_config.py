@@ -8,7 +8,7 @@ import pytest
 from gradloop.cli import main, modes
 from gradloop.cli.config import FAST_DEV_RUN_STEPS, MODES, JobConfig, choice_key
 from gradloop.cli.config_files import read_config_file
-from gradloop.cli.reading import make_config, read_choices, read_config
+from gradloop.cli.reading import make_config, may_change, read_choices, read_config
 from gradloop.cli.texts import parse_profile
 from gradloop.engine.options import ConfigError
 from gradloop.engine.storage import extras
@@ -60,10 +60,25 @@ def test_a_choice_depends_on_what_speed_depends_on_and_on_nothing_else():
     key = choice_key(JobConfig())
     assert choice_key(JobConfig(epochs=3, seed=1, run_dir="r", numerics="fast")) == key
     others = {
-        "model": "lstm", "global_batch_size": 8, "deterministic": True, "validation_split": 0.1
+        "model": "lstm", "global_batch_size": 8, "deterministic": True, "validation_split": 0.1,
+        "intra_op_threads": 2, "on_nonfinite": "skip", "precision": "mixed_bfloat16",
     }  # fmt: skip
     for name, value in others.items():
         assert choice_key(JobConfig(**{name: value})) == key | {name: value}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, False),
+        ({"dataset": "synthetic", "metrics": ["accuracy"], "optimizer": "adam"}, False),
+        ({"model": "nets:build"}, True),
+        ({"dataset": "data.csv"}, True),
+        ({"metrics": ["accuracy", "own:metric"]}, True),
+    ],
+)
+def test_code_and_data_of_ones_own_may_change(fields, expected):
+    assert may_change(JobConfig(**fields)) is expected
 
 
 def test_json_round_trip(tmp_path):

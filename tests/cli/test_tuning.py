@@ -77,7 +77,10 @@ def short_search(monkeypatch):
     of_fit = ({"steps_per_execution": 32},), ({"input": "streamed", "prefetch": 16},)
     few = {
         Bits.FIT: ({}, (*of_fit, ({"inter_op_threads": 1}, {"intra_op_threads": 1}))),
-        Bits.XLA: ({"jit_compile": True}, (({"jit_scope": "loop"},),)),
+        Bits.XLA: (
+            {"jit_compile": True},
+            (({"jit_scope": "loop"},), ({"narrow_products": True},)),
+        ),
         Bits.FREE: ({"numerics": "fast"}, (({},),)),
     }
     monkeypatch.setattr(search, "CLASSES", few)
@@ -92,9 +95,10 @@ def test_tune_measures_and_prints_a_table(tmp_path, capsys):
     xla = "jit_compile=true, jit_scope=loop"
     for trial in ("steps_per_execution=32", "input=streamed, prefetch=16", xla, "numerics=fast"):
         assert trial in table
-    assert "trial 1 of about 8: steps_per_execution=32: " in table
+    assert "trial 1 of about 9: steps_per_execution=32: " in table
     assert "inter_op_threads=1" in table
     assert "intra_op_threads=1" in table
+    assert f"{xla}, narrow_products=true" in table
     assert "failed" not in table
 
     # What was kept is what later runs take, each in its class.
@@ -108,7 +112,10 @@ def test_tune_measures_and_prints_a_table(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_processes_tell_their_bits_of_batches_as_the_run_has_them():
-    config = JobConfig(model="dense", dataset="synthetic", seed=3, validation_split=0.1)
+    config = JobConfig(
+        model="dense", dataset="synthetic", seed=3, validation_split=0.1, on_nonfinite="rollback",
+        schedule="cosine", warmup_steps=20, validation_freq=5, validation_steps=1,
+    )  # fmt: skip
 
     def ask(changes, *windows):
         with trial_process.started(config, changes) as trial:

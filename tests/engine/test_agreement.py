@@ -215,10 +215,11 @@ def narrow_products(name, arrays):
         assert narrows(narrow_products=True)
         assert narrows(numerics="fast")
     assert not narrows()
-    refuses("with jit_compile=none", TrainConfig, narrow_products=True)
+    refuses("with jit_compile=auto", TrainConfig, narrow_products=True)
     update = {"jit_compile": True, "jit_scope": "update"}
     refuses("with jit_scope=update", TrainConfig, narrow_products=True, **update)
     xla = {"jit_compile": True, "narrow_products": True}
+    refuses("precision=mixed_bfloat16", TrainConfig, precision="mixed_bfloat16", **xla)
     state = make_state(strategy=mirrored())
     refuses("XLA compiles no steps for a CPU here", train, arrays, state=state, **xla)
 

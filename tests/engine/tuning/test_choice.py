@@ -79,6 +79,22 @@ def test_runs_compiled_by_xla_take_the_choice_of_their_class():
     assert config == dataclasses.replace(compiled, jit_scope="loop")
 
 
+MAY_CHANGE = {"intra_op_threads": 1, "narrow_products": True}
+
+
+def test_what_may_change_bits_is_of_runs_in_which_it_was_shown_not_to():
+    keep(exact={"intra_op_threads": 1}, xla=WITH_XLA | MAY_CHANGE, fast={"intra_op_threads": 1})
+    compiled = dataclasses.replace(CONFIG, jit_compile=True)
+    config, _ = apply_choice(compiled, KEY, chosen={"jit_compile"})
+    assert config == dataclasses.replace(compiled, jit_scope="loop", **MAY_CHANGE)
+    # By steps, it was not shown.
+    assert apply_choice(compiled, KEY, chosen={"jit_compile", "jit_scope"}) == (compiled, None)
+    assert apply_choice(CONFIG, KEY, chosen=(), may_differ=True) == (CONFIG, None)
+    fast = dataclasses.replace(CONFIG, numerics="fast")
+    config, _ = apply_choice(fast, KEY, chosen={"numerics"}, may_differ=True)
+    assert config == dataclasses.replace(fast, intra_op_threads=1)
+
+
 @pytest.mark.parametrize(
     ("changes", "bits"),
     [

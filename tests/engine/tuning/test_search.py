@@ -123,12 +123,17 @@ def test_a_trial_may_change_the_prefetch_of_its_dataset():
     assert {} in asked and {"prefetch": 16} in asked
 
 
+MADE = []
+
+
 class FakeTrial:
     """Stands in for a process, with a speed and bits of its own."""
 
-    def __init__(self, speed, bits=""):
+    def __init__(self, speed, bits="", *, in_process=False):
         self.speed, self.speeds, self.is_open = speed, [], True
         self._bits, self.was_asked = bits, False
+        self.in_process = in_process
+        MADE.append(self)
 
     def warm_up(self, secs=None):
         assert self.is_open
@@ -157,8 +162,9 @@ def fake_search(monkeypatch):
         started = []
 
         def start(changes):
-            started.append((changes, FakeTrial(speed_of(changes), bits_of(changes))))
-            return started[-1][1]
+            trial = FakeTrial(speed_of(changes), bits_of(changes), in_process=True)
+            started.append((changes, trial))
+            return trial
 
         def make_trial(state, dataset, config, step):
             return FakeTrial(0.5 * speed_of(dataclasses.asdict(config)))  # as other work runs here
@@ -221,6 +227,8 @@ def test_one_thread_that_is_shown_to_keep_the_bits_of_a_class_is_kept_there(fake
 def test_one_thread_with_other_bits_is_free_and_says_so(fake_search):
     result, _ = fake_search(lambda changes: 2.0 if "intra_op_threads" in changes else 1.0, repr)
     assert (result.exact, result.xla) == ({}, {"jit_compile": True})
+    # Of what was tried with numerics=fast: other rows were not.
+    assert result.fast == {"intra_op_threads": 1}
     rows = [m for m in result.measurements if "intra_op_threads" in m.changes]
     assert {one.bits for one in rows} == {Bits.FREE}
     assert [one.note for one in rows] == ["has other bits", "has other bits", ""]
@@ -230,6 +238,35 @@ def test_one_thread_with_other_bits_is_free_and_says_so(fake_search):
 def test_what_is_slower_is_not_asked_for_its_bits(fake_search):
     _, started = fake_search(lambda changes: 0.9 if "intra_op_threads" in changes else 1.0)
     assert not any(trial.was_asked for _, trial in started)
+
+
+def test_processes_end_once_nothing_takes_turns_with_them(fake_search):
+    most = 0
+
+    def speed_of(changes):
+        nonlocal most
+        most = max(most, sum(trial.is_open and trial.in_process for trial in MADE))
+        return 2.0 if "intra_op_threads" in changes else 1.0
+
+    MADE.clear()
+    fake_search(speed_of, lambda changes: str(changes["jit_compile"]))
+    assert most <= 3  # a candidate, the best one, and the defaults
+
+
+def test_a_process_that_fails_is_started_again_for_the_next_candidate(fake_search, monkeypatch):
+    measure, failures = FakeTrial.measure, []
+
+    def fail_once(self, secs=None):
+        if self.in_process and not failures:
+            failures.append(self)
+            raise OSError("no answer for 90 s")
+        measure(self, secs)
+
+    monkeypatch.setattr(FakeTrial, "measure", fail_once)
+    result, _ = fake_search(lambda changes: 2.0 if "intra_op_threads" in changes else 1.0)
+    notes = {repr(one.changes): one.note for one in result.measurements}
+    assert notes["{'inter_op_threads': 1}"] == "its process failed: no answer for 90 s"
+    assert result.exact == {"intra_op_threads": 1}
 
 
 def test_only_the_classes_that_are_asked_for_are_searched(fake_search):
