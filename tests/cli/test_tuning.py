@@ -72,7 +72,8 @@ def test_tune_keeps_a_choice_that_later_runs_take(tmp_path, monkeypatch, capsys,
 def short_search(monkeypatch):
     """A search of few candidates, one of which needs a process, in short windows."""
     monkeypatch.setattr("gradloop.engine.tuning.trial.WARM_UP_SECS", 0.05)
-    for name, value in {"WARM_UP_SECS": 0.05, "BURST_SECS": 0.02, "NUM_ROUNDS": 2}.items():
+    shorter = {"WARM_UP_SECS": 0.05, "BURST_SECS": 0.02, "NUM_ROUNDS": 2}
+    for name, value in {**shorter, "HOPELESS": float("inf")}.items():
         monkeypatch.setattr(bench, name, value)
     of_fit = ({"steps_per_execution": 32},), ({"input": "streamed", "prefetch": 16},)
     few = {
