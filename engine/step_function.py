@@ -179,7 +179,8 @@ class StepFunction:
         # Metrics update state in each step; their results are computed here, once an execution.
         results = self.results()
         logs = {n: results[n] if n in results else step_logs[n] for n in self._logs.names}
-        graph_secs = stamp(after=(num_done, logs)) - began
+        # After the waits too, of which the last one may end last: they are a part of these seconds.
+        graph_secs = stamp(after=(num_done, logs, waited)) - began
         return num_done, logs, tf.stack([graph_secs, waited, tf.cast(num_examples, tf.float64)])
 
     def _run_eagerly(
