@@ -31,5 +31,5 @@ class Arm(engine_tuned.Arm):
         """
         found, measured = super().find_settings(task)
         if not found:
-            raise TooSlow(f"XLA: {measured[-1]['note']}")
+            raise TooSlow(measured[-1]["note"])
         return found, measured

@@ -135,7 +135,7 @@ class Bench:
         """Returns the row of a candidate that is not tried; None: it is."""
         note = self._hopeless if _has_steps_in_xla(changes) else ""
         if _needs_process(changes):
-            if best.bits is not Bits.of(changes, has_shown=True):
+            if best.bits is not Bits.of(changes, keeps_bits=True):
                 note = note or "nothing of its class was measured, to compare it with"
         elif time.monotonic() > self._deadline:
             note = note or "no time was left"

@@ -41,15 +41,15 @@ class Bits(enum.StrEnum):
     FREE = "free"  # bfloat16, fused updates, XLA for the update alone, sums split otherwise
 
     @classmethod
-    def of(cls, changes: Mapping[str, Any], *, has_shown: bool = False) -> Bits:
+    def of(cls, changes: Mapping[str, Any], *, keeps_bits: bool = False) -> Bits:
         """Returns the class of a config with these changes of the defaults.
 
         Args:
           changes: Fields and values.
-          has_shown: Whether a trial has shown that fields of `MAY_CHANGE_BITS` do not change any.
+          keeps_bits: Whether a trial has shown that fields of `MAY_CHANGE_BITS` change none.
         """
         is_free = changes.get("numerics") == "fast"
-        is_free |= not has_shown and may_change_bits(changes)
+        is_free |= not keeps_bits and may_change_bits(changes)
         if is_free or "precision" in changes or changes.get("jit_scope") == "update":
             return cls.FREE
         return cls.XLA if changes.get("jit_compile") else cls.FIT
@@ -94,7 +94,7 @@ class Measurement:
     @property
     def bits(self) -> Bits:
         """Whose bits the training has."""
-        return Bits.of(self.changes, has_shown=self.keeps_bits)
+        return Bits.of(self.changes, keeps_bits=self.keeps_bits)
 
     def cells(self) -> list[str]:
         """Returns its row of the table."""

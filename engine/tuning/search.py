@@ -81,7 +81,8 @@ def tune(  # noqa: PLR0913 - all but three by keyword
         threads need it, because a process cannot change its own, and so does what may change bits,
         which processes compare. None: they are not tried.
       show: Called with a line for each candidate that was tried.
-      max_secs: No candidate of this process begins later, and the others then do all the same.
+      max_secs: No candidate of this process begins later. Those in processes then do all the same,
+        if something of their class was measured, beside which they run.
       classes: Those that are searched. What is fastest with fit's bits is tried in the others.
 
     Raises:

@@ -8,6 +8,8 @@ from benchmarks.arms import TooSlow, engine_free, engine_tuned, engine_xla, tf_r
 from benchmarks.race import preparation, process
 from benchmarks.race.workloads import WORKLOADS, Task
 from gradloop.data import pipeline
+from gradloop.engine.tuning import search
+from gradloop.engine.tuning.choice import Bits
 
 
 @pytest.fixture
@@ -53,6 +55,19 @@ def test_xla_that_is_hopeless_is_too_slow_for_a_race(task, monkeypatch):
     monkeypatch.setattr(engine_tuned.Arm, "find_settings", lambda task: ({}, measured))
     with pytest.raises(TooSlow, match=r"9\.0 times slower"):
         engine_xla.Arm(task)
+
+
+@pytest.mark.slow
+def test_engine_free_tries_threads_in_processes(task, monkeypatch):
+    few = {Bits.FREE: ({"numerics": "fast"}, (({},), ({"intra_op_threads": 1},)))}
+    monkeypatch.setattr(search, "CLASSES", few)
+    found, measured = engine_free.Arm(task, {}).tune()
+    assert [one["changes"] for one in measured if one["gain"]] == [
+        {},
+        {"numerics": "fast"},
+        {"numerics": "fast", "intra_op_threads": 1},
+    ]
+    assert found in ({}, {"intra_op_threads": 1})
 
 
 @pytest.mark.slow
