@@ -87,7 +87,8 @@ class JobConfig(
     checkpoint: str | None = option(
         None,
         "output",
-        "checkpoint to start from, evaluate or predict with: a file, or a folder for its newest",
+        "checkpoint to start from, or to evaluate, predict or export with: a file, or a folder for "
+        "its newest",
     )
     resume: bool | str = option(
         False, "output",

@@ -43,9 +43,15 @@ def parse_flags(argv: Sequence[str], *, prog: str, description: str) -> dict[str
     return {name: value for name, value in vars(flags).items() if name != _SPELLED}
 
 
+_EPILOG = (
+    "A BOOL is true, false, or nothing, which is true; --no_NAME is false. Settings also come from "
+    "files (--config) and variables (GRADLOOP_NAME)."
+)
+
+
 def make_parser(*, prog: str, description: str) -> argparse.ArgumentParser:
     """Returns the parser of all flags."""
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    parser = _Parser(prog=prog, description=description, epilog=_EPILOG, allow_abbrev=False)
     groups = {name: parser.add_argument_group(name) for name in _GROUPS}
     for field in dataclasses.fields(JobConfig):
         _add_flag(groups[field.metadata["group"]], field)

@@ -28,6 +28,7 @@ from .config import FOLDER_MODES, JobConfig
 from .job import Job, Status
 from .log import Log, warnings_as_lines
 from .modes import MODES
+from .monitored import monitored
 from .opening import enter, open_folder
 from .reading import PROG, Settings, read_config
 from .resuming import Plan
@@ -101,8 +102,7 @@ def _finish(job: Job, folder: RunFolder, log: Log, began: float) -> bool:
     draw(job, folder, log)
     is_written = trackers.end(job, log)
     facts = summary.identify(job.config, began) | job.facts
-    monitored = job.config.keep_best or job.config.early_stopping
-    is_written &= summary.finish(folder, log, job.state, facts, monitored)
+    is_written &= summary.finish(folder, log, job.state, facts, *monitored(job.config))
     report.write_page(folder, log)
     return is_written
 

@@ -12,6 +12,11 @@ from .config import JobConfig
 _SETTINGS = ("keep_best", "early_stopping")
 
 
+def monitored(config: JobConfig) -> tuple[str | None, str | None]:
+    """Returns the metric by which an epoch is the best, and its direction, if settings say so."""
+    return config.keep_best or config.early_stopping, config.direction
+
+
 def check_metrics(config: JobConfig, state: TrainState, *, has_validation: bool) -> None:
     """Raises ConfigError if a setting names no metric, or nobody knows which values are better.
 

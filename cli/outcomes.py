@@ -6,27 +6,14 @@ import dataclasses
 import datetime
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gradloop import lock
 
 from . import run_directory
-from .metric_directions import direction_of
 from .pages import run_files
+from .pages.best import Best, best_of
 from .pages.run_files import RunFiles, number
-
-_DEFAULTS = (
-    "val_accuracy", "val_acc", "val_sparse_categorical_accuracy", "val_categorical_accuracy",
-    "val_binary_accuracy", "val_loss", "loss",
-)  # fmt: skip
-
-
-class Best(NamedTuple):
-    """The best epoch of a run: a metric, its value, and the epoch, counted from 1."""
-
-    metric: str
-    value: float
-    epoch: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,34 +70,11 @@ def read(path: Path, metric: str | None = None, direction: str | None = None) ->
 
     Args:
       path: The folder.
-      metric: By which an epoch is the best; None: the one that the run kept its best by, or the
-        validation accuracy, the validation loss, or the loss.
-      direction: "min" or "max"; None: as the metric's name says.
+      metric: By which an epoch is the best; see `best_of`.
+      direction: "min" or "max"; see `best_of`.
     """
     files = run_files.read(path)
-    config = files.config
-    if metric is None:
-        direction = direction or config.get("direction")
-        names = [config.get("keep_best"), config.get("early_stopping"), *_DEFAULTS]
-    else:
-        names = [metric]
-    found = (find_best(files.epochs, str(name), direction) for name in names if name)
-    best = next((one for one in found if one is not None), None)
-    return Outcome(files, _status(files), best)
-
-
-def find_best(
-    epochs: Sequence[run_files.Record], metric: str, direction: str | None
-) -> Best | None:
-    """Returns the best epoch by a metric; None if there is none, or its name tells no direction."""
-    word = direction_of(metric, direction)
-    values = [(number(record.get(metric)), record["epoch"] + 1) for record in epochs]
-    known = [(value, epoch) for value, epoch in values if value is not None]
-    if not known or word is None:
-        return None
-    sign = 1 if word == "max" else -1
-    value, epoch = max(known, key=lambda one: sign * one[0])
-    return Best(metric, value, epoch)
+    return Outcome(files, _status(files), best_of(files, metric, direction))
 
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

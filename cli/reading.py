@@ -45,10 +45,16 @@ class Settings(NamedTuple):
 def read_config(argv: Sequence[str]) -> Settings:
     """Merges defaults < recipe < the choice of `--tune` < what a person chose.
 
-    `--print_config` prints the result and exits.
+    Of that, flags win over `GRADLOOP_*` variables, which win over config files, which win over the
+    config.json of a resumed run, or of the run that a checkpoint to evaluate lies in. Of several
+    files, the last wins. `--print_config` prints the result and exits.
+
+    Args:
+      argv: The command line without the program's name.
 
     Raises:
-      ConfigError: If what was chosen is not legal.
+      ConfigError: If a file or a variable cannot be read or names no setting, a flag does nothing
+        in the mode, or what was chosen is not legal.
     """
     chosen, places = _choose(parse_flags(argv, prog=PROG, description=DESCRIPTION))
     prints = chosen.pop("print_config", False)
@@ -116,28 +122,6 @@ def _recipe_of(model: Any) -> Mapping[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{error} Or pkg.module:build of your own.") from error
     return registry.MODELS[model].defaults
-
-
-def read_choices(argv: Sequence[str], *, prog: str, description: str) -> dict[str, Any]:
-    """Returns the settings that a person chose.
-
-    Flags win over `GRADLOOP_*` variables, which win over config files, which win over the
-    config.json of a resumed run, or of the run that a checkpoint to evaluate lies in. Of several
-    files, the last wins.
-
-    Args:
-      argv: The command line without the program's name.
-      prog: Name of the program in messages.
-      description: First line of `--help`.
-
-    Returns:
-      Field to value, and `print_config` if it was given.
-
-    Raises:
-      ConfigError: If a file or a variable cannot be read or names no setting, or a flag does
-        nothing in the mode.
-    """
-    return _choose(parse_flags(argv, prog=prog, description=description))[0]
 
 
 def _choose(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

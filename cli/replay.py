@@ -137,7 +137,10 @@ def _train_until(job: Job, config: JobConfig, step: int, *, resume: bool) -> Non
     is_checked = config.on_nonfinite not in (None, "off")
     if is_checked:  # Earlier steps may have been left out.
         hooks.append(engine.OnNonfinite("skip", line=lambda line: None))
-    config = dataclasses.replace(config, on_nonfinite="skip" if is_checked else None)
+    # Nothing is validated: the weights do not depend on it.
+    config = dataclasses.replace(
+        config, on_nonfinite="skip" if is_checked else None, validate_every_steps=None
+    )
     with contextlib.suppress(_Reached):
         engine.fit(
             job.state, job.make_dataset(training=True), config, hooks=hooks, resume=resume,

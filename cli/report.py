@@ -17,6 +17,7 @@ from gradloop.engine.strategy import describe_strategy
 from . import pages, plots
 from .config import JobConfig
 from .log import Log
+from .monitored import monitored
 from .run_folder import RunFolder
 from .summary import find_best
 
@@ -53,7 +54,7 @@ def draw_history(folder: RunFolder, log: Log, config: JobConfig, state: TrainSta
     records = folder.read_records(log)
     epochs = epoch_records(records)
     if epochs:
-        best = find_best(epochs, state, config.keep_best)
+        best = find_best(epochs, state, *monitored(config))
         title = f"{config.model} on {config.dataset}: {folder.path.resolve().name}"
         path = folder.plots / "history.png"
         epoch = None if best is None else best["epoch"]

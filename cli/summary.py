@@ -25,15 +25,10 @@ from gradloop.machine import peak_memory_bytes
 
 from .config import JobConfig
 from .log import Log
+from .pages.best import ACCURACIES, METRICS
 from .resuming import command_to_go_on
 from .run_directory import has_checkpoints
 from .run_folder import RunFolder
-
-# Keras's names of the share of examples that are predicted right.
-ACCURACIES = (
-    "accuracy", "acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy",
-)  # fmt: skip
-_BEST = (*(f"val_{name}" for name in ACCURACIES), "val_loss", "loss")
 
 
 def summarize(
@@ -174,7 +169,10 @@ def history_of(epochs: Sequence[Record]) -> dict[str, list[Any]]:
 
 
 def find_best(
-    epochs: Sequence[Record], state: TrainState, metric: str | None = None
+    epochs: Sequence[Record],
+    state: TrainState,
+    metric: str | None = None,
+    direction: str | None = None,
 ) -> dict[str, Any] | None:
     """Returns the best epoch: `epoch` (from 0, as in metrics.csv), `metric` and its `value`.
 
@@ -182,25 +180,26 @@ def find_best(
       epochs: Records of epochs.
       state: Knows whether more of a metric is better.
       metric: By which; None: by the validation accuracy; without one, the validation loss or loss.
+      direction: "min" or "max" of that metric is better; None: as the state or its name says.
 
     Returns:
       None if no epoch has such a metric.
     """
-    for name in _BEST if metric is None else (metric,):
+    for name in METRICS if metric is None else (metric,):
         # max() may return a NaN.
         found = [r for r in epochs if name in r and not np.isnan(r[name])]
         if found:
-            sign = 1 if _is_better_high(name, state) else -1
+            sign = 1 if _is_better_high(name, state, direction if metric else None) else -1
             best = max(found, key=lambda record: sign * record[name])
             return {"epoch": best["epoch"], "metric": name, "value": best[name]}
     return None
 
 
-def _is_better_high(name: str, state: TrainState) -> bool:
-    if name in _BEST:
-        return name in _BEST[: len(ACCURACIES)]
+def _is_better_high(name: str, state: TrainState, direction: str | None) -> bool:
+    if name in METRICS and direction is None:
+        return name in METRICS[: len(ACCURACIES)]
     try:
-        return find_direction("best", name, "auto", state) == "max"
+        return find_direction("best", name, direction or "auto", state) == "max"
     except ValueError:  # It cannot be told, as the training that was asked for it has said.
         return False
 
@@ -254,6 +253,7 @@ def finish(
     state: TrainState,
     facts: dict[str, Any],
     metric: str | None = None,
+    direction: str | None = None,
 ) -> bool:
     """Writes history.json and, last, summary.json, and shows the last lines of a run.
 
@@ -263,12 +263,13 @@ def finish(
       state: See `summarize`.
       facts: See `summarize`.
       metric: By which an epoch is the best; see `find_best`.
+      direction: See `find_best`.
 
     Returns:
       Whether the files could be written. If not, a line on stderr says why.
     """
     epochs = epoch_records(folder.read_records(log))
-    best = {"best": find_best(epochs, state, metric)}
+    best = {"best": find_best(epochs, state, metric, direction)}
     summary = summarize(state, best | facts, history_of(epochs))
     is_written = True
     if epochs and not folder.suffix:

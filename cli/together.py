@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from gradloop import deadline, engine, signals
 from gradloop.engine.workers.cluster import Cluster, find_cluster
-from gradloop.engine.workers.peers import Peers
+from gradloop.engine.workers.peers import MESSAGE_BYTES, Peers
 from gradloop.usage import EXIT_PEERS_LOST
 
 from .config import JobConfig
@@ -27,7 +27,7 @@ from .settings.reliability import DEFAULT_HANG_SECS
 # What may differ between machines.
 _LOCAL = {"run_dir", "data_dir", "intra_op_threads", "inter_op_threads"}
 _DIGITS = 4  # hexadecimal ones, of the digest of a setting
-_MAX_ERROR = 150  # characters: a message has 1024 bytes, and one may take six of them
+_MAX_ERROR = MESSAGE_BYTES // 8  # characters, of which one may take six bytes
 _LOSSES = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,

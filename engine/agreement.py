@@ -32,13 +32,17 @@ def check_agreement(config: TrainConfig, state: TrainState) -> None:
     check_model_functions(state.model)
     check_runtime(config)
     check_strategy(config, state.strategy, has_scope=state.has_scope)
+    if config.precision is not None:
+        _check_precision(config.precision, state.model)
+
+
+def check_window(config: TrainConfig, state: TrainState) -> None:
+    """Raises ConfigError if gradients wait for an update that a training would not make."""
     if config.gradient_accumulation_steps == 1 and state.step_variables.has_open_window:
         raise ConfigError(
             "gradient_accumulation_steps=1, but the state has gradients that wait for an update: "
             "set it as in the run that was saved, or call state.step_variables.clear()."
         )
-    if config.precision is not None:
-        _check_precision(config.precision, state.model)
 
 
 def check_nonfinite(config: TrainConfig, hooks: Sequence[Hook]) -> None:

@@ -50,7 +50,8 @@ def evaluate(
       x: As in `fit`.
       y: As in `fit`.
       sample_weight: As in `fit`.
-      config: Read: `validation_steps`, `steps_per_execution`, `jit_compile`, `jit_scope`.
+      config: Read: `global_batch_size` (of arrays), `validation_steps`, `steps_per_execution`,
+        `jit_compile`, `jit_scope`, `run_eagerly`, `input`, `max_retraces`.
       eval_step: `(state, batch) -> logs`, called in replica context.
       hooks: Their `on_eval_begin` and `on_eval_end` are called.
       **unknown: Refused: the error says where that argument of Keras's belongs here.
@@ -172,20 +173,21 @@ class Validation:
         averages = rules.syncs_statistics and bool(statistics_of(state))
         return averages or config.gradient_accumulation_steps > 1
 
-    def run_within_epoch(self) -> None:
-        """Validates if `validate_every_steps` says so, and tells the hooks."""
+    def run_within_epoch(self) -> bool:
+        """Validates if `validate_every_steps` says so, and tells the hooks; returns whether so."""
         session, period = self._session, self._config.validate_every_steps
         num_steps = session.state.progress.num_steps_completed
         if period is None or num_steps % period or not self._evaluations:
-            return
+            return False
         session.owes_validation = True
         logs = {} if session.info.stops_now else self._run()
         if session.stops_evaluation():
-            return  # It is done when the run goes on.
+            return True  # It is done when the run goes on.
         session.owes_validation = False
         self._last = num_steps, logs
         session.set_logs(logs, num_steps)
         session.call("on_validation_end")
+        return True
 
     def _run(self) -> Logs:
         logs: Logs = {}

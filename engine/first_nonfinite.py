@@ -108,7 +108,8 @@ def _array_is_finite(array: np.ndarray) -> bool:
     # bfloat16, which NumPy does not know, is no subtype of its floats.
     if array.dtype.kind not in "fV":
         return True
-    return bool(np.isfinite(array.astype("float32")).all())
+    numbers = array if array.dtype.kind == "f" else array.astype("float32")
+    return bool(np.isfinite(numbers).all())
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from . import step as step_lib
-from .agreement import BatchSizeCheck, within_limits
+from .agreement import BatchSizeCheck, check_window, within_limits
 from .arguments import check_resume, check_step, refuse_unknown
 from .config import TrainConfig
 from .continuation import Continuation
@@ -28,7 +28,7 @@ from .source import Source
 from .state import TrainState
 from .step_errors import explained
 from .step_function import StepFunction, cached_function, make_train_function
-from .strategy import is_on_cpu
+from .strategy import may_train_resident
 from .timing import DATA, SETUP
 from .workers.slices import of_context
 
@@ -99,6 +99,7 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     """
     refuse_unknown(fit, unknown)
     session = Session(state, config, hooks)
+    check_window(config, state)
     check_step(train_step, "train_step")
     check_resume(resume)
     config = within_limits(config)
@@ -187,7 +188,8 @@ def _train_epoch(session: Session, epoch: int, parts: _Parts, validation: Valida
         if execution.num_cut or execution.is_left_out:
             continue
         session.call("on_execution_end")
-        validation.run_within_epoch()
+        if validation.run_within_epoch():
+            planner.pause()
         session.save_point()
     planner.pause()
     if not session.info.stops_now:
@@ -213,10 +215,8 @@ def _end_epoch(
 
 def _make_source(state: TrainState, inputs: Inputs, config: TrainConfig) -> Source:
     # Splitting over workers, prefetching to a GPU and mapping class weights are tf.data's work.
-    may_be_resident = (
-        isinstance(inputs.dataset, Resident)
-        and is_on_cpu(state.strategy)
-        and not config.run_eagerly
+    may_be_resident = isinstance(inputs.dataset, Resident) and may_train_resident(
+        state.strategy, config
     )
     if config.input == "resident" and not may_be_resident:
         raise ConfigError(

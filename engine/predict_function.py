@@ -205,6 +205,7 @@ def predict_function(state: TrainState, config: TrainConfig) -> PredictFunction:
     if key not in state.other_functions:
         state.other_functions[key] = PredictFunction(state, state.strategy, config)
     function: PredictFunction = state.other_functions[key]
+    function.take()  # what a call that was interrupted has left
     return function
 
 
@@ -221,7 +222,7 @@ def make_predict_function(
     Args:
       state: Its model predicts.
       strategy: Runs the model on each replica.
-      config: Read: `jit_compile`, `jit_scope`.
+      config: Read: `jit_compile`, `jit_scope`, `run_eagerly`.
       element_spec: Of the dataset; the function is then traced once for all its batches.
 
     Returns:

@@ -45,8 +45,8 @@ def predict(
     Args:
       state: Its model predicts, with its own `predict_step` if it has one; nothing is changed.
       x: As in `fit`; targets and weights are ignored.
-      config: Read: `global_batch_size` (of arrays), `jit_compile`, `jit_scope`, `run_eagerly`, and
-        `steps_per_execution`: how often hooks are called.
+      config: Read: `global_batch_size` (of arrays), `jit_compile`, `jit_scope`, `run_eagerly`,
+        `input`, and `steps_per_execution`: how often hooks are called.
       steps: Batches to predict; None: all.
       hooks: Their `on_predict_` methods are called; one may request a stop.
       **unknown: Refused: the error says where that argument of Keras's belongs here.

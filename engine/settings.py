@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import warnings
 from collections.abc import Mapping
@@ -18,10 +19,16 @@ from .workers.cluster import VARIABLE
 
 # A step of an epoch is other examples with another one of these.
 _OF_POSITION = ("global_batch_size", "steps_per_epoch", "gradient_accumulation_steps", "seed")
-_OF_CONFIG = (
-    *_OF_POSITION, "precision", "numerics", "jit_compile", "jit_scope", "deterministic",
-    "all_reduce", "all_reduce_pack_mib",
+# Told by the process or the strategy, or without a part in the bits.
+_NOT_OF_CONFIG = (
+    "initial_epoch", "strategy", "num_replicas", "compile_update", "tf32", "intra_op_threads",
+    "inter_op_threads",
 )  # fmt: skip
+_OF_CONFIG = tuple(
+    field.name
+    for field in dataclasses.fields(TrainConfig)
+    if field.metadata["on_resume"] != "applied" and field.name not in _NOT_OF_CONFIG
+)
 _OF_RUNTIME = (
     "python", "tensorflow", "keras", "numpy", "processor", "num_cores", "logical_devices",
     "intra_op_threads", "inter_op_threads", "op_determinism", "tf32", "variables",

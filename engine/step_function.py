@@ -160,12 +160,12 @@ class StepFunction:
         if self._mode.rules.syncs_statistics:
             average_statistics(self._state)
 
-    def _finish_windows(self, trainable: str) -> None:
+    def _finish_windows(self, trace_key: str) -> None:
         with updates_of(self._state, self._mode):
             self._strategy.run(self._state.step_variables.finish_windows)
 
     def _trace(
-        self, iterator: Any, num_steps: tf.Tensor, trainable: str
+        self, iterator: Any, num_steps: tf.Tensor, trace_key: str
     ) -> tuple[tf.Tensor, Logs, tf.Tensor]:
         """Builds the graph of one execution; runs only while TensorFlow traces."""
         self._note_trace(iterator, num_steps)
@@ -184,7 +184,7 @@ class StepFunction:
         return num_done, logs, tf.stack([graph_secs, waited, tf.cast(num_examples, tf.float64)])
 
     def _run_eagerly(
-        self, iterator: Any, num_steps: tf.Tensor, trainable: str
+        self, iterator: Any, num_steps: tf.Tensor, trace_key: str
     ) -> tuple[tf.Tensor, Logs, tf.Tensor]:
         """Runs the steps in Python, for a person with a debugger."""
         began = time.perf_counter()

@@ -164,6 +164,11 @@ def is_on_cpu(strategy: tf.distribute.Strategy) -> bool:
     return is_one_cpu(strategy) or (is_mirrored and not devices.has_gpu())
 
 
+def may_train_resident(strategy: tf.distribute.Strategy, config: TrainConfig) -> bool:
+    """Returns whether the graph of a training can make its batches itself, if `input` lets it."""
+    return is_on_cpu(strategy) and not config.run_eagerly
+
+
 def may_be_resident(strategy: tf.distribute.Strategy, config: TrainConfig) -> bool:
     """Returns whether a graph may make its batches itself: on one CPU, if the config lets it."""
     return is_one_cpu(strategy) and not config.run_eagerly and config.input != "streamed"

@@ -108,6 +108,12 @@ def test_the_page_on_parity_runs(names):
     assert scope["comparison"].is_equal
 
 
+def test_the_page_on_hooks_runs(names):
+    (block,) = python_blocks("docs/hooks.md")
+    exec(compile(block, "docs/hooks.md", "exec"), names)
+    assert names["history"].epoch == [0, 1]  # the hook ends it
+
+
 def test_the_page_on_rounds_of_data_learns_without_a_new_trace():
     (block,) = python_blocks("docs/rounds_of_data.md")
     scope = {}
@@ -118,7 +124,7 @@ def test_the_page_on_rounds_of_data_learns_without_a_new_trace():
 
 def test_no_page_has_a_block_that_no_test_runs():
     tested = {"README.md", "docs/parity.md", "docs/custom_steps.md", "docs/profiling.md"}
-    tested |= {"docs/rounds_of_data.md"}
+    tested |= {"docs/rounds_of_data.md", "docs/hooks.md"}
     tested |= {"docs/command_line.md"}  # by tests/cli/test_own_work_page.py
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
     assert {str(p.relative_to(ROOT)) for p in pages if python_blocks(p)} == tested

@@ -15,7 +15,6 @@ class Arm(engine_tuned.Arm):
 
     bits = Bits.FREE
     classes = tuple(Bits)  # what is fastest with fit's bits is tried in the others, too
-    tune_secs = 100.0
 
     def __init__(self, task: Task, found: Mapping[str, Any] | None = None) -> None:
         super().__init__(task, found)

@@ -30,7 +30,7 @@ class Arm(engine_arm.Arm):
     # The class whose fastest settings it has, and those that are searched for it.
     bits = Bits.FIT
     classes: tuple[Bits, ...] = (Bits.FIT,)
-    tune_secs = 60.0  # in the setup
+    tune_secs = 50.0  # for each class, in the setup
 
     def __init__(self, task: Task, found: Mapping[str, Any] | None = None) -> None:
         found, measured = self.find_settings(task) if found is None else (found, [])
@@ -66,7 +66,7 @@ class Arm(engine_arm.Arm):
             lambda **changes: self._make_dataset(*arrays, **changes),
             config,
             trial_in_process=functools.partial(trials.started, type(self).__module__, self._task),
-            max_secs=self.tune_secs,
+            max_secs=self.tune_secs * len(self.classes),
             classes=self.classes,
         )
         chosen = getattr(tuning, CHOICES[self.bits])

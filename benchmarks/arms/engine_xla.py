@@ -27,9 +27,12 @@ class Arm(engine_tuned.Arm):
         """See `engine_tuned.Arm.find_settings`.
 
         Raises:
-          TooSlow: If no steps that XLA compiles were measured.
+          RuntimeError: If steps that XLA compiles cannot be measured.
+          TooSlow: If one of them takes so long that nothing was.
         """
         found, measured = super().find_settings(task)
         if not found:
-            raise TooSlow(measured[-1]["note"])
+            notes = [one["note"] for one in measured if one["note"]]
+            too_slow = next((note for note in notes if note.startswith("given up")), None)
+            raise TooSlow(too_slow) if too_slow else RuntimeError("; ".join(notes))
         return found, measured

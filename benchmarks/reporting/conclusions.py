@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from benchmarks.reporting import races
-from benchmarks.reporting.races import BEST_FIT, NO_RATIO, Found, Race
+from benchmarks.reporting.races import BEST_FIT, Found, Race
 from benchmarks.reporting.tables import NOTHING, interval, number, runs_of, table
 
 # By class of bits: the engine's arm, fit as it comes, and fit tuned. The first two classes have the
@@ -83,6 +83,8 @@ def _over_fastest(race: Race) -> Found:
 def ratios_table(raced: Mapping[str, Race]) -> str:
     """Returns a table with a row for each workload and engine arm: how many times the speed of fit.
 
+    A pair of arms that has no ratio, because each run's interval is too wide, has no row.
+
     Args:
       raced: As in `conclude`.
     """
@@ -92,9 +94,10 @@ def ratios_table(raced: Mapping[str, Race]) -> str:
             is_lower = arm == "engine_free" and _FIT_FLOAT32 in race.fullest["arms"]
             over_fit = races.ratio(race, arm, _FIT_FLOAT32 if is_lower else fit)
             over_tuned = races.ratio(race, arm, tuned)
-            if any(_is_shown(found) for found in (over_fit, over_tuned)):
+            if any(found.median is not None for found in (over_fit, over_tuned)):
                 most = max(over_fit, over_tuned, key=lambda found: found.num_runs)
-                cells = [_cell(over_fit), _cell(over_tuned), runs_of(most)]
+                of_float32 = ", of float32" if is_lower else ""
+                cells = [_cell(over_fit) + of_float32, _cell(over_tuned), runs_of(most)]
                 is_shown = bits == "free" or _has_bits(race, arm)
                 rows.append([name, bits if is_shown else _NO_BITS, f"`{arm}`", *cells])
     if not rows:
@@ -108,15 +111,12 @@ def _has_bits(race: Race, arm: str) -> bool:
     return race.fullest["arms"].get(arm, {}).get("bits_of") is not None
 
 
-def _is_shown(found: Found) -> bool:
-    return found.median is not None or found.why == NO_RATIO
-
-
 def _cell(found: Found) -> str:
     """Returns a ratio with the range of the runs, or the interval of a single one."""
     if found.median is None:
         return f"{interval(*found.interval)}, too wide" if found.interval else NOTHING
-    spread = found.range if found.num_runs > 1 else found.interval
+    is_range = found.range is not None and found.range[0] < found.range[1]
+    spread = found.range if is_range else found.interval
     return f"{number(found.median)}{f' ({interval(*spread)})' if spread else ''}"
 
 

@@ -25,8 +25,10 @@ more the fewer the steps are: over longer epochs, expect smaller ratios over fit
 
 Ratios move with the hour and the machine by more than the interval of one run. So all runs of a
 race with the same number of cores and the same versions count, on whatever processor: a ratio is
-the median of the runs' medians, beside their range and the interval of the newest run. The figures
-of each arm are those of the run with the most arms; the table of records names the processors.
+the median of the runs' medians, beside their range and the interval of the newest run. Where the
+interval of a run is too wide for a ratio and lies beyond the others, the range goes to its nearer
+end. The figures of each arm are those of the run with the most arms; the table of records names the
+processors.
 
 There are three classes of bits (docs/parity.md). An arm with the bits of fit must end with the
 weights of `keras_fit`, one with the bits of `fit(jit_compile=True)` with those of `keras_fit_xla`,

@@ -62,7 +62,8 @@ class Found:
     Attributes:
       over: The arm of the denominator: for `BEST_PYTORCH` and the like, which one it was.
       median: Of the runs' medians; None: `why` says why there is none.
-      range: Least and largest of the runs' medians.
+      range: Least and largest of the runs' medians. A run whose interval is too wide for a ratio
+        counts here by its nearer end, if all of the interval is beyond those.
       num_runs: How many have it.
       num_processors: On how many kinds of processor.
       interval: 95 %, of the newest run that has it, or that is too wide for a ratio; None: the
@@ -148,14 +149,18 @@ def ratio(race: Race | None, arm: str, over: str, measure: str = SPEED) -> Found
         for record, found in zip(race.runs, of_runs, strict=True)
         if found.median is not None
     ]
+    too_wide = [found for found in of_runs if found.why == NO_RATIO]
     if not named:
-        too_wide = [found for found in of_runs if found.interval]
         return (too_wide or of_runs)[-1]
     medians = [found.median for _, found in named if found.median is not None]
+    intervals = [found.interval for found in too_wide if found.interval]
     return dataclasses.replace(
         named[-1][1],
         median=statistics.median(medians),
-        range=(min(medians), max(medians)),
+        range=(
+            min([*medians, *(high for _, high in intervals)]),
+            max([*medians, *(low for low, _ in intervals)]),
+        ),
         num_runs=len(medians),
         num_processors=len({record["environment"].get("processor") for record, _ in named}),
     )

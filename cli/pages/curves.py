@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import charts
+from .best import best_of
 from .markup import Markup, fold, table, tag
 from .run_files import KEYS, LEARNING_RATE, Record, RunFiles, number, part
 from .words import show_number
@@ -18,12 +19,8 @@ def best_epoch(run: RunFiles) -> tuple[int, str, float] | None:
     epoch, value = number(said.get("epoch")), number(said.get("value"))
     if epoch is not None and value is not None:
         return int(epoch) + 1, str(said.get("metric")), value
-    for name, sign in (("val_accuracy", 1), ("val_loss", -1), ("loss", -1)):
-        found = [r for r in run.epochs if number(r.get(name)) is not None]
-        if found:
-            best = max(found, key=lambda record: sign * record[name])
-            return best["epoch"] + 1, name, best[name]
-    return None
+    best = best_of(run)
+    return None if best is None else (best.epoch, best.metric, best.value)
 
 
 def make(run: RunFiles) -> list[Markup] | None:

@@ -19,7 +19,7 @@ class OutputSettings:
         None, "output", "folder of this run", default_text="a new one in runs/"
     )
     runs: list[str] | None = option(  # noqa: RUF009 - no list is shared
-        None, "output", "folders of runs to compare; --mode compare_runs A B says it, too",
+        None, "output", "folders of runs to compare; same as --mode compare_runs A B",
         modes=("compare_runs",),
     )  # fmt: skip
     run_name: str | None = option(
@@ -43,8 +43,8 @@ class OutputSettings:
     )  # fmt: skip
     plots: bool | None = option(
         None, "output",
-        "draw pictures, and end a training with predictions of the test set for them; auto: if "
-        "matplotlib is installed, and the set has at most 20,000 examples", none="auto",
+        "draw pictures, and end a training with predictions of the test set for them; auto: "
+        "pictures if matplotlib is installed, predictions of at most 20,000 examples", none="auto",
         modes=("train", "evaluate", "predict"),
     )  # fmt: skip
     logger: list[str] | None = option(  # noqa: RUF009 - likewise

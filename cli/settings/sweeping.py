@@ -23,7 +23,8 @@ class SweepSettings:
     )  # fmt: skip
     metric: str | None = option(
         None, "sweep", "metric by whose best epoch runs are compared, such as val_loss",
-        default_text="keep_best, or the validation accuracy, or the loss", modes=("sweep", "runs"),
+        default_text="keep_best, early_stopping, val_accuracy, val_loss or loss",
+        modes=("sweep", "runs"),
     )  # fmt: skip
     json: bool = option(False, "sweep", "list runs as JSON", modes=("runs",))
 

@@ -48,13 +48,17 @@ class SweepFolder:
       path: The folder.
       base: The settings that all runs have.
       runs: In their order.
-      has_changed: Whether an earlier start of this sweep had other settings for all runs.
+      others: Runs of an earlier start that this one does not ask for: their folders stay theirs.
+      ended: Name of a run's folder to the settings for all runs with which it has ended.
+      refused: Names of the folders of runs that this start could not begin.
     """
 
     path: Path
     base: Mapping[str, Any]
     runs: Sequence[SweepRun]
-    has_changed: bool = False
+    others: Sequence[SweepRun] = ()
+    ended: dict[str, Any] = dataclasses.field(default_factory=dict)
+    refused: set[str] = dataclasses.field(default_factory=set)
 
     def settings_of(self, run: SweepRun) -> dict[str, Any]:
         """Returns the settings of a run, as a config file holds them."""
@@ -70,11 +74,22 @@ class SweepFolder:
     def is_done(self, run: SweepRun) -> bool:
         """Returns whether an earlier start of the sweep has left nothing to do of a run."""
         status = run_directory.read_summary(run.path).get("status")
-        return status in DONE and not self.has_changed
+        return status in DONE and self.ended.get(run.path.name) == _plain(self.base)
+
+    def note_end(self, run: SweepRun) -> None:
+        """Notes that a run has ended with the settings of now."""
+        self.ended[run.path.name] = _plain(self.base)
+        self.save()
 
     def save(self) -> None:
         """Writes sweep.json."""
-        runs = [{"folder": run.path.name, "values": run.values} for run in self.runs]
+        known = sorted([*self.runs, *self.others], key=lambda run: run.path.name)
+        runs = [
+            {"folder": name, "values": run.values}
+            | ({"ended_with": self.ended[name]} if name in self.ended else {})
+            for run in known
+            if (name := run.path.name)
+        ]
         text = json_text({"settings": self.base, "runs": runs}, indent=2) + "\n"
         write_atomically(self.path / FILE, lambda file: file.write(text))
 
@@ -128,9 +143,14 @@ def open_folder(
     for values in combinations:
         if values not in known:
             runs.append(SweepRun(path / f"{len(runs) + 1:03}", values))
-    runs = [run for run in runs if run.values in combinations]
-    changed = bool(before) and json.loads(json_text(base)) != before.get("settings")
-    return SweepFolder(path, base, runs, changed)
+    asked = [run for run in runs if run.values in combinations]
+    others = [run for run in runs if run.values not in combinations]
+    ended = {
+        str(entry["folder"]): entry["ended_with"]
+        for entry in before.get("runs", ())
+        if "ended_with" in entry
+    }
+    return SweepFolder(path, base, asked, others, ended)
 
 
 def read_outcomes(
@@ -138,6 +158,13 @@ def read_outcomes(
 ) -> list[tuple[SweepRun, Outcome]]:
     """Returns the runs with what became of them; the best first, those without a value last."""
     found = [(run, outcomes.read(run.path, metric, direction)) for run in folder.runs]
+    # What is in the folder of a run that was refused is of other settings.
+    found = [
+        (run, dataclasses.replace(one, status="refused", best=None))
+        if run.path.name in folder.refused
+        else (run, one)
+        for run, one in found
+    ]
     # Runs are compared by one metric: that of most of them.
     names = [outcome.best.metric for _, outcome in found if outcome.best is not None]
     common = max(names, key=names.count, default=None)
@@ -151,6 +178,11 @@ def read_outcomes(
         return is_bad, not has_value, -value if word == "max" else value
 
     return sorted(found, key=place)
+
+
+def _plain(settings: Mapping[str, Any]) -> Any:
+    """Returns settings as a file gives them back."""
+    return json.loads(json_text(settings))
 
 
 def describe_values(values: space.Combination) -> str:

@@ -18,6 +18,7 @@ from gradloop.engine.storage.extras import MissingExtra
 from gradloop.files import explain, json_text, write_atomically
 from gradloop.usage import EXIT_USAGE
 
+from .. import run_directory
 from ..metric_directions import direction_of
 from ..outcomes import Outcome, describe_best, format_table
 from ..reading import PROG, Settings, check_settings
@@ -113,7 +114,12 @@ def _run_one(
     write_atomically(file, lambda stream: stream.write(text))
     environment = without_variables(os.environ)
     environment.setdefault("WANDB_RUN_GROUP", folder.path.name)
-    _wait([*program, "--config", str(file)], environment, hides_output=say.is_quiet)
+    before = run_directory.read_summary(one.path)
+    code = _wait([*program, "--config", str(file)], environment, hides_output=say.is_quiet)
+    if code == EXIT_USAGE:
+        folder.refused.add(one.path.name)
+    elif code == 0 or run_directory.read_summary(one.path) != before:
+        folder.note_end(one)
 
 
 def _wait(command: Sequence[str], environment: Mapping[str, str], *, hides_output: bool) -> int:

@@ -16,7 +16,7 @@ from ..config import TrainConfig
 from ..fused_lstm import find_fused_lstms
 from ..replicas.rules import find_rules
 from ..runtime import has_fast_bfloat16
-from ..strategy import is_on_cpu
+from ..strategy import may_train_resident
 from .findings import Finding, Verdict
 
 OK, SLOW, RISKY, UNSUPPORTED = Verdict
@@ -269,7 +269,7 @@ def resident_input(setup: Setup) -> Finding | None:
     """Whether the graph can make the batches."""
     if setup.config.input != "resident":
         return None
-    if is_on_cpu(setup.strategy) and not setup.config.run_eagerly:
+    if may_train_resident(setup.strategy, setup.config):
         return Finding("input=resident", OK, "the training graph makes the batches")
     why = "the training graph makes batches on the CPU of one process alone"
     return Finding("input=resident", UNSUPPORTED, why, "Set input='auto'.")

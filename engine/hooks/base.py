@@ -33,8 +33,9 @@ HOOK_METHODS = (
 class Hook:
     """Does nothing at any moment; override the methods that you need.
 
-    Context: cross-replica, on the host, outside compiled functions. Hooks observe. They have three
-    powers over the loop: `HookInfo.request_stop`, `max_steps` and `around_execution`.
+    Context: cross-replica, on the host, outside compiled functions. Hooks observe. They have four
+    powers over the loop: `HookInfo.request_stop`, `HookInfo.request_rollback`, `max_steps` and
+    `around_execution`.
 
     Attributes:
       every_steps: If it is set, executions end at each multiple of it; see `max_steps`.

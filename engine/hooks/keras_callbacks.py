@@ -67,6 +67,7 @@ class KerasCallbacks(Hook):
     def on_train_begin(self, info: HookInfo) -> None:
         """Tells the callbacks of the model, and begins at the epoch that one asks for."""
         model, progress = info.state.model, info.progress
+        self._list, self._epoch_logs.logs = None, {}  # those of an earlier run
         self._make_list(info)
         model.stop_training = False
         self._list.on_train_begin()
@@ -155,6 +156,8 @@ class KerasCallbacks(Hook):
 
     def on_eval_begin(self, info: HookInfo) -> None:
         """Calls `on_test_begin`."""
+        if not info.eval_name:  # no validation, which has the list of its training
+            self._list = None
         self._make_list(info)
         info.state.model.stop_evaluating = False
         self._list.on_test_begin()
@@ -165,6 +168,7 @@ class KerasCallbacks(Hook):
 
     def on_predict_begin(self, info: HookInfo) -> None:
         """Calls `on_predict_begin`."""
+        self._list = None
         self._make_list(info)
         info.state.model.stop_predicting = False
         self._list.on_predict_begin()

@@ -150,16 +150,18 @@ class SaveCheckpoint(Hook):
           ValueError: If the logs do not have the key of `keep_best`, or "auto" cannot tell which
             direction is better.
         """
-        self._settle(wait=False)
         now, before = _position(info), self._seen
         self._seen = now
+        ends_epoch = now[1] > before[1]
+        # Which epoch was the best is known once the save of an earlier one has not failed.
+        self._settle(wait=ends_epoch and self.keep_best is not None)
         if info.has_diverged or info.rollback is not None:
             return
-        is_moment = info.is_last_save_point or now[1] > before[1] or self._is_due(now, before)
+        is_moment = info.is_last_save_point or ends_epoch or self._is_due(now, before)
         if self.every_secs is None and not is_moment:
             return
         is_due = (info.is_last_save_point or self._is_due(now, before)) and now != self._saved
-        is_best = now[1] > before[1] and self._is_best(info)
+        is_best = ends_epoch and self._is_best(info)
         if info.state.writes and (is_due or is_best) and self._is_too_late(info):
             is_due = is_best = False
         # Clocks, and what could not be written, are the chief's.
@@ -206,11 +208,7 @@ class SaveCheckpoint(Hook):
         if value is None or math.isnan(value):
             return False
         sign = 1 if find_direction(who, self.keep_best, self.mode, info.state) == "max" else -1
-        if self._best and sign * value <= sign * self._best["value"]:
-            return False
-        self._best_before = self._best
-        self._best = {"value": value, "num_steps": info.progress.num_steps_completed}
-        return True
+        return not self._best or sign * value > sign * self._best["value"]
 
     def _is_too_late(self, info: HookInfo) -> bool:
         received, needed = signals.received_at(), self._saves.secs
@@ -233,6 +231,10 @@ class SaveCheckpoint(Hook):
             self._last_secs = time.monotonic()
             if is_regular:
                 self._saved = _position(info)
+            self._best_before = self._best  # if this save fails
+            if is_best and self.keep_best is not None:
+                value = monitored_value(type(self).__name__, self.keep_best, info.logs)
+                self._best = {"value": value, "num_steps": info.progress.num_steps_completed}
             snapshot = capture(info.state, only_finite=True)
             if info.state.writes:
                 self._saves.start(snapshot, is_regular=is_regular, is_best=is_best)

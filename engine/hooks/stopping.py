@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from ..variables import assign_local_values, local_values
+from ..variables import assign_local_values, flatten_extras, local_values
 from .base import Hook, HookInfo, check_period
 from .monitored import check_mode, check_validated, find_direction, monitored_value
 
@@ -161,5 +161,6 @@ class EarlyStopping(Hook):
 
 def _weights(state: TrainState) -> list[keras.Variable]:
     # As in Keras, what `get_weights` returns: no states of seed generators, no optimizer.
-    models = [state.model, *(e for e in state.extras.values() if isinstance(e, keras.Model))]
+    extras = flatten_extras(state.extras).values()
+    models = [state.model, *(e for e in extras if isinstance(e, keras.Model))]
     return [weight for model in models for weight in model.weights]

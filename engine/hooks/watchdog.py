@@ -107,7 +107,8 @@ class Watchdog(Hook):
             self._ended = None
 
     def _count_traces(self) -> int:
-        functions = self._info.state.functions.values() if self._info is not None else ()
+        # A list: this is another thread, and the run may make a function meanwhile.
+        functions = list(self._info.state.functions.values()) if self._info is not None else []
         return sum(len(function.traces) for function in functions)
 
     def _watch(self, clock: timing.Timing, ended: threading.Event) -> None:

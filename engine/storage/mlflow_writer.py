@@ -36,6 +36,7 @@ class MlflowWriter(Tracker):
         require_extra("mlflow", "mlflow")
         super().__init__(Path(directory), description)
         self._client: Any = None
+        self._lacks_settings = False  # of a run that exists
         self._waiting: list[Any] = []
 
     def flush(self) -> None:
@@ -55,24 +56,29 @@ class MlflowWriter(Tracker):
             return
         client = _make_client(self.directory)
         if self.id is None:
-            self.id = self._create(client)
+            self.id, self._lacks_settings = self._create(client), True
         else:
             client.update_run(self.id, status="RUNNING")
+        if self._lacks_settings:
+            self._log_settings(client)
+            self._lacks_settings = False
         self._client = client
 
     def _create(self, client: Any) -> str:
-        from mlflow.entities import Param
-
         about = self.description
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         experiment = client.get_experiment_by_name(name)
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
         tags = dict.fromkeys(about.tags, "true")
-        run_id = str(client.create_run(experiment_id, run_name=about.name, tags=tags).info.run_id)
-        settings = [Param(name, text[:_MAX_VALUE]) for name, text in flat(about.config).items()]
+        return str(client.create_run(experiment_id, run_name=about.name, tags=tags).info.run_id)
+
+    def _log_settings(self, client: Any) -> None:
+        from mlflow.entities import Param
+
+        config = flat(self.description.config)
+        settings = [Param(name, text[:_MAX_VALUE]) for name, text in config.items()]
         for start in range(0, len(settings), _MAX_BATCH):
-            client.log_batch(run_id, params=settings[start : start + _MAX_BATCH])
-        return run_id
+            client.log_batch(self.id, params=settings[start : start + _MAX_BATCH])
 
     def _log(self, step: int, epoch: int, values: dict[str, float]) -> None:
         from mlflow.entities import Metric

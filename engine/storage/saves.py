@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from gradloop.files import DirectoryError
 
 from .checkpoint_folder import BEST, CheckpointFolder
+from .format import CheckpointError
 from .snapshot import Buffers, NonFiniteError, Snapshot
 
 _MIB = 1 << 20
@@ -100,15 +101,25 @@ class Saves:
             self.folder.write(snapshot, BEST)
         self.secs = time.monotonic() - started
         if is_regular:
+            self._retain()
+
+    def _retain(self) -> None:
+        try:
             self.folder.retain(self._max_to_keep)
+        except OSError as error:  # What was saved is whole, and the next save tries again.
+            warnings.warn(
+                f"cannot remove old checkpoints in {self.folder.directory}: {error}.", stacklevel=2
+            )
 
     def _warn(self, error: Exception, message: str) -> None:
         """Warns once for each row of saves that fail alike."""
         kind = f"{type(error).__name__} {getattr(error, 'errno', '')}"
         if self._warned != kind:
             self._warned = kind
-            newest = self.folder.newest()
-            kept = "There is no checkpoint yet." if newest is None else f"{newest} stays."
+            kept = "There is no checkpoint yet."
+            with contextlib.suppress(CheckpointError):  # which is told when it is needed
+                newest = self.folder.newest()
+                kept = kept if newest is None else f"{newest} stays."
             warnings.warn(f"{message} {kept}", stacklevel=6)
 
     def _describe(self, snapshot: Snapshot, error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -61,6 +62,8 @@ class Bench:
       makers: What trials are made with.
       config: Of the search; what trials vary is the default.
       processes: Ends their processes.
+
+    Attributes:
       deadline: On the clock of `time.monotonic`; no trial of this process begins later.
     """
 
@@ -69,14 +72,13 @@ class Bench:
         makers: Makers,
         config: TrainConfig,
         processes: contextlib.ExitStack,
-        deadline: float,
     ) -> None:
         self._makers = makers
         fields = dataclasses.fields(TrainConfig)
         self._defaults: Changes = {f.name: f.default for f in fields if f.name in TRIED}
         self._base = dataclasses.replace(config, **self._defaults, steps_per_epoch=None)
         self._processes = processes
-        self._deadline = deadline
+        self.deadline = math.inf
         self._trials: dict[Key, MeasurableInProcess] = {}  # in processes
         self._ends: dict[Key, contextlib.ExitStack] = {}  # of these processes
         self._trials_here: dict[Key, Trial] = {}
@@ -137,7 +139,7 @@ class Bench:
         if _needs_process(changes):
             if best.bits is not Bits.of(changes, keeps_bits=True):
                 note = note or "nothing of its class was measured, to compare it with"
-        elif time.monotonic() > self._deadline:
+        elif time.monotonic() > self.deadline:
             note = note or "no time was left"
         return Measurement(changes, note=note) if note else None
 

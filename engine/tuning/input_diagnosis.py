@@ -17,7 +17,7 @@ from ..config import TrainConfig
 from ..protocols import Batch, Logs, Resident
 from ..replicated_step import StepFn
 from ..state import TrainState
-from ..strategy import is_on_cpu
+from ..strategy import may_train_resident
 from .trial import Trial, ratio_of, run_in_turn
 
 # A training is input bound if it stays below this share of the ceiling.
@@ -186,7 +186,7 @@ def diagnose_input(
         state = make_state()
     dataset = make_dataset()
     state.build(dataset.element_spec)
-    in_graph = config.input != "streamed" and is_on_cpu(state.strategy)
+    in_graph = config.input != "streamed" and may_train_resident(state.strategy, config)
 
     def trial(dataset: tf.data.Dataset, step: StepFn, *, resident: bool) -> Trial:
         return Trial(dataset, state, config, step, resident=resident)
@@ -195,7 +195,8 @@ def diagnose_input(
     training.warm_up()
     batch = next(iter(dataset))
     one_batch = _repeated(batch, dataset.element_spec)
-    ceiling = trial(one_batch, train_step, resident=in_graph or not state.has_scope)
+    is_in_memory = in_graph or not (state.has_scope or config.run_eagerly)
+    ceiling = trial(one_batch, train_step, resident=is_in_memory)
     pipeline = trial(make_dataset(), _look_at, resident=in_graph)
     run_in_turn([training, ceiling, pipeline])
     is_resident = in_graph and isinstance(dataset, Resident)
@@ -223,8 +224,8 @@ def _diagnose(
         share=share,
         share_low=share_low,
         share_high=share_high,
-        images_per_sec=batch_size * training.speed,
-        ceiling_images_per_sec=batch_size * ceiling.speed,
+        images_per_sec=batch_size * training.batches_per_step * training.speed,
+        ceiling_images_per_sec=batch_size * ceiling.batches_per_step * ceiling.speed,
         prefetch_gain=None,
         pipeline_images_per_sec=batch_size * pipeline.speed,
         waiting_share=training.waiting_share,

@@ -131,13 +131,14 @@ class _Sweep(Hook):
         self._optimizer: Any = None
 
     def on_train_begin(self, info: HookInfo) -> None:
-        self._state, self._optimizer = info.state, info.state.optimizer
+        self._optimizer = info.state.optimizer
         inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
         if not isinstance(getattr(inner, "_learning_rate", None), keras.Variable):
             raise ValueError(
                 "find_learning_rate needs an optimizer whose learning rate is a number, not a "
                 f"schedule or a function: {self._optimizer!r}."
             )
+        self._state = info.state
         self._kept = [(v, local_values(v)) for _, v in info.state.named_variables()]
         self._optimizer.learning_rate = self.rates[0]
 

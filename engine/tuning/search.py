@@ -32,9 +32,10 @@ CLASSES: dict[Bits, tuple[Changes, Groups]] = {
     Bits.FIT: (
         {},
         (
+            # First, since the time may end: where steps are long, it gains the most.
+            ({"compile_update": True},),
             ({"steps_per_execution": 1}, {"steps_per_execution": 32}),
             ({"input": "streamed"}, {"input": "streamed", "prefetch": 16}),
-            ({"compile_update": True},),
             ({"inter_op_threads": 1}, _ONE_THREAD),
         ),
     ),
@@ -81,8 +82,9 @@ def tune(  # noqa: PLR0913 - all but three by keyword
         threads need it, because a process cannot change its own, and so does what may change bits,
         which processes compare. None: they are not tried.
       show: Called with a line for each candidate that was tried.
-      max_secs: No candidate of this process begins later. Those in processes then do all the same,
-        if something of their class was measured, beside which they run.
+      max_secs: The time for all classes, in equal shares; what is left of one is for the others.
+        No candidate of this process begins after the share of its class. Those in processes then do
+        all the same, if something of their class was measured, beside which they run.
       classes: Those that are searched. What is fastest with fit's bits is tried in the others.
 
     Raises:
@@ -95,7 +97,8 @@ def tune(  # noqa: PLR0913 - all but three by keyword
         )
     makers = Makers(make_state, make_dataset, train_step, trial_in_process)
     with contextlib.ExitStack() as processes:
-        bench = Bench(makers, config, processes, time.monotonic() + max_secs)
+        ends_at = time.monotonic() + max_secs
+        bench = Bench(makers, config, processes)
         result = Tuning([bench.measure_defaults()])
         searched = [bits for bits in CLASSES if bits in classes]
         number = _count_candidates(bench, searched)
@@ -104,7 +107,9 @@ def tune(  # noqa: PLR0913 - all but three by keyword
             words = ": ".join(filter(None, _in_words(one)))
             show(f"trial {len(result.measurements)} of about {number}: {words}")
 
-        for bits in searched:
+        for number_left, bits in zip(range(len(searched), 0, -1), searched, strict=True):
+            now = time.monotonic()
+            bench.deadline = now + (ends_at - now) / number_left
             _try_class(bench, result, bits, tell)
     return result
 

@@ -16,7 +16,7 @@ from ..replicated_step import StepFn
 from ..source import Source
 from ..state import TrainState
 from ..step_function import make_train_function
-from ..strategy import is_on_cpu
+from ..strategy import may_train_resident
 from ..timing import COMPUTE, DATA, DISPATCH, Timing
 
 WARM_UP_SECS = 1.0
@@ -36,6 +36,7 @@ class Trial:
 
     Attributes:
       speeds: Steps a second, of each window.
+      batches_per_step: One, unless the step takes more by itself.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class Trial:
         steps_per_epoch = config.steps_per_epoch if is_endless else None
         self._source = Source(dataset, state.strategy, steps_per_epoch, resident=resident)
         self._function = make_train_function(step, state, state.strategy, config)
+        self.batches_per_step = self._function.count_batches(self._source.element_spec)
+        self._source.group(self.batches_per_step)
         self._planner = Planner(config, state=state)
         self._timing = Timing()
         self._executions = self._run()
@@ -175,5 +178,5 @@ def make_trial(
 ) -> Trial:
     """Returns a training of this config that can be measured. Builds the state."""
     state.build(dataset.element_spec)
-    resident = config.input != "streamed" and is_on_cpu(state.strategy)
+    resident = config.input != "streamed" and may_train_resident(state.strategy, config)
     return Trial(dataset, state, config, train_step, resident=resident)

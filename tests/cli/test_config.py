@@ -8,7 +8,7 @@ import pytest
 from gradloop.cli import main, modes
 from gradloop.cli.config import FAST_DEV_RUN_STEPS, MODES, JobConfig, choice_key
 from gradloop.cli.config_files import read_config_file
-from gradloop.cli.reading import make_config, may_change, read_choices, read_config
+from gradloop.cli.reading import make_config, may_change, read_config
 from gradloop.cli.texts import parse_profile
 from gradloop.engine.options import ConfigError
 from gradloop.engine.storage import extras
@@ -202,7 +202,7 @@ def test_fast_dev_run_is_one_short_epoch_whatever_the_layers_say():
 
 
 def choices(*argv):
-    return read_choices(argv, prog="train.py", description="Trains.")
+    return dict(read_config(argv).chosen)
 
 
 def test_flags_win_over_variables_and_these_over_the_last_file(tmp_path, monkeypatch):

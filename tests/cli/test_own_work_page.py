@@ -11,7 +11,7 @@ from gradloop.cli import main as train
 from tests.cli.runs import ROOT
 
 PAGE = (ROOT / "docs" / "command_line.md").read_text("utf-8")
-SECTION = PAGE.split("## One's own work\n")[1].split("\n## ")[0]
+SECTION = PAGE.split("## Your own code\n")[1].split("\n## ")[0]
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", SECTION, re.DOTALL)
 # What makes a command quick; the settings of a run are those of its first start.
 QUICK = ["--dataset", "synthetic", "--limit_train_batches", "3", "--validation_steps", "1"]

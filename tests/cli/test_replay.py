@@ -61,6 +61,13 @@ def test_the_step_begins_with_the_bits_that_the_run_had(trained, monkeypatch, st
     assert read(trained, "replay.json")["checkpoint"] is None
 
 
+def test_a_run_that_validated_within_epochs_is_replayed(tmp_path, capsys):
+    flags = ["--validate_every_steps", "2", "--run_dir", str(tmp_path)]
+    assert train.main([*TRAIN, *flags]) == 0
+    assert replay(tmp_path, 5) == 0
+    assert "step 5 (epoch 2, batch 1): all operations are finite" in capsys.readouterr().out
+
+
 def test_weights_that_are_too_large_are_found_in_the_forward_pass(tmp_path, capsys):
     folder = tmp_path / "run"
     flags = [*TRAIN, "--learning_rate", "1e30", "--run_dir", str(folder)]

@@ -85,6 +85,12 @@ def test_the_best_epoch_is_that_of_the_first_metric_there_is(state):
     assert summary.find_best([], state) is None
 
 
+@pytest.mark.parametrize(("direction", "epoch"), [("max", 0), ("min", 2)])
+def test_the_direction_that_a_person_gives_is_that_of_the_best_epoch(state, direction, epoch):
+    rewards = [{"epoch": number, "reward": -number} for number in range(3)]
+    assert summary.find_best(rewards, state, "reward", direction)["epoch"] == epoch
+
+
 def test_history_of_a_resumed_run_is_whole_and_the_later_record_counts():
     again = RECORDS[1] | {"loss": 1.5}
     epochs = epoch_records([*RECORDS[:2], {"step": 7, "epoch": 1, "kind": "execution"}, again])

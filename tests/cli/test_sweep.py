@@ -78,6 +78,33 @@ def test_the_same_command_goes_on_and_runs_nothing_twice(tmp_path, capfd):
     assert [start["epochs"] for start in starts(folder, "001")] == [None, 9]
 
 
+def test_what_is_done_is_known_of_each_run_and_its_settings(tmp_path, capfd):
+    folder, flags = tmp_path / "sweep", ["--resume", "auto", "--no_plots"]
+    assert sweep(folder, "0.5,0.25", *flags) == 0
+    assert sweep(folder, "0.5", *flags, "--epochs", "9") == 0
+    assert sweep(folder, "0.5,0.25", *flags, "--epochs", "9") == 0
+    epochs = [[start["epochs"] for start in starts(folder, name)] for name in ("001", "002")]
+    assert epochs == [[None, 9], [None, 9]]
+
+
+def test_a_run_that_is_refused_does_not_count_with_what_it_was(tmp_path, capfd):
+    folder, flags = tmp_path / "sweep", ["--resume", "auto", "--no_plots"]
+    assert sweep(folder, "0.5", *flags) == 0
+    for _ in range(2):
+        assert sweep(folder, "0.5", *flags, "--batch_size", "7") == 1
+        assert rows(folder)[0]["status"] == "refused" and rows(folder)[0]["best"] == ""
+    assert sweep(folder, "0.5", *flags) == 0
+    assert rows(folder)[0]["status"] == "completed"
+
+
+def test_a_folder_stays_with_its_values_while_others_come_and_go(tmp_path, capfd):
+    folder, flags = tmp_path / "sweep", ["--resume", "auto", "--no_plots"]
+    for values in ("0.5,0.25", "0.25", "0.25,0.125", "0.5"):
+        assert sweep(folder, values, *flags) == 0
+    assert len(starts(folder, "003")) == 1  # no other run's folder
+    assert "001 learning_rate=0.5: it was done before" in capfd.readouterr().out
+
+
 def test_a_signal_is_passed_on_and_the_rest_waits(tmp_path, capfd):
     folder = tmp_path / "sweep"
 

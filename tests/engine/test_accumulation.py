@@ -166,6 +166,7 @@ def test_gradients_that_wait_are_not_forgotten(data):
     engine.fit(state, batches(data, SIZE), config, hooks=[Stop()])
     with pytest.raises(engine.ConfigError, match="gradients that wait for an update"):
         train(state, batches(data, SIZE))
+    engine.evaluate(state, batches(data, SIZE), engine.TrainConfig())  # updates nothing
     state.step_variables.clear()
     train(state, batches(data, SIZE))
 

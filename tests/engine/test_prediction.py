@@ -56,6 +56,16 @@ def test_predict_traces_once(arrays, num_replicas):
     assert len(calls) == num_replicas  # once a replica
 
 
+def test_a_call_that_fails_leaves_nothing_to_the_next_one(arrays, monkeypatch):
+    state, x = make_state(), arrays[0]
+    expected = predict(state, x, make_config())
+    with monkeypatch.context() as patch:
+        patch.setattr("gradloop.engine.prediction._to_host", lambda outputs: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            predict(state, x, make_config(steps_per_execution=2))
+    np.testing.assert_array_equal(predict(state, x, make_config()), expected)
+
+
 def test_targets_and_weights_are_ignored_and_nothing_changes(arrays):
     state = make_state()
     state.build(tf.data.Dataset.from_tensor_slices(arrays).batch(BATCH_SIZE).element_spec)

@@ -56,6 +56,7 @@ def test_the_same_settings_say_nothing(arrays, tmp_path):
         ({"arguments": less_momentum}, '"momentum": 0.9.*"momentum": 0.5'),
         ({"arguments": one_class_less}, '"ignore_class": null.*"ignore_class": 2'),
         ({"numerics": "fast"}, r"numerics=exact \(now fast\)"),
+        ({"run_eagerly": True}, r"run_eagerly=false \(now true\)"),
     ],
 )
 def test_what_changes_the_bits_is_warned_about(changes, message, arrays, tmp_path):

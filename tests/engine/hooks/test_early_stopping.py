@@ -110,7 +110,8 @@ def test_early_stopping_can_be_used_again():
 
 def test_early_stopping_brings_back_the_weights_of_all_models():
     model, teacher = _tiny_model(), _tiny_model()
-    state = TrainState(model, "sgd", loss="mse", extras={"teacher": teacher})
+    extras = {"teachers": [teacher]}
+    state = TrainState(model, "sgd", loss="mse", extras=extras)
     info = HookInfo(state, state.progress)
     hook = hooks.EarlyStopping(monitor="loss", patience=5, restore_best_weights=True)
     hook.on_train_begin(info)

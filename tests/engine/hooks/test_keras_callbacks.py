@@ -163,6 +163,19 @@ def test_callbacks_that_work_at_epochs_leave_executions_long():
     assert max(sizes) > 1
 
 
+def test_a_hook_that_is_used_again_is_of_the_run_that_uses_it():
+    recorder = Recorder()
+    hook = engine.KerasCallbacks([recorder])
+    models = compiled(), compiled()
+    engine.evaluate(engine.TrainState(models[0]), X, engine.TrainConfig(), y=Y, hooks=[hook])
+    for epochs, model in enumerate(models, start=1):
+        config = engine.TrainConfig(epochs=epochs, global_batch_size=8)
+        engine.fit(engine.TrainState(model), X, config, y=Y, hooks=[hook])
+        assert recorder.model is model
+    begins = [call for call in recorder.calls if call[0] == "train begin"]
+    assert begins == [("train begin", 1, 5), ("train begin", 2, 5)]
+
+
 def test_what_is_no_callback_is_refused():
     with pytest.raises(ValueError, match="is no callback"):
         engine.KerasCallbacks([engine.StopOnNaN()])

@@ -213,6 +213,35 @@ def test_a_thread_knows_the_best_epoch_too(tmp_path, monkeypatch):
     assert hook.state()["best"] == {"value": -4, "num_steps": 30}
 
 
+@BOTH
+def test_a_save_that_fails_does_not_forget_the_best_epoch(tmp_path, monkeypatch, asynchronous):
+    Disk(monkeypatch, fails=[20])
+    scores = engine.LambdaHook(on_epoch_end=lambda info: info.add("score", info.progress.epoch))
+    hook = SaveCheckpoint(tmp_path, keep_best="score", mode="min", asynchronous=asynchronous)
+    with pytest.warns(UserWarning, match="Cannot save step 20"):
+        train(make_state(), [scores, hook])
+    assert load(tmp_path / "best.npz").progress.num_steps_completed == 10
+    assert hook.state()["best"] == {"value": 0, "num_steps": 10}
+
+
+@BOTH
+def test_an_old_checkpoint_that_cannot_be_removed_is_no_failed_save(
+    tmp_path, monkeypatch, asynchronous
+):
+    unlink = type(tmp_path).unlink
+
+    def refuse(path, **options):
+        if path.name == "ckpt-10.npz":
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, **options)
+
+    monkeypatch.setattr(type(tmp_path), "unlink", refuse)
+    hook = SaveCheckpoint(tmp_path, max_to_keep=1, asynchronous=asynchronous, on_error="stop")
+    with pytest.warns(UserWarning, match="cannot remove old checkpoints .*not permitted"):
+        train(make_state(), [hook])
+    assert {"ckpt-10.npz", "ckpt-30.npz"} <= set(names(tmp_path))
+
+
 # The time that a signal leaves.
 
 

@@ -1,5 +1,6 @@
 """WandbWriter and MlflowWriter, read back from what they write without a network."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -116,6 +117,27 @@ def test_what_fails_is_tried_again_and_nothing_is_lost(tmp_path, monkeypatch, ma
         client, _ = mlflow_run(tmp_path, writer.id)
         steps = [metric.step for metric in client.get_metric_history(writer.id, "execution/loss")]
     assert steps == [1, 2, 3]
+
+
+def test_a_run_of_mlflow_that_was_made_is_the_one_that_is_tried_again(tmp_path, monkeypatch):
+    log, settings = MlflowWriter._log_settings, []
+
+    def fail(self, client):
+        settings.append(self.id)
+        if len(settings) == 1:
+            raise RuntimeError("no network")
+        log(self, client)
+
+    monkeypatch.setattr(MlflowWriter, "_log_settings", fail)
+    writer = MlflowWriter(tmp_path, ABOUT)
+    for step in (1, 2):
+        with contextlib.suppress(OSError):
+            writer.write(step, {"loss": 1.0}, epoch=0, kind="epoch")
+        writer._not_before -= RETRY_SECS
+    client, run = mlflow_run(tmp_path, writer.id)
+    assert settings == [writer.id, writer.id]
+    assert len(client.search_runs([run.info.experiment_id])) == 1
+    assert run.data.params["epochs"] == "3"
 
 
 def test_an_error_of_the_library_is_an_oserror(tmp_path, monkeypatch):

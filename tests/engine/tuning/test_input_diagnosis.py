@@ -1,5 +1,6 @@
 """Input bound or not, and advice that follows from what was measured."""
 
+import itertools
 import time
 
 import keras
@@ -10,8 +11,10 @@ import tensorflow as tf
 from gradloop.data import pipeline
 from gradloop.engine.config import TrainConfig
 from gradloop.engine.state import TrainState
+from gradloop.engine.step import train_step
 from gradloop.engine.strategy import make_strategy
 from gradloop.engine.tuning.input_diagnosis import InputDiagnosis, diagnose_input
+from gradloop.engine.tuning.trial import make_trial
 
 X = np.random.default_rng(0).normal(size=(640, 64)).astype("float32")
 Y = X[:, :1].copy()
@@ -75,6 +78,24 @@ def test_a_fast_dataset_is_not(make_dataset):
 def test_a_streamed_input_is_diagnosed_as_streamed():
     found = diagnose_input(make_state, make_resident, TrainConfig(input="streamed"))
     assert not found.is_resident
+
+
+def test_steps_in_python_are_diagnosed_as_streamed():
+    found = diagnose_input(lambda: make_state(8), make_resident, TrainConfig(run_eagerly=True))
+    assert not found.is_resident
+
+
+@pytest.mark.parametrize("input_kind", ["auto", "streamed"])
+def test_a_step_of_several_batches_counts_the_images_of_all(input_kind):
+    def step(state, iterator):
+        return train_step(state, [next(iterator) for _ in range(4)][-1])
+
+    state = make_state(8)
+    dataset = pipeline.make_dataset(X, Y, global_batch_size=64)  # of ten batches
+    trial = make_trial(state, dataset, TrainConfig(input=input_kind), step)
+    num_steps = sum(one.num_steps for one in itertools.islice(trial._executions, 12))
+    assert trial.batches_per_step == 4
+    assert num_steps == int(state.optimizer.iterations.numpy())
 
 
 @pytest.mark.slow

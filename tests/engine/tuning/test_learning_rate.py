@@ -86,3 +86,20 @@ def test_a_schedule_is_refused(data):
         engine.find_learning_rate(
             make_state(keras.optimizers.SGD(schedule)), data[0], engine.TrainConfig(), y=data[1]
         )
+
+
+def test_what_is_refused_changes_nothing(data):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
+    state = make_state(keras.optimizers.SGD(schedule))
+    config = engine.TrainConfig(gradient_accumulation_steps=4)
+    stop = engine.LambdaHook(
+        every_steps=1, on_execution_end=lambda info: info.request_stop("enough", immediately=True)
+    )
+    engine.fit(state, data[0], config, y=data[1], hooks=[stop])
+    before = {name: v.numpy() for name, v in state.named_variables()}
+    assert state.step_variables.has_open_window
+    with pytest.raises(ValueError, match="a number, not a schedule"):
+        engine.find_learning_rate(state, data[0], config, y=data[1])
+    assert state.step_variables.has_open_window
+    for name, variable in state.named_variables():
+        np.testing.assert_array_equal(variable.numpy(), before[name], err_msg=name)

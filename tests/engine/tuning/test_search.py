@@ -196,7 +196,7 @@ def test_threads_are_tried_in_processes_beside_what_they_change(fake_search):
 
 
 def test_a_candidate_takes_turns_with_the_best_of_its_class_so_far(fake_search):
-    speeds = {"steps_per_execution": 2.0, "input": 1.5, "compile_update": 3.0}
+    speeds = {"compile_update": 2.0, "steps_per_execution": 3.0, "input": 1.5}
 
     def speed_of(changes):
         defaults = dataclasses.asdict(CONFIG)
@@ -206,10 +206,10 @@ def test_a_candidate_takes_turns_with_the_best_of_its_class_so_far(fake_search):
     result, _ = fake_search(speed_of, classes=[Bits.FIT])
     rows = [(one.gain, one.usecs_per_step, one.usecs_beside) for one in result.measurements]
     assert rows[:2] == [(1.0, 2e6, 2e6), (2.0, 1e6, 2e6)]
-    assert rows[3:5] == [(1.5, 2e6 / 1.5, 1e6)] * 2
-    update = next(m for m in result.measurements if "compile_update" in m.changes)
-    assert (update.gain, update.usecs_beside) == (3.0, 1e6)
-    assert result.exact == {"steps_per_execution": 1, "compile_update": True}
+    assert rows[4:6] == [(1.5, 2e6 / 1.5, 1e6 / 1.5)] * 2
+    steps = next(m for m in result.measurements if "steps_per_execution" in m.changes)
+    assert (steps.gain, steps.usecs_beside) == (3.0, 1e6)
+    assert result.exact == {"compile_update": True, "steps_per_execution": 1}
 
 
 def test_one_thread_that_is_shown_to_keep_the_bits_of_a_class_is_kept_there(fake_search):
@@ -289,6 +289,23 @@ def test_no_trial_begins_when_no_time_is_left():
     result = search.tune(make_state, make_dataset, CONFIG, max_secs=0)
     assert {one.note for one in result.measurements[1:]} == {"no time was left"}
     assert result.exact == result.xla == result.fast == {}
+
+
+def test_each_class_has_its_share_of_the_time(fake_search, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(search.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(FakeTrial, "warm_up", lambda self, secs=None: None)
+    measure = FakeTrial.measure
+
+    def take_a_second(self, secs=None):
+        clock[0] += 1.0
+        measure(self, secs)
+
+    monkeypatch.setattr(FakeTrial, "measure", take_a_second)
+    result, _ = fake_search(lambda changes: 1.0, max_secs=30.0)
+    measured = {one.bits for one in result.measurements[1:] if one.gain is not None}
+    assert measured == set(Bits)
+    assert any(one.note == "no time was left" for one in result.measurements)
 
 
 def test_replicas_are_refused():
