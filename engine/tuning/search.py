@@ -82,9 +82,10 @@ def tune(  # noqa: PLR0913 - all but three by keyword
         threads need it, because a process cannot change its own, and so does what may change bits,
         which processes compare. None: they are not tried.
       show: Called with a line for each candidate that was tried.
-      max_secs: The time for all classes, in equal shares; what is left of one is for the others.
-        No candidate of this process begins after the share of its class. Those in processes then do
-        all the same, if something of their class was measured, beside which they run.
+      max_secs: The time for all classes, in equal shares; what one leaves is for the others. No
+        candidate of this process begins after the share of its class. Those in processes do all the
+        same, if something of their class was measured, beside which they run, and take nothing of
+        the shares of others: the search may take longer.
       classes: Those that are searched. What is fastest with fit's bits is tried in the others.
 
     Raises:
@@ -109,7 +110,8 @@ def tune(  # noqa: PLR0913 - all but three by keyword
 
         for number_left, bits in zip(range(len(searched), 0, -1), searched, strict=True):
             now = time.monotonic()
-            bench.deadline = now + (ends_at - now) / number_left
+            share = max(max_secs / len(searched), (ends_at - now) / number_left)
+            bench.deadline = now + share
             _try_class(bench, result, bits, tell)
     return result
 
