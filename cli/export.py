@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from gradloop import engine
+from gradloop.data.batches import is_pixels
 from gradloop.engine.variables import local_values
-from gradloop.files import make_directory
+from gradloop.files import force_to_disk, make_directory
 
 from .job import Job, Status
 from .log import Log
@@ -43,9 +45,9 @@ def export(job: Job, folder: RunFolder, log: Log) -> None:
         raise engine.ConfigError(str(error)) from error
     try:
         write(job, unfinished / name)
-        _force_to_disk(unfinished)
+        force_to_disk(unfinished)
         os.rename(unfinished / name, target)
-        _force_to_disk(target.parent, recursive=False)
+        force_to_disk(target.parent, recursive=False)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     log.line(f"exported to {target}")
@@ -59,6 +61,8 @@ def model_on_one_device(job: Job) -> Any:
     Statistics that differ from replica to replica (of BatchNorm) are averaged.
     """
     model = job.build_model()
+    if not model.built:
+        model(keras.utils.unpack_x_y_sample_weight(next(iter(job.make_dataset(training=True))))[0])
     weights = zip(model.weights, job.state.model.weights, strict=True)
     for variable, trained in weights:
         values = local_values(trained)
@@ -68,7 +72,8 @@ def model_on_one_device(job: Job) -> Any:
 
 
 def _write_saved_model(job: Job, path: Path) -> None:
-    serving = _Serving(model_on_one_device(job), rescale=job.config.rescale)
+    rank = 1 + len(job.splits.input_shape)
+    serving = _Serving(model_on_one_device(job), rank, rescale=job.config.rescale)
     function = tf.function(serving.predict, input_signature=[_input_spec(job)], autograph=False)
     serving.function = function
     signatures = {SIGNATURE: function.get_concrete_function()}
@@ -91,24 +96,25 @@ class _Serving(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
 
     Args:
       model: Takes what the pipeline makes of images.
-      rescale: Whether the pipeline divides by 255.
+      rank: Of what it takes.
+      rescale: Whether the pipeline divides bytes by 255; see `data.pipeline.make_dataset`.
     """
 
-    def __init__(self, model: Any, *, rescale: bool) -> None:
+    def __init__(self, model: Any, rank: int, *, rescale: bool | None) -> None:
         super().__init__()
         self.model = model
+        self._rank, self._rescale = rank, rescale
         # A variable: TensorFlow would make a multiplication of a division by a constant, which
         # rounds twice, and the pipeline divides.
-        self.white = tf.Variable(255.0, trainable=False, name="white") if rescale else None
+        self.white = tf.Variable(255.0, trainable=False, name="white")
         self.function: Any = None
 
     def predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns float32 `[batch, num_classes]` by name. Context: graph."""
-        has_channels = images.shape.rank == len(self.model.input_shape)
-        x = images if has_channels else images[..., tf.newaxis]
-        if images.dtype == tf.uint8:
+        x = images if images.shape.rank == self._rank else images[..., tf.newaxis]
+        if is_pixels(x, self._rescale):
             x = tf.cast(x, tf.float32)
-            x = x if self.white is None else x / self.white
+            x = x if self._rescale is False else x / self.white
         return {OUTPUT: self.model(x, training=False)}
 
 
@@ -125,15 +131,3 @@ _FORMATS: dict[str, tuple[str, Callable[[Job, Path], None]]] = {
     "keras": ("model.keras", _write_keras),
     "weights": ("model.weights.h5", _write_weights),
 }
-
-
-def _force_to_disk(path: Path, *, recursive: bool = True) -> None:
-    """Returns when the power may fail: files and folders are on the disk with their names."""
-    inner = path.iterdir() if recursive and path.is_dir() else ()
-    for one in inner:
-        _force_to_disk(one)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,6 +21,7 @@ from .reading import PROG, may_change
 from .replay import replay
 from .run_folder import RunFolder
 from .work.hooks import make_own_hooks
+from .work.objectives import ends_in_logits
 
 MAX_PREDICTED = 20_000  # test examples, unless pictures are asked for
 _STATUS_OF_STOP = {
@@ -93,7 +94,10 @@ def _predict(job: Job, folder: RunFolder, log: Log) -> float | None:
     predictions = engine.predict(job.state, job.make_dataset(), job.config)
     if not folder.writes:  # of several workers, the chief has the predictions of all
         return None
-    return write_predictions(folder, log, job.test, predictions, job.splits.class_names)
+    return write_predictions(
+        folder, log, job.test, predictions, job.splits.class_names,
+        are_logits=ends_in_logits(job.state.model),
+    )  # fmt: skip
 
 
 def _shows_predictions(job: Job) -> bool:

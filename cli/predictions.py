@@ -59,6 +59,8 @@ def write_predictions(
     split: Split,
     predictions: Any,
     class_names: Sequence[str] | None = None,
+    *,
+    are_logits: bool = False,
 ) -> float | None:
     """Writes predictions.npz, predictions.csv and pictures of what was predicted.
 
@@ -72,12 +74,13 @@ def write_predictions(
       split: The examples. Only those that are drawn are read again.
       predictions: What the model returned for them: an array, or a structure of arrays.
       class_names: Of the classes.
+      are_logits: See `find_classes`.
 
     Returns:
       The accuracy; None if no classes were predicted.
     """
     targets = split.labels()
-    classes = find_classes(targets, predictions, class_names)
+    classes = find_classes(targets, predictions, class_names, are_logits=are_logits)
     if classes is not None:
         _write_table(folder, classes.rows())
         _write_arrays(folder, classes.arrays())
@@ -96,7 +99,11 @@ def write_predictions(
 
 
 def find_classes(
-    targets: Any, predictions: Any, class_names: Sequence[str] | None
+    targets: Any,
+    predictions: Any,
+    class_names: Sequence[str] | None,
+    *,
+    are_logits: bool = False,
 ) -> Classes | None:
     """Returns the classes that were predicted; None if it was something else.
 
@@ -107,6 +114,7 @@ def find_classes(
       targets: Class numbers, shape `[n]`, or one-hot rows.
       predictions: Shape `[n, num_classes]`, or `[n, 1]` of two classes.
       class_names: Of the classes.
+      are_logits: Whether one number is the logit of the second class, and no probability.
     """
     if not isinstance(targets, np.ndarray) or not isinstance(predictions, np.ndarray):
         return None
@@ -116,6 +124,8 @@ def find_classes(
     if labels is None or labels.min() < 0:
         return None
     if scores.shape[1] == 1:
+        if are_logits:
+            scores = 0.5 + 0.5 * np.tanh(0.5 * scores)  # the sigmoid, without an overflow
         if labels.max() > 1 or not (scores >= 0).all() or not (scores <= 1).all():
             return None
         scores = np.concatenate([1 - scores, scores], axis=1)

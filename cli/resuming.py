@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 import shlex
 import shutil
 import sys
@@ -81,8 +82,12 @@ def describe_result(config: JobConfig) -> str:
     return f"{found}in {config.run_dir}"
 
 
-def command_to_go_on(run_dir: Path) -> str:
+def command_to_go_on(run_dir: Path, num_steps: int = 0) -> str:
     """Returns the command that goes on with a run, begun as this process was.
+
+    Args:
+      run_dir: Of the run.
+      num_steps: That are done: where they are all that its `max_steps` allows, there is none now.
 
     Example:
       >>> from gradloop.cli import resuming
@@ -93,7 +98,9 @@ def command_to_go_on(run_dir: Path) -> str:
     is_installed = PROG == "gradloop"
     path = shutil.which(PROG) if is_installed else None
     program = [PROG] if path else sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
-    return shlex.join([*program, "--run_dir", str(run_dir), "--resume"])
+    most = read_saved_settings(str(run_dir)).get("max_steps") or math.inf
+    more = ["--max_steps", "none"] if num_steps >= most else []
+    return shlex.join([*program, "--run_dir", str(run_dir), "--resume", *more])
 
 
 def find_changes(config: JobConfig) -> dict[str, tuple[Any, Any]]:

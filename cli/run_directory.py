@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import itertools
 import json
 import os
@@ -15,6 +16,7 @@ from gradloop.files import make_directory
 
 # The first file of a run: the process that creates it owns the folder.
 CLAIM = "command.txt"
+_MAX_NAME = 80
 _RUN_FILES = (CLAIM, "config.json", "environment.json", "history.json", "summary.json")
 
 
@@ -96,4 +98,7 @@ def refusal(directory: Path) -> str:
 
 
 def _file_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".") or "_"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".") or "_"
+    if len(name) > _MAX_NAME:  # a path, whose end says more; file systems allow some 255 in all
+        name = f"{hashlib.sha256(text.encode()).hexdigest()[:8]}-{name[-_MAX_NAME:]}"
+    return name

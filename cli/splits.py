@@ -34,6 +34,11 @@ def load_splits(config: JobConfig) -> Splits:
     read = _reader(config)
     try:
         splits = read()
+        if config.validation_split is not None and splits.validation is not None:
+            raise ValueError(
+                f"validation_split={config.validation_split:g}, and {config.dataset} has "
+                "validation examples of its own: leave it out."
+            )
         if config.validation_split is not None:
             splits = splits.with_validation(config.validation_split, config.seed or 0)
     except ValueError as error:
@@ -43,7 +48,7 @@ def load_splits(config: JobConfig) -> Splits:
             f"input='resident' is for examples in memory, and those of {config.dataset} are read "
             "while the model trains: use input='auto', or in_memory=true."
         )
-    return splits if config.overfit_batches is None else _first_batches(splits, config)
+    return splits if config.overfit_batches is None else _few_batches(splits, config)
 
 
 def _reader(config: JobConfig) -> Callable[[], Splits]:
@@ -88,7 +93,7 @@ def _file_options(config: JobConfig) -> FileOptions:
     )
 
 
-def _first_batches(splits: Splits, config: JobConfig) -> Splits:
+def _few_batches(splits: Splits, config: JobConfig) -> Splits:
     num_examples = (config.overfit_batches or 0) * config.global_batch_size
     if num_examples > splits.train.num_examples:
         most = splits.train.num_examples // config.global_batch_size
@@ -97,8 +102,10 @@ def _first_batches(splits: Splits, config: JobConfig) -> Splits:
             f"batches of {config.global_batch_size}: pass --overfit_batches up to {most}, or a "
             "smaller --global_batch_size."
         )
-    first = splits.train.part(np.arange(num_examples))
-    return dataclasses.replace(splits, train=first, validation=first)
+    # Spread over all: those of a folder lie class by class.
+    chosen = np.arange(num_examples) * splits.train.num_examples // num_examples
+    few = splits.train.part(chosen)
+    return dataclasses.replace(splits, train=few, validation=few)
 
 
 def describe_splits(splits: Splits) -> str:

@@ -284,5 +284,6 @@ def finish(
     is_cut_short = summary["status"] in ("interrupted", "paused") and not folder.suffix
     # Each of several workers has a command of its own.
     if is_cut_short and state.peers.is_alone and has_checkpoints(folder.path):
-        log.result(f"To go on: {command_to_go_on(folder.path)}")
+        command = command_to_go_on(folder.path, state.progress.num_steps_completed)
+        log.result(f"To go on: {command}")
     return is_written

@@ -86,7 +86,7 @@ def transformer(num_classes: Tree, rescale: bool | None) -> Transform:
     def transform(raw: Raw) -> Raw:
         batch_x, batch_y, batch_weights = raw
         batch_x = keras.tree.map_structure(
-            lambda a: _scale(a, white) if _is_pixels(a, rescale) else a, batch_x
+            lambda a: _scale(a, white) if is_pixels(a, rescale) else a, batch_x
         )
         if num_classes is not None:
             batch_y = keras.tree.map_structure_up_to(batch_y, _one_hot, batch_y, num_classes)
@@ -123,7 +123,8 @@ def finisher(transform: Transform) -> Callable[[Tree], Tree]:
     return finish
 
 
-def _is_pixels(batch: tf.Tensor, rescale: bool | None) -> bool:
+def is_pixels(batch: tf.Tensor, rescale: bool | None) -> bool:
+    """Returns whether a batch becomes floats: bytes of images, or all bytes if that is asked."""
     return batch.dtype == tf.uint8 and (rescale is True or batch.shape.rank in PIXEL_RANKS)
 
 

@@ -88,6 +88,28 @@ def _check_precision(precision: str, model: keras.Model) -> None:
     )
 
 
+def check_compiled(state: TrainState) -> None:
+    """Raises ConfigError if the model was compiled again: its loss and metrics are others now."""
+    model = state.model
+    if model.compiled and not (
+        state.optimizer is model.optimizer and state.loss_tracker is model._loss_tracker
+    ):
+        raise ConfigError(
+            "the model was compiled since this TrainState was made, and has another optimizer, "
+            "loss and metrics: create a new TrainState(model)."
+        )
+
+
+def as_compiled(config: TrainConfig, model: keras.Model) -> TrainConfig:
+    """Returns the config with what a person has compiled the model with, as in fit."""
+    changes: dict[str, Any] = {}
+    if model.run_eagerly and not config.run_eagerly:
+        changes["run_eagerly"] = True
+    if model.steps_per_execution > 1 and config.steps_per_execution is None:
+        changes["steps_per_execution"] = model.steps_per_execution
+    return dataclasses.replace(config, **changes) if changes else config
+
+
 def within_limits(config: TrainConfig) -> TrainConfig:
     """Returns the config within the limits of `keras.config`, with a warning for what they lower.
 

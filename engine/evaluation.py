@@ -9,11 +9,11 @@ import keras
 import tensorflow as tf
 
 from . import step as step_lib
-from .agreement import within_limits
+from .agreement import check_compiled, within_limits
 from .arguments import check_step, refuse_unknown
 from .config import TrainConfig
 from .hooks.base import Hook
-from .inputs import unpack_validation
+from .inputs import Inputs, unpack_validation
 from .options import ConfigError
 from .planner import Planner, Stops
 from .protocols import Logs
@@ -70,8 +70,12 @@ def evaluate(
     refuse_unknown(evaluate, unknown)
     session = Session(state, config, hooks)
     check_step(eval_step, "eval_step")
-    config = within_limits(config)
-    data = x if y is sample_weight is None else (x, y, sample_weight)
+    check_compiled(state)
+    config = within_limits(session.config)
+    data = Inputs(
+        of_context(x, state.strategy), y, sample_weight, batch_size=config.global_batch_size,
+        steps_per_epoch=config.validation_steps,
+    )  # fmt: skip
     return Evaluation(state, data, config, eval_step).run(session)
 
 
@@ -95,18 +99,21 @@ class Evaluation:
     def run(self, session: Session) -> Logs:
         """Returns the logs; the metrics of a training are as they were."""
         with session.timing.part(EVALUATION):
+            session.info.ends_evaluation = False
             session.call("on_eval_begin")
             planner = Planner(self._config, session.hooks, evaluates=True, function=self.function)
-            with session.state.metrics.kept(), session.consensus.on_sizes(planner):
-                session.reset_metrics()
-                logs = session.results(self._run_steps(session, planner), self.function)
-            session.set_logs(logs, session.state.progress.num_steps_completed)
-            session.call("on_eval_end")
+            with session.state.metrics.kept():
+                with session.consensus.on_sizes(planner):
+                    session.reset_metrics()
+                    logs = session.results(self._run_steps(session, planner), self.function)
+                session.set_logs(logs, session.state.progress.num_steps_completed)
+                session.call("on_eval_end")  # which may look at the metrics
         return logs
 
     def _run_steps(self, session: Session, planner: Planner) -> Logs:
         """Returns what the last execution logged."""
         self._source.restart()
+        self._source.reset(takes_batch=False)
         self._source.begin_epoch(0)
         logs: Logs = {}
         stops = Stops(session.stops_evaluation, session.stops_at_once)

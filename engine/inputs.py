@@ -22,9 +22,6 @@ from .building import spec_of_replica
 from .config import TrainConfig
 from .protocols import Ordered, OrderedArrays
 
-# Keras's own default.
-DEFAULT_BATCH_SIZE = 32
-
 
 class Inputs:
     """A dataset, and what it was made of.
@@ -33,7 +30,8 @@ class Inputs:
       x: What `keras.Model.fit` takes as x.
       y: Targets; None where `x` has them.
       sample_weight: A weight an example; None where `x` has them.
-      batch_size: Of batches that are made of arrays; None: 32, as in Keras.
+      batch_size: Of batches that are made of arrays; None: as in Keras, so many that there are
+        `steps_per_epoch` batches, or 32.
       shuffle: As in `fit`; for arrays and PyDataset.
       class_weight: Class index to weight; a class without one weighs 1.
       steps_per_epoch: As in `fit`.
@@ -74,7 +72,7 @@ class Inputs:
                     x=x,
                     y=y,
                     sample_weight=sample_weight,
-                    batch_size=batch_size or DEFAULT_BATCH_SIZE,
+                    batch_size=batch_size,
                     steps_per_epoch=steps_per_epoch,
                     shuffle=shuffle,
                     class_weight=class_weight,
@@ -86,8 +84,11 @@ class Inputs:
         self.is_endless = False
         if self._adapter is not None:
             self.num_batches = self._adapter.num_batches
-        elif isinstance(x, tf.data.Dataset):
-            cardinality = int(self.dataset.cardinality())
+        else:
+            # A property of a distributed dataset, None if that is of a function.
+            found = self.dataset.cardinality
+            found = found() if isinstance(x, tf.data.Dataset) else found
+            cardinality = tf.data.UNKNOWN_CARDINALITY if found is None else int(found)
             self.num_batches = cardinality if cardinality >= 0 else None
             self.is_endless = cardinality == tf.data.INFINITE_CARDINALITY
 
@@ -204,17 +205,26 @@ def class_weight_map(class_weight: Mapping[int, float]) -> Any:
             raise ValueError("class_weight and sample_weight: pass one of them, not both.")
         if keras.tree.is_nested(y):
             raise ValueError("class_weight is for models with a single output.")
-        if y.shape.rank >= 2:
-            classes = tf.cond(
-                tf.shape(y)[-1] > 1,
-                lambda: tf.argmax(y, axis=-1, output_type=tf.int32),
-                lambda: tf.cast(tf.round(tf.squeeze(y, axis=-1)), tf.int32),
-            )
-        else:
-            classes = tf.cast(tf.round(y), tf.int32)
-        return x, y, tf.gather(table, tf.minimum(classes, len(weights) - 1))
+        return x, y, tf.gather(table, tf.minimum(_classes_of(y), len(weights) - 1))
 
     return add_weights
+
+
+def _classes_of(y: tf.Tensor) -> tf.Tensor:
+    """Returns the class of each example, of class numbers or one-hot rows."""
+    if y.shape.rank < 2:
+        return _rounded(y)
+    if y.shape[-1] is None:
+        return tf.cond(tf.shape(y)[-1] > 1, lambda: _largest(y), lambda: _rounded(y[..., 0]))
+    return _largest(y) if y.shape[-1] > 1 else _rounded(y[..., 0])
+
+
+def _largest(y: tf.Tensor) -> tf.Tensor:
+    return tf.argmax(y, axis=-1, output_type=tf.int32)
+
+
+def _rounded(y: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.round(y), tf.int32)
 
 
 def unpack_validation(validation_data: Any, config: TrainConfig) -> Inputs:

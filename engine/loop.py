@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from . import step as step_lib
-from .agreement import BatchSizeCheck, check_window, within_limits
+from .agreement import BatchSizeCheck, check_compiled, check_window, within_limits
 from .arguments import check_resume, check_step, refuse_unknown
 from .config import TrainConfig
 from .continuation import Continuation
@@ -64,9 +64,10 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
       x: What `keras.Model.fit` takes: a `tf.data.Dataset` of batches of `x`, `(x, y)` or
         `(x, y, sample_weight)`, with `global_batch_size` as leading dimension (see
         `engine.protocols` for what else a dataset may offer); a distributed dataset; arrays, which
-        are batched by `global_batch_size` (32 without one) in the order of fit; a PyDataset, a
-        generator, a torch DataLoader; a function of `tf.distribute.InputContext` to a dataset of
-        batches of one replica, called on each worker, such as to read its own files.
+        are batched by `global_batch_size` (without one, into `steps_per_epoch` batches, or by 32)
+        in the order of fit; a PyDataset, a generator, a torch DataLoader; a function of
+        `tf.distribute.InputContext` to a dataset of batches of one replica, called on each worker,
+        such as to read its own files.
       y: Targets, where `x` is of arrays.
       sample_weight: A weight an example, likewise.
       config: All fields. With `steps_per_epoch`, a longer dataset continues in the next epoch where
@@ -99,10 +100,11 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     """
     refuse_unknown(fit, unknown)
     session = Session(state, config, hooks)
+    check_compiled(state)
     check_window(config, state)
     check_step(train_step, "train_step")
     check_resume(resume)
-    config = within_limits(config)
+    config = within_limits(session.config)
     with session.timing.part(SETUP):
         state.progress.begin(config.initial_epoch, config.epochs, resume=resume)
         arrays = of_context(x, state.strategy), y, sample_weight

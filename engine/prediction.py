@@ -65,6 +65,7 @@ def predict(
     """
     refuse_unknown(predict, unknown)
     session = Session(state, config, hooks)
+    config = session.config
     if steps is not None and not (isinstance(steps, int | np.integer) and steps >= 1):
         raise ValueError(f"steps={describe(steps)} must be an int of 1 or more, or None: all.")
     x = of_context(x, state.strategy)

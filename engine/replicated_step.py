@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from .building import none_for_optionals
@@ -116,7 +115,7 @@ class ReplicatedStep:
             if rules.has_distinct_rng:
                 stack.enter_context(distinct_seeds())
             if rules.weighs_examples:
-                updates_itself = type(state.model).train_step is not keras.Model.train_step
+                updates_itself = state.has_own("train_step")
                 weighs = weighs_examples(state.notes, in_optimizers=updates_itself)
                 stack.enter_context(weighs)
             stack.enter_context(fused_lstms(state.model, is_on=self._fuses_lstm))

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .agreement import check_agreement
+from .agreement import as_compiled, check_agreement
 from .arguments import describe
 from .config import TrainConfig
 from .history import History
@@ -48,6 +48,7 @@ class Session:
         self, state: TrainState, config: TrainConfig, hooks: Sequence[Hook] | None
     ) -> None:
         check_agreement(config, state)
+        self.config = config = as_compiled(config, state.model)
         hooks = [*check_hooks(hooks), *skip_watches(state, config)]
         self.state = state
         self.info = HookInfo(state, state.progress, steps_per_execution=config.steps_per_execution)
@@ -165,7 +166,8 @@ class Session:
 
         As in fit, a stop that was requested in training does not cut its validation short.
         """
-        return self.info.stops_now or (not self.is_training and self.info.stop_reason is not None)
+        is_asked = self.info.ends_evaluation or self.info.stops_now
+        return is_asked or (not self.is_training and self.info.stop_reason is not None)
 
     def set_logs(self, logs: Logs, step: int, execution_steps: int = 0) -> None:
         """Sets the logs that hooks see, and the step that they belong to."""

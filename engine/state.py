@@ -107,7 +107,7 @@ class TrainState(StepPieces):
         )
         self.optimizer = model.optimizer if model.compiled else None
         # Not the first of `model.metrics`, which a model may override.
-        self._loss_tracker = model._loss_tracker if model.compiled else None
+        self.loss_tracker = model._loss_tracker if model.compiled else None
         self.metrics = MetricSet(model, self._flat_extras, self.strategy)
         self.step_variables = StepVariables(self.strategy, self.optimizers)
         self._watched: list[keras.Variable] = []

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from .protocols import Batch, Logs
 from .state import TrainState
-from .step_logs import flatten_logs, last
 
 
 def train_step(state: TrainState, batch: Batch) -> Logs:
@@ -39,8 +38,8 @@ def train_step(state: TrainState, batch: Batch) -> Logs:
       ...     return engine.train_step(state, (x + noise, y))
       >>> history = engine.fit(state, train_ds, config, train_step=noisy_step)
     """
-    if type(state.model).train_step is not keras.Model.train_step:
-        return _as_in_fit(state, state.model.train_step(batch))
+    if state.has_own("train_step"):
+        return state.logs_as_in_fit(state.model.train_step(batch))
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     with tf.GradientTape() as tape:
         y_pred = state.call_model(x, training=True)
@@ -68,8 +67,8 @@ def eval_step(state: TrainState, batch: Batch) -> Logs:
       ...     return engine.eval_step(state, (x / 2, y))
       >>> logs = engine.evaluate(state, train_ds, config, eval_step=half_step)
     """
-    if type(state.model).test_step is not keras.Model.test_step:
-        return _as_in_fit(state, state.model.test_step(batch))
+    if state.has_own("test_step"):
+        return state.logs_as_in_fit(state.model.test_step(batch))
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     y_pred = state.call_model(x, training=False)
     loss = state.compute_loss(x, y, y_pred, sample_weight, training=False)
@@ -93,11 +92,3 @@ def predict_step(state: TrainState, batch: Batch) -> Any:
       TensorShape([8, 1])
     """
     return state.model.predict_step(batch)
-
-
-def _as_in_fit(state: TrainState, logs: Logs) -> Logs:
-    # Keras takes the results of the metrics if the names are theirs, else the last step's values.
-    state.notes.has_updated_metrics = True
-    if set(logs) == state.notes.metric_names:
-        return logs
-    return {name: last(value) for name, value in flatten_logs(logs).items()}

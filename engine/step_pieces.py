@@ -18,6 +18,7 @@ from . import gradients as gradients_lib
 from .protocols import Logs
 from .replicas.uneven import zero_if_empty
 from .step_errors import loss_in_words
+from .step_logs import flatten_logs, last
 from .step_variables import StepVariables
 from .trace_notes import TraceNotes
 
@@ -38,7 +39,7 @@ class StepPieces:
     step_variables: StepVariables
     notes: TraceNotes
     watched_gradients: str | None = None
-    _loss_tracker: keras.metrics.Metric | None
+    loss_tracker: keras.metrics.Metric | None
     _has_sparse_gradients: bool | None
     _call_takes_training: bool
     _loss_takes_training: bool
@@ -65,9 +66,7 @@ class StepPieces:
         """
         kwargs = {"training": training} if self._loss_takes_training else {}
         with loss_in_words(self.model, y, y_pred):
-            return self.model.compute_loss(
-                x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **kwargs
-            )
+            return self.model.compute_loss(x, y, y_pred, sample_weight, **kwargs)
 
     def scale_loss(
         self, loss: tf.Tensor, *, optimizer: keras.optimizers.Optimizer | None = None
@@ -235,12 +234,28 @@ class StepPieces:
           boundaries; the graph optimizer prunes the computation here.
         """
         self.notes.has_updated_metrics = True
-        if self._loss_tracker is not None:
+        if self.loss_tracker is not None:
             loss = keras_loss.unscale_loss_for_distribution(loss)  # as it was scaled
             first_input = next(i for i in tf.nest.flatten(x) if i is not None)
-            self._loss_tracker.update_state(loss, sample_weight=tf.shape(first_input)[0])
+            self.loss_tracker.update_state(loss, sample_weight=tf.shape(first_input)[0])
         logs: Logs = self.model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        return logs
+        return self.logs_as_in_fit(logs) if self.has_own("compute_metrics") else logs
+
+    def has_own(self, method: str) -> bool:
+        """Returns whether the model, or its class, has another method of this name than Keras's."""
+        found = getattr(self.model, method)
+        return getattr(found, "__func__", found) is not getattr(keras.Model, method)
+
+    def logs_as_in_fit(self, logs: Logs) -> Logs:
+        """Returns what a method of the model logs, to be averaged or not as fit does.
+
+        Context: replica. Keras takes the results of the metrics over the epoch if the names are
+        theirs, else the values of the last step.
+        """
+        self.notes.has_updated_metrics = True
+        if set(logs) == self.notes.metric_names:
+            return logs
+        return {name: last(value) for name, value in flatten_logs(logs).items()}
 
     def _log_norms(
         self, optimizer: keras.optimizers.Optimizer, gradients: Sequence[Any], variables: Any

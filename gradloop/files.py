@@ -112,7 +112,7 @@ def write_atomically(path: Path, write: Callable[[Any], object], mode: str = "w"
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    _sync_directory(path.parent)
+    force_to_disk(path.parent, recursive=False)
 
 
 def link_atomically(source: Path, path: Path) -> None:
@@ -124,7 +124,7 @@ def link_atomically(source: Path, path: Path) -> None:
     with _temporary(path) as temporary:
         os.link(source, temporary)
         os.replace(temporary, path)  # does nothing if both are one file already
-    _sync_directory(path.parent)
+    force_to_disk(path.parent, recursive=False)
 
 
 @contextlib.contextmanager
@@ -140,14 +140,21 @@ def _temporary(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _sync_directory(directory: Path) -> None:
-    """Makes names durable: without this a power cut may forget a new one."""
-    if os.name == "posix":
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def force_to_disk(path: Path, *, recursive: bool = True) -> None:
+    """Returns when the power may fail: a file, or a folder with what it holds, is on the disk.
+
+    Args:
+      path: Of it.
+      recursive: If False, of a folder the names alone: a power cut may forget a new one.
+    """
+    inner = path.iterdir() if recursive and path.is_dir() else ()
+    for one in inner:
+        force_to_disk(one)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

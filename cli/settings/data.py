@@ -41,9 +41,10 @@ class DataSettings:
         "are the same", default_text="up to an eighth of the machine's memory",
     )  # fmt: skip
     prefetch: int = option(4, "data", "batches that a streamed input prepares ahead", minimum=1)
-    rescale: bool = option(
-        True, "data", "scale pixels to [0, 1]; --no_rescale: keep 0 to 255", on_resume="refused"
-    )
+    rescale: bool | None = option(
+        None, "data", "divide bytes (uint8) by 255; auto: those of images, and not token ids",
+        none="auto", on_resume="refused",
+    )  # fmt: skip
     data_dir: str | None = option(
         None, "data", "folder of the dataset's files", default_text="the user's cache"
     )
@@ -54,6 +55,7 @@ class DataSettings:
     )  # fmt: skip
     overfit_batches: int | None = option(
         None, "data",
-        "train on the first N batches alone, in one order, and validate on them: a model that "
-        "cannot learn these has a fault", minimum=1, modes=("train",), on_resume="refused",
+        "train on N batches alone, spread over the training set, in one order, and validate on "
+        "them: a model that cannot learn these has a fault",
+        minimum=1, modes=("train",), on_resume="refused",
     )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gradloop import lock, signals
-from gradloop.files import make_directory
+from gradloop.files import explain, make_directory
 from gradloop.machine import num_cores
 from gradloop.usage import EXIT_USAGE
 
@@ -42,8 +42,8 @@ def launch(command: Sequence[str], settings: Mapping[str, Any], *, prog: str) ->
     try:
         check(settings, os.environ)
         run_dir, made = _claim(settings)
-    except ValueError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"{prog}: error: {explain(error) or error}", file=sys.stderr)
         return EXIT_USAGE
     code = _run([*command, *_flags(settings, run_dir)], settings, run_dir, prog)
     if code == EXIT_USAGE or settings["mode"] == "check":

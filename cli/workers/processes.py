@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import re
@@ -131,7 +132,9 @@ def visible_gpus() -> list[str]:
     """Returns the NVIDIA GPUs that a process may use, as `CUDA_VISIBLE_DEVICES` names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
+        # What is no GPU, such as -1, hides itself and all that follow.
+        names = [name.strip() for name in named.split(",")]
+        return list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
     names = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
     return [str(n) for n in range(sum(name is not None for name in names))]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,14 @@ from .options import FileOptions
 
 _PARTS = {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")}
 _ALONE = ("x", "y")
+# What Python raises for a file that is damaged, encrypted, or packed in another way.
+_DAMAGES = (
+    OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError,
+)  # fmt: skip
+# What a graph can read from a file.
+_DTYPES = (
+    "bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64",
+)  # fmt: skip
 _LEGAL = (*_ALONE, *(name for pair in _PARTS.values() for name in pair), "class_names")
 
 
@@ -41,7 +50,7 @@ def load_npz(path: Path, options: FileOptions) -> Splits:
             named |= {k: _map(path, members[k]) for k in members if k.startswith("x")}
     except FileError:
         raise
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
+    except _DAMAGES as error:
         raise unreadable(path, error) from error
     except ValueError as error:
         if "allow_pickle" not in str(error):
@@ -121,14 +130,25 @@ def _checked(named: Mapping[str, Any], x_name: str, y_name: str, where: str) -> 
 
 
 def _check_shapes(inputs: Mapping[str, Any], where: str) -> None:
-    expected = [array.shape[1:] for array in _leaves(inputs["train"])]
+    expected = _describe_examples(inputs["train"])
     for part, x in inputs.items():
-        shapes = [array.shape[1:] for array in _leaves(x)]
-        if shapes != expected:
+        found = _describe_examples(x)
+        if found != expected:
             raise FileError(
-                f"{where}: an example of x_{part} has the shape {shown(shapes)}, and one of "
-                f"x_train {shown(expected)}: expected the same."
+                f"{where}: an example of x_{part} is {shown(found)}, and one of x_train "
+                f"{shown(expected)}: expected the same."
             )
+
+
+def _describe_examples(x: Any) -> list[str]:
+    leaves = _leaves(x)
+    names = [f"{name} " for name in x] if isinstance(x, Mapping) else [""] * len(leaves)
+    # Bytes are scaled, and nothing else is.
+    kinds = ["bytes" if array.dtype == np.uint8 else "numbers" for array in leaves]
+    return [
+        f"{name}{kind} of shape {array.shape[1:]}"
+        for name, kind, array in zip(names, kinds, leaves, strict=True)
+    ]
 
 
 def _leaves(x: Any) -> list[Any]:
@@ -179,5 +199,10 @@ def _map(path: Path, info: zipfile.ZipInfo) -> _Mapped:
             raise FileError(
                 f"{path}: {info.filename}: expected numbers in C order, so that an example lies in "
                 "one piece: save numpy.ascontiguousarray of it."
+            )
+        if not shape or dtype.newbyteorder("=").name not in _DTYPES:
+            raise FileError(
+                f"{path}: {info.filename} is of dtype {dtype} and shape {shape}: expected examples "
+                f"of one of {shown(_DTYPES)}, or pass --in_memory true."
             )
         return _Mapped(path, file.tell(), shape, dtype)

@@ -23,6 +23,10 @@ from .errors import unreadable
 Int64Array = npt.NDArray[np.int64]
 
 
+# Files of a dataset that stay open: of more, each read opens one, since a process may have 1,024.
+_MAX_OPEN = 256
+
+
 class Blobs:
     """Bytes of examples.
 
@@ -49,7 +53,14 @@ class Blobs:
         return np.array([self._read_one(*place) for place in self._locate(numbers)], dtype=object)
 
     def _read_one(self, file: int, offset: int, length: int) -> bytes:
-        found = os.pread(self._descriptor(file), length, offset)
+        if len(self._files) > _MAX_OPEN:
+            descriptor = _open(self._files[file])
+            try:
+                found = os.pread(descriptor, length, offset)
+            finally:
+                os.close(descriptor)
+        else:
+            found = os.pread(self._descriptor(file), length, offset)
         if len(found) < length:
             raise EOFError(f"{self._files[file]} has become shorter since it was indexed.")
         return found
@@ -92,7 +103,9 @@ class Rows:
 
     def read(self, numbers: tf.Tensor) -> tf.Tensor:
         """Returns rows, stacked. Context: graph."""
-        values = tf.io.decode_raw(self._blobs.read(numbers), self._dtype)
+        is_little = self._dtype.newbyteorder("<") == self._dtype
+        blobs = self._blobs.read(numbers)
+        values = tf.io.decode_raw(blobs, self._dtype.newbyteorder("="), little_endian=is_little)
         num_rows = numbers.shape[0]
         rows = tf.reshape(values, [-1 if num_rows is None else num_rows, *self._shape])
         is_float = self._dtype.kind == "f"

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from gradloop.files import force_to_disk
 from gradloop.machine import cache_dir
 
-from .errors import unreadable
+from .errors import FileError
 
 # Another one where what is kept has another form.
 _VERSION = 1
@@ -41,7 +42,10 @@ def keep(files: Iterable[Path], settings: Any, make: Callable[[Path], None]) -> 
         folder.parent.mkdir(parents=True, exist_ok=True)
         _make(folder, make)
     except OSError as error:
-        raise unreadable(folder.parent, error) from error
+        raise FileError(
+            f"{folder.parent}, where what is worked out of data is kept, cannot be written "
+            f"({error.strerror or error}): make room, or set XDG_CACHE_HOME to another folder."
+        ) from error
     for other in folder.parent.glob(f"{of}-*"):
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
@@ -53,6 +57,7 @@ def _make(folder: Path, make: Callable[[Path], None]) -> None:
         made = Path(scratch, "made")
         made.mkdir()
         make(made)
+        force_to_disk(made)
         # Another process may have been faster: what it has made is the same.
         with contextlib.suppress(OSError):
             os.replace(made, folder)

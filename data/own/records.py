@@ -14,7 +14,7 @@ import tensorflow as tf
 from ..splits import Split, Splits
 from . import kept, targets
 from .blobs import Blobs
-from .errors import FileError
+from .errors import FileError, unreadable
 from .loading import to_memory
 from .options import FileOptions
 from .spec import RecordSpec, read_spec
@@ -40,7 +40,7 @@ def load_records(parts: dict[str, list[Path]], options: FileOptions) -> Splits:
     spec = read_spec(first)
     indices = {part: _index(files, spec) for part, files in parts.items()}
     found = targets.Targets([])
-    if spec.features[spec.y].shape == ():
+    if _is_single(spec):
         raw_targets = [np.load(folder / "y.npy") for folder in indices.values()]
         where = f"{first}: {spec.y}"
         found = targets.encode(raw_targets, where, options.target_type, spec.class_names)
@@ -54,6 +54,11 @@ def load_records(parts: dict[str, list[Path]], options: FileOptions) -> Splits:
             part: to_memory(s, functools.partial(_name, parts[part])) for part, s in made.items()
         }
     return Splits(made["train"], made.get("test"), made.get("val"), found.class_names)
+
+
+def _is_single(spec: RecordSpec) -> bool:
+    """Returns whether an example has one target, which an index can hold."""
+    return spec.features[spec.y].shape in ((), (1,))
 
 
 def _name(files: list[Path], number: int) -> str:
@@ -91,7 +96,7 @@ def _unlike_spec(file: Path, error: tf.errors.OpError) -> FileError:
 
 def _index(files: list[Path], spec: RecordSpec) -> Path:
     """Returns a folder with the place of each record, and with the targets if they are single."""
-    has_targets = spec.features[spec.y].shape == ()
+    has_targets = _is_single(spec)
 
     def write(folder: Path) -> None:
         found = [_scan(file, n, spec, has_targets) for n, file in enumerate(files)]
@@ -105,12 +110,16 @@ def _scan(
     file: Path, number: int, spec: RecordSpec, has_targets: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
     """Reads a file once: number of the file, offset and length of each record; the targets."""
-    with file.open("rb") as opened:
-        if opened.read(len(_GZIP)) == _GZIP:
-            raise FileError(
-                f"{file} is compressed, so that no record can be read alone: write it without "
-                "compression."
-            )
+    try:
+        with file.open("rb") as opened:
+            begin = opened.read(len(_GZIP))
+    except OSError as error:
+        raise unreadable(file, error) from error
+    if begin == _GZIP:
+        raise FileError(
+            f"{file} is compressed, so that no record can be read alone: write it without "
+            "compression."
+        )
     lengths, found = [], []
     try:
         for records in tf.data.TFRecordDataset(str(file)).batch(_CHUNK):

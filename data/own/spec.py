@@ -130,17 +130,26 @@ def _to_spec(content: Any, path: Path) -> RecordSpec:
         name: _to_feature(value, f"{path}: feature {name!r}")
         for name, value in _object(content["features"], None, f"{path}: features").items()
     }
-    x, y = content["x"], content["y"]
+    x, y, names = content["x"], content["y"], content.get("class_names")
+    is_legal = isinstance(y, str) and (isinstance(x, str) or (x and _is_of_strings(x)))
+    if not is_legal or not (names is None or _is_of_strings(names)):
+        raise FileError(
+            f"{path}: x={x!r}, y={y!r}, class_names={names!r}: expected for x the name of a "
+            f"feature or a list of names, for y a name, and for class_names a list: {_EXAMPLE}."
+        )
     for name in [*(x if isinstance(x, list) else [x]), y]:
         if name not in features:
             raise FileError(
                 f"{path}: {name!r} is none of its features, {shown(features)}."
                 f"{did_you_mean(name, features)}"
             )
-    names = content.get("class_names")
     return RecordSpec(
         features, tuple(x) if isinstance(x, list) else x, y, None if names is None else tuple(names)
     )
+
+
+def _is_of_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _to_feature(value: Any, where: str) -> Feature:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,15 +41,18 @@ class _Column:
       is_text: Whether a cell is no number.
       words: Different values, up to one more than `MOST_WORDS`.
       missing: Where a cell stands for nothing, which text may mean as a word; None: nowhere.
+      has_numbers: Whether a file has it as numbers, and not as text of any kind.
     """
 
     is_text: bool = False
     words: set[str] = dataclasses.field(default_factory=set)
     missing: str | None = None
+    has_numbers: bool = False
 
     def look(self, name: str, values: Array, place: Callable[[int], str]) -> None:
         """Takes the values of a block into account."""
         if values.dtype.kind != "U":
+            self.has_numbers = True
             return
         _refuse_empty(name, values, place)
         is_missing = np.isin(values, _MISSING)
@@ -62,6 +66,11 @@ class _Column:
         """Raises FileError if the column cannot be an input."""
         if not self.is_text and self.missing is not None:
             raise _missing_value(name, self.missing)
+        if self.is_text and self.has_numbers:
+            raise FileError(
+                f"column {name!r} has numbers in one file and words in another, such as "
+                f"{shown(sorted(self.words)[:3])}: write it as one kind."
+            )
         if self.is_text and len(self.words) > MOST_WORDS:
             raise FileError(
                 f"column {name!r} has more than {MOST_WORDS} different words, such as "
@@ -76,10 +85,12 @@ class _Column:
             return np.asarray(values[:, None] == np.array(sorted(self.words)), np.float32)
         numbers = _numbers(values)
         assert numbers is not None, "the scan has seen it"
-        bad = np.flatnonzero(~np.isfinite(numbers))
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, either
+            floats = np.asarray(numbers, np.float32)
+        bad = np.flatnonzero(~np.isfinite(floats))
         if bad.size:
             raise _missing_value(name, block.place(int(bad[0])))
-        return np.asarray(numbers, np.float32)[:, None]
+        return floats[:, None]
 
 
 def load_tables(parts: dict[str, list[Path]], options: FileOptions) -> Splits:
@@ -198,8 +209,8 @@ def _refuse_missing(name: str, values: Array, place: Callable[[int], str]) -> No
 
 def _missing_value(name: str, place: str) -> FileError:
     return FileError(
-        f"{place}: column {name!r} has no value there, or one that is not finite: fill it in, or "
-        "leave the row out."
+        f"{place}: column {name!r} has no value there, or none that is a finite float32: fill it "
+        "in, or leave the row out."
     )
 
 
@@ -227,7 +238,11 @@ def _write(
     folder: Path, parts: dict[str, list[Path]], features: list[str], options: FileOptions
 ) -> None:
     def allocate(part: str, shape: tuple[int, int]) -> Array:
-        return np.lib.format.open_memmap(folder / f"x_{part}.npy", "w+", np.float32, shape)
+        path = folder / f"x_{part}.npy"
+        rows = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+        with path.open("r+b") as file:  # a full disk would end the process at a write into the map
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return rows
 
     found = _read(parts, features, options, allocate)
     for part, y in zip(parts, found.parts, strict=True):

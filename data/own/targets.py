@@ -77,13 +77,15 @@ def _is_one_hot(y: Array) -> bool:
 
 
 def _finite(y: Array, where: str) -> Array:
-    bad = np.argwhere(~np.isfinite(y))
+    with np.errstate(over="ignore"):
+        floats = y.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(floats))
     if len(bad):
         raise FileError(
             f"{where}: example {bad[0][0] + 1} has {y[tuple(bad[0])]} ({len(bad)} such in all): "
             "leave out the examples without a target, or correct them."
         )
-    return y.astype(np.float32)
+    return floats
 
 
 def _named(parts: list[Array], where: str, target_type: str | None) -> Targets:

@@ -97,6 +97,7 @@ class HookInfo:
       stop_reason: Why a hook requested a stop, in words; None while none did.
       stop_kind: The same for code that acts on it.
       ends_after_epoch: Why a hook ends the run after this epoch, also if it is resumed first.
+      ends_evaluation: Whether a hook has asked for the end of the evaluation that is going on.
       stops_now: Whether the run ends without the validation and the end of the current epoch.
       stop_signal: Number of the signal that ends the run, on whichever worker it came; None: none.
       defers_stops: Whether requests of stops wait for `apply`: with several workers, until all know
@@ -121,6 +122,7 @@ class HookInfo:
     stop_reason: str | None = None
     stop_kind: StopKind | None = None
     ends_after_epoch: str | None = None
+    ends_evaluation: bool = False
     stops_now: bool = False
     stop_signal: int | None = None
     defers_stops: bool = False

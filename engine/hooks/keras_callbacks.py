@@ -62,6 +62,7 @@ class KerasCallbacks(Hook):
         self._list: Any = None
         self._epoch_logs = _EpochLogs()
         self._num_before = self._begin = 0
+        self._ends_after_one = False  # an evaluation, whose begin a callback has stopped
         self._at_begin: list[dict[str, bytes]] = []  # digests of the attributes
 
     def on_train_begin(self, info: HookInfo) -> None:
@@ -113,7 +114,8 @@ class KerasCallbacks(Hook):
 
     def max_eval_steps(self, step: int) -> int | None:
         """Likewise in an evaluation."""
-        return 1 if self.needs_eval_batches and self._steps_per_execution is None else None
+        is_watched = self.needs_eval_batches or self._ends_after_one
+        return 1 if is_watched and self._steps_per_execution is None else None
 
     @contextlib.contextmanager
     def around_eval_execution(self, step: int) -> Iterator[None]:
@@ -128,8 +130,7 @@ class KerasCallbacks(Hook):
         if self.needs_eval_batches:
             end = self._begin + (self._steps_per_execution or 1) - 1
             self._list.on_test_batch_end(end, dict(info.logs))
-            if info.state.model.stop_evaluating:
-                info.request_stop("a Keras callback set model.stop_evaluating")
+        info.ends_evaluation = info.state.model.stop_evaluating
 
     @contextlib.contextmanager
     def around_execution(self, num_steps_completed: int) -> Iterator[None]:
@@ -161,6 +162,7 @@ class KerasCallbacks(Hook):
         self._make_list(info)
         info.state.model.stop_evaluating = False
         self._list.on_test_begin()
+        self._ends_after_one = info.state.model.stop_evaluating
 
     def on_eval_end(self, info: HookInfo) -> None:
         """Calls `on_test_end`."""

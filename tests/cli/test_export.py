@@ -60,11 +60,33 @@ def served(path, job):
 
 
 @pytest.mark.parametrize(
-    ("model", "rescale"), [("dense", True), ("dense", False), ("cnn", True), ("lstm", True)]
+    ("model", "rescale"), [("dense", True), ("dense", False), ("cnn", None), ("lstm", None)]
 )
 def test_the_saved_model_goes_from_uint8_images_to_the_bits_of_predict(model, rescale, tmp_path):
     job = make_job(model=model, rescale=rescale)
     path = run(job, tmp_path) / "saved_model"
+    np.testing.assert_array_equal(served(path, job), expected(job))
+
+
+class Own(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.flatten, self.dense = keras.layers.Flatten(), keras.layers.Dense(10)
+
+    def call(self, x):
+        return self.dense(self.flatten(x))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Own, lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(10)])],
+    ids=["subclassed", "without an input"],
+)
+def test_models_that_are_built_by_their_first_batch_are_exported(make, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "build_model", lambda self: make())
+        job = make_job()
+        path = run(job, tmp_path) / "saved_model"
     np.testing.assert_array_equal(served(path, job), expected(job))
 
 

@@ -98,7 +98,7 @@ def test_overfit_batches_trains_and_validates_on_the_same_batches_in_one_order(t
     config = JobConfig(dataset=str(files.write_npz(tmp_path)), overfit_batches=2,
                        global_batch_size=8)  # fmt: skip
     splits = splits_lib.load_splits(config)
-    x = files.images(1)[:16, ..., 0]
+    x = files.images(1)[np.arange(16) * files.N // 16, ..., 0]
     np.testing.assert_array_equal(splits.train.x, x)
     np.testing.assert_array_equal(splits.validation.x, x)
     flags = ["--dataset", config.dataset, *SMALL_MODEL, "--overfit_batches", "2"]
@@ -180,6 +180,8 @@ BAD = {
     "split": [["--validation_split", "1.5", *SMALL], "validation_split=1.5"],
     "small split": [["--validation_split", "1e-9", *SMALL], "leaves one part empty"],
     "overfit": [["--overfit_batches", "9999", *SMALL], "full batches of"],
+    "two validation sets": [["--dataset", "with_val.npz", "--validation_split", "0.1"],
+                            "has validation examples of its own"],
     "both": [["--overfit_batches", "2", "--validation_split", "0.1", *SMALL], "leave one of"],
     "no test set": [["--mode", "evaluate", "--dataset", "table.csv", "--target", "kind",
                      "--checkpoint", "none.npz"], ""],
@@ -190,6 +192,9 @@ BAD = {
 def test_what_is_wrong_is_one_line_and_leaves_nothing_behind(name, tmp_path, capsys):
     files.write_csv(tmp_path)
     files.write_images(tmp_path, n=6)
+    x, y = np.zeros((8, 4, 4), np.uint8), np.arange(8) % 2
+    parts = {"x_train": x, "y_train": y, "x_val": x, "y_val": y}
+    np.savez(tmp_path / "with_val.npz", **parts)
     (tmp_path / "own_set.py").write_text("def load(): return 1")
     before = contents(tmp_path)
     flags, expected = BAD[name]

@@ -53,6 +53,19 @@ def test_classes_come_in_several_forms(tmp_path, targets, scores, predicted):
     np.testing.assert_allclose(arrays["probabilities"].sum(axis=1), 1.0, rtol=1e-5)
 
 
+def test_one_linear_output_is_the_logit_of_the_second_class(tmp_path):
+    folder = RunFolder.at(tmp_path, resume=True)
+    folder.draws = False
+    logits = np.array([[-0.5], [0.2], [-900.0]], "float32")
+    with folder.open_log() as log:
+        split = Split(_IMAGES, np.array([0, 1, 1]))
+        accuracy = write_predictions(folder, log, split, logits, are_logits=True)
+    assert accuracy == 2 / 3
+    with np.load(tmp_path / "predictions.npz") as file:
+        assert file["predicted"].tolist() == [0, 1, 0]
+        np.testing.assert_allclose(file["probabilities"][1, 1], 1 / (1 + np.exp(-0.2)), rtol=1e-6)
+
+
 def test_numbers_are_written_beside_the_true_ones(tmp_path):
     y, predictions = np.array([1.5, 2.5, 9.0]), np.array([[1.0], [2.0], [3.0]], "float32")
     accuracy, rows, arrays = _write(tmp_path, np.zeros((3, 7)), y, predictions)

@@ -44,7 +44,7 @@ def test_a_run_ends_exactly_there_and_goes_on_to_the_same_bits(whole, tmp_path, 
 def test_once_the_limit_is_reached_there_is_nothing_to_do(tmp_path, capsys):
     folder = tmp_path / "run"
     assert run(folder, "--max_steps", "3") == 0
-    capsys.readouterr()
+    assert capsys.readouterr().out.rstrip().endswith("--resume --max_steps none")
     assert run(folder, "--max_steps", "3", "--resume", "auto") == 0
     assert "all was done before" in capsys.readouterr().out
     assert run(folder, "--resume") == 2

@@ -129,6 +129,14 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("named", "gpus"), [("-1", []), ("", []), ("0,1", ["0", "1"]), ("2,-1,3", ["2"])]
+)
+def test_the_gpus_that_a_variable_names_are_those_of_cuda(named, gpus, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert processes.visible_gpus() == gpus
+
+
 @pytest.mark.parametrize("words", REFUSED)
 def test_what_cannot_be_is_refused_in_one_line(words, monkeypatch, capfd, tmp_path):
     settings = dict(REFUSED[words])

@@ -1,5 +1,7 @@
 """A compiled model is taken as it is; what TrainState is given replaces exactly that."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 4)).astype("float32")
 Y = RNG.normal(size=(24, 1)).astype("float32")
 CONFIG = engine.TrainConfig(global_batch_size=8)
+OF_FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
 
 
 def build():
@@ -25,6 +28,94 @@ def test_what_a_person_set_is_kept():
     assert state.optimizer is model.optimizer is optimizer
     assert (model.steps_per_execution, model.run_eagerly) == (3, True)
     assert sorted(engine.fit(state, X, CONFIG, y=Y).history) == ["loss", "mae"]
+
+
+def test_what_it_was_compiled_with_takes_effect():
+    seen = []
+
+    class Noting(keras.Sequential):
+        def train_step(self, data):
+            seen.append(tf.executing_eagerly())
+            return super().train_step(data)
+
+    model = Noting([keras.Input([4]), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    engine.fit(engine.TrainState(model), X, CONFIG, y=Y)
+    assert seen == [True] * 3
+    sizes = []
+    watch = engine.LambdaHook(on_execution_end=lambda info: sizes.append(info.execution_steps))
+    model = build()
+    model.compile("sgd", "mse", steps_per_execution=2)
+    engine.fit(engine.TrainState(model), X, CONFIG, y=Y, hooks=[watch])
+    assert sizes == [2, 1]
+
+
+def test_a_model_that_is_compiled_again_needs_a_new_state():
+    model = build()
+    model.compile("sgd", "mse")
+    state = engine.TrainState(model)
+    engine.fit(state, X, CONFIG, y=Y)
+    model.compile("adam", "mae")
+    for call in (engine.fit, engine.evaluate):
+        with pytest.raises(engine.ConfigError, match=r"create a new TrainState\(model\)"):
+            call(state, X, CONFIG, y=Y)
+    assert engine.predict(state, X, CONFIG).shape == (24, 1)
+    assert engine.fit(engine.TrainState(model), X, CONFIG, y=Y).history["loss"][0] > 0
+
+
+def test_steps_of_one_object_are_used():
+    model = build()
+    model.train_step = types.MethodType(lambda self, data: {"mine": tf.constant(2.0)}, model)
+    model.compile("sgd", "mse")
+    assert engine.fit(engine.TrainState(model), X, CONFIG, y=Y).history == {"mine": [2.0]}
+
+
+def test_a_loss_is_called_by_position_as_in_fit():
+    class Named(keras.Sequential):
+        def compute_loss(self, inputs, targets, outputs, weights=None, training=True):
+            return keras.ops.mean((targets - outputs) ** 2)
+
+    histories = []
+    for train in (
+        lambda model: model.fit(X, Y, batch_size=8, shuffle=False, verbose=0),
+        lambda model: engine.fit(engine.TrainState(model), X, CONFIG, y=Y, shuffle=False),
+    ):
+        keras.utils.set_random_seed(0)
+        model = Named([keras.Input([4]), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        histories.append(train(model).history)
+    assert histories[0] == histories[1]
+
+
+def test_values_of_a_models_own_metrics_are_those_of_the_last_step_as_in_fit():
+    class Peaks(keras.Sequential):
+        def compute_metrics(self, x, y, y_pred, sample_weight=None):
+            logs = super().compute_metrics(x, y, y_pred, sample_weight)
+            return {**logs, "peak": keras.ops.max(y_pred)}
+
+    histories = []
+    for train in (
+        lambda model: model.fit(X, Y, validation_data=(X, Y), **OF_FIT),
+        lambda model: engine.fit(
+            engine.TrainState(model), X, CONFIG, y=Y, validation_data=(X, Y), shuffle=False
+        ),
+    ):
+        keras.utils.set_random_seed(0)
+        model = Peaks([keras.Input([4]), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", metrics=["mae"])
+        histories.append(train(model).history)
+    assert histories[0] == histories[1] and "val_peak" in histories[0]
+
+
+def test_a_list_of_inputs_is_no_pair_of_inputs_and_targets():
+    one, other = keras.Input([4]), keras.Input([1])
+    model = keras.Model(
+        [one, other], keras.layers.Dense(1)(keras.layers.Concatenate()([one, other]))
+    )
+    model.compile("sgd", "mse")
+    expected = model.evaluate([X, Y], Y, batch_size=8, verbose=0)
+    found = engine.evaluate(engine.TrainState(model), [X, Y], CONFIG, y=Y)
+    assert found == {"loss": expected}
 
 
 def test_a_model_that_was_trained_is_saved_with_loss_and_optimizer(tmp_path):

@@ -42,6 +42,10 @@ def as_dataset():
     return tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
 
 
+def as_one_hot():
+    return as_dataset().map(lambda x, y: (x, tf.one_hot(y, 3)))
+
+
 def words():
     return np.array(["a b", "c"])[np.arange(50) % 2].astype(object)
 
@@ -56,10 +60,25 @@ CASES = {
     ),
     "class weights": (lambda: X, {"y": Y}, {"epochs": 2, "class_weight": {0: 2.0, 1: 0.5}}),
     "steps": (lambda: X, {"y": Y}, {"epochs": 3, "steps_per_epoch": 3, "batch_size": 8}),
+    "steps without a size": (lambda: X, {"y": Y}, {"epochs": 2, "steps_per_epoch": 5}),
+    "validation without a size": (
+        lambda: X, {"y": Y}, {"epochs": 2, "validation_data": (X, Y), "validation_steps": 4},
+    ),
     "pydataset": (Batches, {}, {"epochs": 3}),
+    "validation of a pydataset": (
+        lambda: X, {"y": Y},
+        {"epochs": 3, "validation_data": Batches, "validation_steps": 3, "batch_size": 8},
+    ),
     "workers": (lambda: Batches(workers=2), {}, {"epochs": 2}),
     "generator": (endless, {}, {"epochs": 3, "steps_per_epoch": 4}),
     "dataset": (as_dataset, {}, {"epochs": 2, "class_weight": {0: 2.0, 1: 0.5, 2: 1.0}}),
+    "one-hot dataset": (
+        as_one_hot, {},
+        {
+            "epochs": 2, "class_weight": {0: 2.0, 1: 0.5, 2: 1.0},
+            "loss": "categorical_crossentropy",
+        },
+    ),
     "tensors": (lambda: tf.constant(X), {"y": tf.constant(Y)}, {"epochs": 2}),
     "float64": (lambda: X.astype("float64"), {"y": Y}, {"epochs": 2}),
     "masked": (lambda: np.ma.array(X), {"y": Y}, {"epochs": 2}),
@@ -68,7 +87,7 @@ CASES = {
 }  # fmt: skip
 
 
-def compiled(strategy):
+def compiled(strategy, loss):
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(1)
     with strategy.scope():
@@ -80,23 +99,29 @@ def compiled(strategy):
                 keras.layers.Dense(3, activation="softmax"),
             ]
         )
-        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.compile("adam", loss, metrics=["accuracy"])
     return model
+
+
+def made(options):
+    return {name: value() if callable(value) else value for name, value in options.items()}
 
 
 def train_both(name, strategy):
     make_x, arrays, options = CASES[name]
-    theirs = compiled(strategy)
-    expected = theirs.fit(make_x(), **arrays, **options, verbose=0)
-    ours = compiled(strategy)
+    options = dict(options)
+    loss = options.pop("loss", "sparse_categorical_crossentropy")
+    theirs = compiled(strategy, loss)
+    expected = theirs.fit(make_x(), **arrays, **made(options), verbose=0)
+    ours = compiled(strategy, loss)
     before = ours.get_weights()
-    fields = {"epochs", "steps_per_epoch"}
+    fields = {"epochs", "steps_per_epoch", "validation_steps"}
     values = {k: v for k, v in options.items() if k in fields}
     config = engine.TrainConfig(global_batch_size=options.get("batch_size"), **values)
     rest = {k: v for k, v in options.items() if k not in fields | {"batch_size"}}
     with strategy.scope():
         state = engine.TrainState(ours)
-    found = engine.fit(state, make_x(), config, **arrays, **rest)
+    found = engine.fit(state, make_x(), config, **arrays, **made(rest))
     assert found.history == expected.history
     for one, other, start in zip(ours.weights, theirs.weights, before, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())

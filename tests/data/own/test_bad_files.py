@@ -31,6 +31,10 @@ def refuse(path, *expected, **options):
         ({"y_train": np.full(50, np.nan)}, "example 1 has nan (50 such in all)"),
         ({"y_train": np.array([None, {}] * 25)}, "Python objects, which can run any code"),
         ({"x_test": np.zeros((9, 2, 2))}, "expected the same"),
+        (
+            {"x_test": np.zeros((9, 6, 5), "float32")},
+            "x_test is numbers of shape (6, 5), and one of x_train bytes",
+        ),
         ({"y_test": np.arange(9)}, "expected class numbers 0 to 2, got 3 for example 4"),
         ({"class_names": np.array(["a", "b"])}, "expected class numbers 0 to 1, got 2"),
         ({"y_train": np.arange(50) - 1, "y_test": np.full(9, 99)}, "is in no training example"),
@@ -45,9 +49,53 @@ def test_arrays_that_are_no_archive_or_compressed(tmp_path):
     refuse(tmp_path / "a.npz", "a.npz cannot be read")
     path = files.write_npz(tmp_path, write=np.savez_compressed)
     refuse(path, "compressed", "numpy.savez", in_memory=False)
+    packed = bytearray(path.read_bytes())
+    packed[100:140] = bytes(40)  # within the deflated data
+    path.write_bytes(packed)
+    refuse(path, "set.npz cannot be read")
+    wide = np.zeros((50, 3), "uint64")
+    path = files.write_npz(tmp_path, x_train=wide, x_test=wide[:9])
+    refuse(path, "is of dtype uint64", "--in_memory true", in_memory=False)
     whole = files.write_npz(tmp_path).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     refuse(path, "set.npz cannot be read")
+
+
+def test_bytes_of_another_order_are_the_same_numbers(tmp_path):
+    x = np.random.default_rng(0).normal(size=(files.N, 3))
+    path = files.write_npz(tmp_path, x_train=x.astype(">f4"), x_test=x[:9].astype(">f4"))
+    of_memory, of_disk = (
+        data.load(str(path), options=FileOptions(in_memory=is_in_memory)).train.take([0, 7])[0]
+        for is_in_memory in (True, False)
+    )
+    np.testing.assert_array_equal(of_memory, of_disk)
+    np.testing.assert_array_equal(of_disk, x[[0, 7]].astype("float32"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"y": ["number"]}, {"x": []}, {"class_names": "cat"}, {"class_names": 5}]
+)
+def test_a_spec_of_the_wrong_kind(tmp_path, changes):
+    path = files.write_records(tmp_path)
+    spec = path.with_suffix(".json")
+    spec.write_text(json.dumps(json.loads(spec.read_text()) | changes))
+    refuse(path, "expected for x the name of a feature or a list of names")
+
+
+def test_numbers_and_words_in_one_column(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pytest.importorskip("pyarrow").table
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    parquet.write_table(table({"code": [1, 2], "y": [0, 1]}), folder / "train.parquet")
+    parquet.write_table(table({"code": ["a", "2"], "y": [0, 1]}), folder / "test.parquet")
+    refuse(folder, "column 'code' has numbers in one file and words in another", target="y")
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    refuse(files.write_records(tmp_path), "cannot be written", "set XDG_CACHE_HOME")
 
 
 def test_paths(tmp_path):
@@ -73,6 +121,8 @@ def test_paths(tmp_path):
         ("a,y\n1,nan\n3,1\n", {}, "line 2: column 'y' has no value"),
         ("a,y\n1,0\nNA,1\n", {}, "line 3: column 'a' has no value"),
         ("a,y\n1,0\ninf,1\n", {}, "line 3: column 'a' has no value"),
+        ("a,y\n1,0\n1e39,1\n", {}, "line 3: column 'a' has no value"),
+        ("a,y\n1,0.5\n2,1e39\n", {}, "example 2 has 1e+39"),
         ('a,y\n1,0\n"3,1\n', {}, "line 3: unexpected end of data"),
         ("a,y\n1,0\n2,0\n", {}, "all examples are of one class"),
         ("y\n1\n0\n", {}, "there is no column but the target"),

@@ -99,7 +99,8 @@ def test_an_evaluation_ends_early_and_leaves_no_handler_also_after_an_error(data
     before = handlers()
     config = engine.TrainConfig(global_batch_size=8, steps_per_execution=1)
     strike = Strike(after=3)
-    engine.evaluate(make_state(), data, config, hooks=[hooks.StopOnSignal(), strike])
+    x, y = data
+    engine.evaluate(make_state(), x, config, y=y, hooks=[hooks.StopOnSignal(), strike])
     assert strike.num_executions == 4  # of 8
     assert handlers() == before
 
@@ -108,7 +109,7 @@ def test_an_evaluation_ends_early_and_leaves_no_handler_also_after_an_error(data
 
     failing = engine.LambdaHook(on_eval_execution_end=fail)
     with pytest.raises(ZeroDivisionError):
-        engine.evaluate(make_state(), data, config, hooks=[hooks.StopOnSignal(), failing])
+        engine.evaluate(make_state(), x, config, y=y, hooks=[hooks.StopOnSignal(), failing])
     assert handlers() == before
 
 

@@ -163,6 +163,35 @@ def test_callbacks_that_work_at_epochs_leave_executions_long():
     assert max(sizes) > 1
 
 
+def stop_evaluating(self, *args, **kwargs):
+    self.model.stop_evaluating = True
+
+
+@pytest.mark.parametrize("moment", ["on_test_batch_end", "on_test_begin"])
+def test_a_validation_that_is_stopped_does_not_end_the_training(moment):
+    def make():
+        return [type("Stops", (keras.callbacks.Callback,), {moment: stop_evaluating})()]
+
+    train_both(make, epochs=2)
+
+
+def test_the_end_of_an_evaluation_sees_its_metrics():
+    def make():
+        return [Results()]
+
+    theirs, ours = train_both(make, epochs=2)
+    assert len(theirs[0].seen) == 2 and ours[0].seen == theirs[0].seen
+
+
+class Results(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_test_end(self, logs=None):
+        self.seen.append({k: float(v) for k, v in self.model.get_metrics_result().items()})
+
+
 def test_a_hook_that_is_used_again_is_of_the_run_that_uses_it():
     recorder = Recorder()
     hook = engine.KerasCallbacks([recorder])

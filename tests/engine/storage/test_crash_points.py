@@ -156,6 +156,7 @@ def test_a_crash_at_every_operation_leaves_the_old_or_the_new_one(
     print(f"{num_operations} crash points of the save of step {num_steps} after step 5")
 
 
+@pytest.mark.filterwarnings("ignore:cannot remove old checkpoints")
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_error_at_every_operation_leaves_no_half_file(before, tmp_path, monkeypatch, error):
     """As a full disk, or Ctrl-C: the process goes on, and clears up."""
