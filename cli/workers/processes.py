@@ -133,8 +133,8 @@ def visible_gpus() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         # What is no GPU, such as -1, hides itself and all that follow.
-        names = [name.strip() for name in named.split(",")]
-        return list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
+        listed = [name.strip() for name in named.split(",")]
+        return list(itertools.takewhile(lambda one: one and not one.startswith("-"), listed))
     names = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
     return [str(n) for n in range(sum(name is not None for name in names))]
 
