@@ -99,7 +99,6 @@ class Evaluation:
     def run(self, session: Session) -> Logs:
         """Returns the logs; the metrics of a training are as they were."""
         with session.timing.part(EVALUATION):
-            session.info.ends_evaluation = False
             session.call("on_eval_begin")
             planner = Planner(self._config, session.hooks, evaluates=True, function=self.function)
             with session.state.metrics.kept():
@@ -107,6 +106,7 @@ class Evaluation:
                     session.reset_metrics()
                     logs = session.results(self._run_steps(session, planner), self.function)
                 session.set_logs(logs, session.state.progress.num_steps_completed)
+                session.info.ends_evaluation = False
                 session.call("on_eval_end")  # which may look at the metrics
         return logs
 

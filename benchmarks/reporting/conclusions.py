@@ -112,11 +112,12 @@ def _has_bits(race: Race, arm: str) -> bool:
 
 
 def _cell(found: Found) -> str:
-    """Returns a ratio with the range of the runs, or the interval of a single one."""
+    """Returns a ratio with the range of the runs, which for a single one has its interval."""
     if found.median is None:
         return f"{interval(*found.interval)}, too wide" if found.interval else NOTHING
-    is_range = found.range is not None and found.range[0] < found.range[1]
-    spread = found.range if is_range else found.interval
+    spread = found.range
+    if found.num_runs == 1 and found.range and found.interval:
+        spread = (min(found.range[0], found.interval[0]), max(found.range[1], found.interval[1]))
     return f"{number(found.median)}{f' ({interval(*spread)})' if spread else ''}"
 
 

@@ -130,7 +130,7 @@ class KerasCallbacks(Hook):
         if self.needs_eval_batches:
             end = self._begin + (self._steps_per_execution or 1) - 1
             self._list.on_test_batch_end(end, dict(info.logs))
-        info.ends_evaluation = info.state.model.stop_evaluating
+        info.ends_evaluation |= info.state.model.stop_evaluating
 
     @contextlib.contextmanager
     def around_execution(self, num_steps_completed: int) -> Iterator[None]:

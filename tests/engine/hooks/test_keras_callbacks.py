@@ -175,6 +175,18 @@ def test_a_validation_that_is_stopped_does_not_end_the_training(moment):
     train_both(make, epochs=2)
 
 
+def test_a_validation_within_an_epoch_that_is_stopped_has_its_logs():
+    stops = type("Stops", (keras.callbacks.Callback,), {"on_test_batch_end": stop_evaluating})
+    config = engine.TrainConfig(global_batch_size=8, validate_every_steps=2, epochs=2)
+    seen = []
+    watch = engine.LambdaHook(on_validation_end=lambda info: seen.append(sorted(info.logs)))
+    engine.fit(
+        engine.TrainState(compiled()), X, config, **ARRAYS,
+        hooks=[engine.KerasCallbacks([stops()]), watch],
+    )  # fmt: skip
+    assert seen == [["val_accuracy", "val_loss"]] * 5
+
+
 def test_the_end_of_an_evaluation_sees_its_metrics():
     def make():
         return [Results()]
