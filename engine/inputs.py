@@ -84,11 +84,9 @@ class Inputs:
         self.is_endless = False
         if self._adapter is not None:
             self.num_batches = self._adapter.num_batches
-        else:
-            # A property of a distributed dataset, None if that is of a function.
-            found = self.dataset.cardinality
-            found = found() if isinstance(x, tf.data.Dataset) else found
-            cardinality = tf.data.UNKNOWN_CARDINALITY if found is None else int(found)
+        elif not self.is_of_function:
+            cardinality = self.dataset.cardinality
+            cardinality = int(cardinality() if callable(cardinality) else cardinality)
             self.num_batches = cardinality if cardinality >= 0 else None
             self.is_endless = cardinality == tf.data.INFINITE_CARDINALITY
 
@@ -120,6 +118,11 @@ class Inputs:
     def is_of_arrays(self) -> bool:
         """Whether the dataset is made of arrays in memory."""
         return isinstance(self._adapter, data_adapters.ArrayDataAdapter)
+
+    @property
+    def is_of_function(self) -> bool:
+        """Whether a function gives each worker batches of its own, as many as it has."""
+        return type(self.source).__name__ == "DistributedDatasetsFromFunction"
 
     @property
     def gives_once(self) -> bool:

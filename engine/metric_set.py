@@ -101,13 +101,14 @@ class MetricSet:
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
         """Puts all metrics back at the end: an evaluation uses the ones of the training."""
-        self._kept = [(variable, local_values(variable)) for variable in self.variables()]
+        before, kept = self._kept, [(v, local_values(v)) for v in self.variables()]
+        self._kept = before or kept  # those of the training, if a hook evaluates
         try:
             yield
         finally:
-            for variable, values in self._kept:
+            for variable, values in kept:
                 assign_local_values(variable, values)
-            self._kept = []
+            self._kept = before
 
     def kept_values(self, variable: keras.Variable) -> list[np.ndarray] | None:
         """Returns the values that `kept` will put back; None for those that it does not."""

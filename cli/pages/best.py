@@ -33,11 +33,12 @@ def best_of(run: RunFiles, metric: str | None = None, direction: str | None = No
       direction: "min" or "max"; None: as the metric's name says.
     """
     if metric is None:
-        direction = direction or run.config.get("direction")
-        names = [run.config.get("keep_best"), run.config.get("early_stopping"), *METRICS]
+        said = direction or run.config.get("direction")  # of the metrics that settings name
+        named = [(run.config.get(name), said) for name in ("keep_best", "early_stopping")]
+        named += [(name, None) for name in METRICS]
     else:
-        names = [metric]
-    found = (find_best(run.epochs, str(name), direction) for name in names if name)
+        named = [(metric, direction)]
+    found = (find_best(run.epochs, str(name), word) for name, word in named if name)
     return next((one for one in found if one is not None), None)
 
 

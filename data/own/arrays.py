@@ -12,6 +12,7 @@ import numpy as np
 
 from gradloop.usage import did_you_mean
 
+from ..batches import PIXEL_RANKS
 from ..conversion import to_arrays
 from ..splits import Split, Splits
 from . import targets
@@ -141,14 +142,14 @@ def _check_shapes(inputs: Mapping[str, Any], where: str) -> None:
 
 
 def _describe_examples(x: Any) -> list[str]:
-    leaves = _leaves(x)
-    names = [f"{name} " for name in x] if isinstance(x, Mapping) else [""] * len(leaves)
-    # Bytes are scaled, and nothing else is.
-    kinds = ["bytes" if array.dtype == np.uint8 else "numbers" for array in leaves]
-    return [
-        f"{name}{kind} of shape {array.shape[1:]}"
-        for name, kind, array in zip(names, kinds, leaves, strict=True)
-    ]
+    named = sorted(x.items()) if isinstance(x, Mapping) else [("", one) for one in _leaves(x)]
+    return [f"{name} {_kind_of(one)} of shape {one.shape[1:]}".strip() for name, one in named]
+
+
+def _kind_of(array: Any) -> str:
+    # Bytes of images are scaled, and nothing else is.
+    is_scaled = array.dtype == np.uint8 and len(array.shape) in PIXEL_RANKS
+    return "bytes" if is_scaled else "numbers"
 
 
 def _leaves(x: Any) -> list[Any]:

@@ -18,7 +18,7 @@ from gradloop.machine import cache_dir
 from .errors import FileError
 
 # Another one where what is kept has another form.
-_VERSION = 1
+_VERSION = 2
 
 
 def keep(files: Iterable[Path], settings: Any, make: Callable[[Path], None]) -> Path:

@@ -154,7 +154,8 @@ class SaveCheckpoint(Hook):
         self._seen = now
         ends_epoch = now[1] > before[1]
         # Which epoch was the best is known once the save of an earlier one has not failed.
-        self._settle(wait=ends_epoch and self.keep_best is not None)
+        with part(CHECKPOINTS):
+            self._settle(wait=ends_epoch and self.keep_best is not None)
         if info.has_diverged or info.rollback is not None:
             return
         is_moment = info.is_last_save_point or ends_epoch or self._is_due(now, before)

@@ -60,11 +60,13 @@ class Consensus:
             "stops": requests[:_MAX_REQUESTS],
             "sizes": None if self._planner is None else self._planner.measured,
             "goes_back": self._info.rollback is not None,
+            "ends_evaluation": self._info.ends_evaluation,
         }
         with timing.part(WORKERS):
             messages = self._peers.share(own)
         if self._planner is not None:
             self._planner.take(messages[0]["sizes"])
+        self._info.ends_evaluation = any(message["ends_evaluation"] for message in messages)
         self._check_rollbacks([message["goes_back"] for message in messages])
         for worker, message in enumerate(messages):
             for stop in message["stops"]:
