@@ -170,6 +170,6 @@ def test_a_sweep_from_the_command_line(tmp_path):
     assert "keep_best='val_f1' is not one of" in ended.stderr
     first, second, last = ended.stdout.splitlines()[1:]
     assert first.startswith("002  null") and "val_accuracy" in first and "completed" in first
-    assert second.startswith("001  val_f1") and "not started" in second
+    assert second.startswith("001  val_f1") and "refused" in second
     assert last == "Everything is in sweep"
     assert read(tmp_path / "sweep" / "002", "config.json")["run_name"] == "002 keep_best=null"

@@ -68,7 +68,7 @@ def test_every_trial_is_in_the_table_beside_the_defaults_and_in_its_class():
     assert not {"numerics", "jit_compile", "precision"} & result.exact.keys()
     json.dumps(dataclasses.asdict(result))
     assert len(shown) == len(result.measurements) - 1
-    assert re.match(r"trial 1 of about 1\d: steps_per_execution=1: ", shown[0])
+    assert re.match(r"trial 1 of about 1\d: compile_update=true: ", shown[0])
     check_what_is_kept(result)
 
 
