@@ -87,7 +87,7 @@ CASES = {
 }  # fmt: skip
 
 
-def compiled(strategy, loss):
+def compiled(strategy, loss="sparse_categorical_crossentropy"):
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(1)
     with strategy.scope():
