@@ -100,16 +100,6 @@ def check_compiled(state: TrainState) -> None:
         )
 
 
-def as_compiled(config: TrainConfig, model: keras.Model) -> TrainConfig:
-    """Returns the config with what a person has compiled the model with, as in fit."""
-    changes: dict[str, Any] = {}
-    if model.run_eagerly and not config.run_eagerly:
-        changes["run_eagerly"] = True
-    if model.steps_per_execution > 1 and config.steps_per_execution is None:
-        changes["steps_per_execution"] = model.steps_per_execution
-    return dataclasses.replace(config, **changes) if changes else config
-
-
 def within_limits(config: TrainConfig) -> TrainConfig:
     """Returns the config within the limits of `keras.config`, with a warning for what they lower.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,8 @@ from tensorflow.python.data.util.structure import NoneTensorSpec
 from gradloop.usage import did_you_mean
 
 from .arguments import describe
+from .config import TrainConfig
+from .options import ConfigError, show
 from .protocols import Batch
 from .step_errors import inputs_in_words, loss_in_words
 
@@ -48,6 +51,24 @@ def compile_model(model: keras.Model, **given: Any) -> None:
     scales = "optimizer" in given or is_scaled
     with _names_in_words():
         keras.Model.compile(model, **(kept | given), auto_scale_loss=scales)
+
+
+def as_compiled(config: TrainConfig, model: keras.Model) -> TrainConfig:
+    """Returns the config with what a person has compiled the model with, as in fit.
+
+    Raises:
+      ConfigError: If the two do not go together.
+    """
+    changes: dict[str, Any] = {}
+    if model.run_eagerly and not config.run_eagerly:
+        changes["run_eagerly"] = True
+    if model.steps_per_execution > 1 and config.steps_per_execution is None:
+        changes["steps_per_execution"] = model.steps_per_execution
+    try:
+        return dataclasses.replace(config, **changes) if changes else config
+    except ConfigError as error:
+        words = ", ".join(f"{name}={show(value)}" for name, value in changes.items())
+        raise ConfigError(f"the model was compiled with {words}: {error}") from error
 
 
 def _check_objects(name: str, value: Any) -> None:

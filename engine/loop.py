@@ -100,10 +100,7 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     """
     refuse_unknown(fit, unknown)
     session = Session(state, config, hooks)
-    check_compiled(state)
-    check_window(config, state)
-    check_step(train_step, "train_step")
-    check_resume(resume)
+    _check_training(session, train_step, resume=resume)
     config = within_limits(session.config)
     with session.timing.part(SETUP):
         state.progress.begin(config.initial_epoch, config.epochs, resume=resume)
@@ -133,6 +130,14 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
     finally:
         session.end()
     return session.history
+
+
+def _check_training(session: Session, train_step: StepFn, *, resume: bool) -> None:
+    """Refuses what cannot be trained, before anything is changed."""
+    check_compiled(session.state)
+    check_window(session.config, session.state)
+    check_step(train_step, "train_step")
+    check_resume(resume)
 
 
 class _Parts(NamedTuple):

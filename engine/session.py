@@ -14,8 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from .agreement import as_compiled, check_agreement
+from .agreement import check_agreement
 from .arguments import describe
+from .building import as_compiled
 from .config import TrainConfig
 from .history import History
 from .hooks.base import Hook, HookInfo

@@ -13,16 +13,17 @@ import keras
 
 from .config import TrainConfig
 from .options import ConfigError, show
+from .replicas.rules import find_rules
 from .runtime import describe_runtime
 from .state import TrainState
 from .workers.cluster import VARIABLE
 
 # A step of an epoch is other examples with another one of these.
 _OF_POSITION = ("global_batch_size", "steps_per_epoch", "gradient_accumulation_steps", "seed")
-# Told by the process or the strategy, or without a part in the bits.
+# Told by the process, the strategy or `find_rules`, or without a part in the bits.
 _NOT_OF_CONFIG = (
     "initial_epoch", "strategy", "num_replicas", "compile_update", "tf32", "intra_op_threads",
-    "inter_op_threads",
+    "inter_op_threads", "uneven", "clip", "replica_rng", "sync_statistics", "parity",
 )  # fmt: skip
 _OF_CONFIG = tuple(
     field.name
@@ -46,6 +47,7 @@ def describe_settings(config: TrainConfig, state: TrainState) -> dict[str, Any]:
         kinds = collections.Counter(name.split(":")[-2] for name in runtime["logical_devices"])
         names = [f"/device:{kind}:{i}" for kind, n in kinds.items() for i in range(n)]
         settings["logical_devices"] = names
+    settings |= find_rules(config, state.strategy.num_replicas_in_sync)._asdict()
     settings |= {
         "steps_per_epoch": state.progress.steps_per_epoch,
         "precision": state.model.dtype_policy.name,

@@ -181,6 +181,7 @@ class StepFunction:
         logs = {n: results[n] if n in results else step_logs[n] for n in self._logs.names}
         # After the waits too, of which the last one may end last: they are a part of these seconds.
         graph_secs = stamp(after=(num_done, logs, waited)) - began
+        waited = tf.minimum(waited, graph_secs)  # where stamps come late, waits overlap
         return num_done, logs, tf.stack([graph_secs, waited, tf.cast(num_examples, tf.float64)])
 
     def _run_eagerly(

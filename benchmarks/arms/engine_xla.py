@@ -34,9 +34,7 @@ class Arm(engine_tuned.Arm):
         if not found:
             notes = [one["note"] for one in measured if one["note"]]
             too_slow = next((note for note in notes if note.startswith("given up")), None)
-            raise (
-                TooSlow(too_slow)
-                if too_slow
-                else RuntimeError("; ".join(notes) or "nothing was measured")
-            )
+            if too_slow:
+                raise TooSlow(too_slow)
+            raise RuntimeError("; ".join(notes) or "nothing was measured")
         return found, measured

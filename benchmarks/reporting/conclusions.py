@@ -112,13 +112,10 @@ def _has_bits(race: Race, arm: str) -> bool:
 
 
 def _cell(found: Found) -> str:
-    """Returns a ratio with the range of the runs, which for a single one has its interval."""
+    """Returns a ratio with its spread."""
     if found.median is None:
         return f"{interval(*found.interval)}, too wide" if found.interval else NOTHING
-    spread = found.range
-    if found.num_runs == 1 and found.range and found.interval:
-        spread = (min(found.range[0], found.interval[0]), max(found.range[1], found.interval[1]))
-    return f"{number(found.median)}{f' ({interval(*spread)})' if spread else ''}"
+    return f"{number(found.median)}{f' ({interval(*found.spread)})' if found.spread else ''}"
 
 
 def _join(items: Iterable[str]) -> str:

@@ -79,6 +79,12 @@ class Found:
     interval: tuple[float, float] | None = None
     why: str = NOT_MEASURED
 
+    @property
+    def spread(self) -> tuple[float, float] | None:
+        """The range of the runs, with the interval if there is one run alone; None: one number."""
+        ends = [*(self.range or ()), *((self.interval or ()) if self.num_runs == 1 else ())]
+        return (min(ends), max(ends)) if len(set(ends)) > 1 else None
+
 
 def name_of(record: Record) -> str:
     """Returns a record's workload and settings that are not the default, as in its file's name.

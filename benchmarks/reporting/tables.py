@@ -169,7 +169,8 @@ def _short(outcome: Outcome | None) -> str:
     if outcome.found.median is None:
         return outcome.verdict
     found = outcome.found
-    spread = f" ({interval(*found.range)})" if found.range and found.num_runs > 1 else ""
+    is_range = found.range is not None and found.range[0] < found.range[1]
+    spread = f" ({interval(*found.range)})" if found.range and is_range else ""
     return f"{number(found.median)}{spread}: {strong(outcome.verdict)}"
 
 

@@ -157,14 +157,7 @@ def read_outcomes(
     folder: SweepFolder, metric: str | None, direction: str | None
 ) -> list[tuple[SweepRun, Outcome]]:
     """Returns the runs with what became of them; the best first, those without a value last."""
-    found = [(run, outcomes.read(run.path, metric, direction)) for run in folder.runs]
-    # What is in the folder of a run that was refused is of other settings.
-    found = [
-        (run, dataclasses.replace(one, status="refused", best=None))
-        if run.path.name in folder.refused
-        else (run, one)
-        for run, one in found
-    ]
+    found = [(run, _outcome_of(folder, run, metric, direction)) for run in folder.runs]
     # Runs are compared by one metric: that of most of them.
     names = [outcome.best.metric for _, outcome in found if outcome.best is not None]
     common = max(names, key=names.count, default=None)
@@ -174,10 +167,22 @@ def read_outcomes(
         best, status = one[1].best, one[1].status
         has_value = best is not None and best.metric == common
         value = best.value if best is not None and has_value else 0.0
-        is_bad = status in ("failed", "diverged", "refused", "not started")
+        is_bad = status in ("failed", "diverged", "refused", "to do", "not started")
         return is_bad, not has_value, -value if word == "max" else value
 
     return sorted(found, key=place)
+
+
+def _outcome_of(
+    folder: SweepFolder, run: SweepRun, metric: str | None, direction: str | None
+) -> Outcome:
+    """Returns what became of a run, without a value if its files are of other settings."""
+    found = outcomes.read(run.path, metric, direction)
+    if run.path.name in folder.refused:
+        return dataclasses.replace(found, status="refused", best=None)
+    if found.status in DONE and not folder.is_done(run):
+        return dataclasses.replace(found, status="to do", best=None)
+    return found
 
 
 def _plain(settings: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ class FileError(ValueError):
     """A file that cannot be read as a dataset."""
 
 
-def unreadable(path: Path, error: object) -> FileError:
+def unreadable(path: Path | str, error: object) -> FileError:
     """Returns the error for a file that the system, or its format, does not let be read."""
     reason = getattr(error, "strerror", None) or error
     first_line = next(iter(str(reason).strip().splitlines()), type(error).__name__)

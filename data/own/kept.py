@@ -15,7 +15,7 @@ from typing import Any
 from gradloop.files import force_to_disk
 from gradloop.machine import cache_dir
 
-from .errors import FileError
+from .errors import FileError, unreadable
 
 # Another one where what is kept has another form.
 _VERSION = 2
@@ -32,6 +32,7 @@ def keep(files: Iterable[Path], settings: Any, make: Callable[[Path], None]) -> 
       settings: What else it depends on, as JSON can hold it.
       make: Writes into an empty folder. What it raises is passed on, and nothing is kept.
     """
+    files = list(files)
     stats = [(str(file.resolve()), file.stat()) for file in files]
     of = _digest([_VERSION, settings, [name for name, _ in stats]])
     state = _digest([(stat.st_size, stat.st_mtime_ns) for _, stat in stats])
@@ -42,6 +43,8 @@ def keep(files: Iterable[Path], settings: Any, make: Callable[[Path], None]) -> 
         folder.parent.mkdir(parents=True, exist_ok=True)
         _make(folder, make)
     except OSError as error:
+        if error.filename in map(str, files):
+            raise unreadable(error.filename, error) from error
         raise FileError(
             f"{folder.parent}, where what is worked out of data is kept, cannot be written "
             f"({error.strerror or error}): make room, or set XDG_CACHE_HOME to another folder."

@@ -14,7 +14,7 @@ import tensorflow as tf
 from ..splits import Split, Splits
 from . import kept, targets
 from .blobs import Blobs
-from .errors import FileError, unreadable
+from .errors import FileError
 from .loading import to_memory
 from .options import FileOptions
 from .spec import RecordSpec, read_spec
@@ -110,16 +110,12 @@ def _scan(
     file: Path, number: int, spec: RecordSpec, has_targets: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
     """Reads a file once: number of the file, offset and length of each record; the targets."""
-    try:
-        with file.open("rb") as opened:
-            begin = opened.read(len(_GZIP))
-    except OSError as error:
-        raise unreadable(file, error) from error
-    if begin == _GZIP:
-        raise FileError(
-            f"{file} is compressed, so that no record can be read alone: write it without "
-            "compression."
-        )
+    with file.open("rb") as opened:
+        if opened.read(len(_GZIP)) == _GZIP:
+            raise FileError(
+                f"{file} is compressed, so that no record can be read alone: write it without "
+                "compression."
+            )
     lengths, found = [], []
     try:
         for records in tf.data.TFRecordDataset(str(file)).batch(_CHUNK):

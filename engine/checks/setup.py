@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from .. import devices
 from ..arguments import check_config, check_model
+from ..building import as_compiled
 from ..config import TrainConfig
 from ..workers.cluster import cluster_of
 from .findings import Finding
@@ -50,6 +51,7 @@ def check_setup(
     check_config(config)
     if model is not None:
         check_model(model)
+        config = as_compiled(config, model)
     strategy = strategy or tf.distribute.get_strategy()
     if optimizer is None and model is not None and model.compiled:
         optimizer = model.optimizer

@@ -68,7 +68,7 @@ class KerasCallbacks(Hook):
     def on_train_begin(self, info: HookInfo) -> None:
         """Tells the callbacks of the model, and begins at the epoch that one asks for."""
         model, progress = info.state.model, info.progress
-        self._list, self._epoch_logs.logs = None, {}  # those of an earlier run
+        self._epoch_logs.logs = {}  # those of an earlier run
         self._make_list(info)
         model.stop_training = False
         self._list.on_train_begin()
@@ -158,8 +158,7 @@ class KerasCallbacks(Hook):
     def on_eval_begin(self, info: HookInfo) -> None:
         """Calls `on_test_begin`."""
         if not info.eval_name:  # no validation, which has the list of its training
-            self._list = None
-        self._make_list(info)
+            self._make_list(info)
         info.state.model.stop_evaluating = False
         self._list.on_test_begin()
         self._ends_after_one = info.state.model.stop_evaluating
@@ -170,7 +169,6 @@ class KerasCallbacks(Hook):
 
     def on_predict_begin(self, info: HookInfo) -> None:
         """Calls `on_predict_begin`."""
-        self._list = None
         self._make_list(info)
         info.state.model.stop_predicting = False
         self._list.on_predict_begin()
@@ -196,14 +194,13 @@ class KerasCallbacks(Hook):
 
     def _make_list(self, info: HookInfo) -> None:
         self._steps_per_execution = info.steps_per_execution
-        if self._list is None:
-            self._list = keras.callbacks.CallbackList(
-                self._all,
-                model=info.state.model,
-                epochs=info.progress.num_epochs,
-                steps=info.progress.steps_per_epoch,
-                verbose=0,
-            )
+        self._list = keras.callbacks.CallbackList(
+            self._all,
+            model=info.state.model,
+            epochs=info.progress.num_epochs,
+            steps=info.progress.steps_per_epoch,
+            verbose=0,
+        )
 
     def _honour_stop(self, info: HookInfo) -> None:
         if getattr(info.state.model, "stop_training", False):

@@ -13,6 +13,7 @@ from gradloop.machine import memory_bytes, num_cores
 
 from .. import devices
 from .. import step as step_lib
+from ..building import as_compiled
 from ..config import TrainConfig
 from ..protocols import Batch, Logs, Resident
 from ..replicated_step import StepFn
@@ -186,6 +187,7 @@ def diagnose_input(
         state = make_state()
     dataset = make_dataset()
     state.build(dataset.element_spec)
+    config = as_compiled(config, state.model)
     in_graph = config.input != "streamed" and may_train_resident(state.strategy, config)
 
     def trial(dataset: tf.data.Dataset, step: StepFn, *, resident: bool) -> Trial:

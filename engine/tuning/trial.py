@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
+from ..building import as_compiled
 from ..config import TrainConfig
 from ..planner import NEVER, Execution, Planner
 from ..replicated_step import StepFn
@@ -178,5 +179,6 @@ def make_trial(
 ) -> Trial:
     """Returns a training of this config that can be measured. Builds the state."""
     state.build(dataset.element_spec)
+    config = as_compiled(config, state.model)
     resident = config.input != "streamed" and may_train_resident(state.strategy, config)
     return Trial(dataset, state, config, train_step, resident=resident)

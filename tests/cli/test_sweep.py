@@ -87,6 +87,17 @@ def test_what_is_done_is_known_of_each_run_and_its_settings(tmp_path, capfd):
     assert epochs == [[None, 9], [None, 9]]
 
 
+def test_runs_that_are_to_come_again_do_not_count_with_what_they_were(tmp_path, capfd, monkeypatch):
+    folder, flags = tmp_path / "sweep", ["--resume", "auto", "--no_plots"]
+    assert sweep(folder, "0.5", *flags) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(signals, "number", lambda: signal.SIGINT)  # before the first run
+        assert sweep(folder, "0.5", *flags, "--epochs", "9") == 130
+    assert (rows(folder)[0]["status"], rows(folder)[0]["best"]) == ("to do", "")
+    assert sweep(folder, "0.5", *flags, "--epochs", "9") == 0
+    assert rows(folder)[0]["status"] == "completed"
+
+
 def test_a_run_that_is_refused_does_not_count_with_what_it_was(tmp_path, capfd):
     folder, flags = tmp_path / "sweep", ["--resume", "auto", "--no_plots"]
     assert sweep(folder, "0.5", *flags) == 0

@@ -50,6 +50,16 @@ def test_what_it_was_compiled_with_takes_effect():
     assert sizes == [2, 1]
 
 
+def test_a_config_that_contradicts_what_it_was_compiled_with_says_where_that_comes_from():
+    model = build()
+    model.compile("sgd", "mse", run_eagerly=True)
+    config = engine.TrainConfig(global_batch_size=8, jit_compile=True)
+    with pytest.raises(engine.ConfigError, match="the model was compiled with run_eagerly=true: "):
+        engine.fit(engine.TrainState(model), X, config, y=Y)
+    found = [one.what for one in engine.check_setup(CONFIG, model)]
+    assert "run_eagerly=true" in found
+
+
 def test_a_model_that_is_compiled_again_needs_a_new_state():
     model = build()
     model.compile("sgd", "mse")
