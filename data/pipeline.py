@@ -135,15 +135,11 @@ def make_dataset(  # noqa: PLR0913 - the arguments of fit, all but two of them k
         stacks = None if augment else make_stacks(arrays.spec, transform, n, batch_size)
         of_step, spec = functools.partial(make_batch, slice_indices), dataset.element_spec
         resident = ResidentBatches(of_step, order_of, arrays, num_batches, spec, stacks)
+    preparer = _preparer(prepare_more, describe(examples[:3]), channel_axis and decode is None)
     made = EpochDataset(
-        dataset,
-        position,
-        arrays=arrays,
-        prepare=_preparer(prepare_more, describe(examples[:3]), channel_axis and decode is None),
-        global_batch_size=batch_size,
-        num_examples=n,
-        resident=resident,
-    )
+        dataset, position, arrays=arrays, prepare=preparer, global_batch_size=batch_size,
+        num_examples=n, resident=resident,
+    )  # fmt: skip
     if not shuffle and decode is None and augment is None:
         made.finish = finisher(transform), repr((examples.num_classes, rescale))
     made.slices = None if augment else slices  # it draws random numbers for whole batches

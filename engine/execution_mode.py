@@ -11,7 +11,8 @@ from keras.src.trainers.trainer import model_supports_jit
 from . import devices
 from .arguments import check_config, check_state, check_strategy_kind
 from .compiled_updates import is_eligible
-from .config import TrainConfig, check_one_replica
+from .config import TrainConfig
+from .config_checks import check_one_replica
 from .fused_updates import Update
 from .options import ConfigError
 from .replicas.rules import ReplicaRules, find_rules

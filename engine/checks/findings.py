@@ -1,11 +1,14 @@
-"""What `check_setup` finds: rows of a table, lines of warnings, errors."""
+"""What `check_setup` looks at, and what it finds: rows of a table, lines of warnings, errors."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import tensorflow as tf
+
+from ..config import TrainConfig
 from ..options import ConfigError
 
 
@@ -38,6 +41,29 @@ class Finding(NamedTuple):
     def __str__(self) -> str:
         """The finding as a line of a warning or an error."""
         return f"{self.what}: {self.why}. {self.fix}".rstrip()
+
+
+class Setup(NamedTuple):
+    """What the rows look at; see `check_setup`."""
+
+    config: TrainConfig
+    strategy: tf.distribute.Strategy
+    model: Any
+    optimizer: Any
+    num_replicas: int
+    num_workers: int
+    num_gpus: int
+
+    def layers(self, *kinds: type) -> list[Any]:
+        """Returns the model's layers of some classes, at any depth."""
+        if self.model is None:
+            return []
+        return [layer for layer in self.model._flatten_layers() if isinstance(layer, kinds)]
+
+    @property
+    def replicas(self) -> str:
+        """The number of replicas in words."""
+        return f"{self.num_replicas} replica{'s' if self.num_replicas > 1 else ''}"
 
 
 def is_supported(findings: Iterable[Finding]) -> bool:

@@ -6,18 +6,17 @@ Each looks at some of: strategy, precision, XLA, batch size, model, optimizer an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src.trainers.trainer import model_supports_jit
 
-from ..config import TrainConfig
 from ..fused_lstm import find_fused_lstms
 from ..replicas.rules import find_rules
 from ..runtime import has_fast_bfloat16
 from ..strategy import may_train_resident
-from .findings import Finding, Verdict
+from .findings import Finding, Setup, Verdict
 
 OK, SLOW, RISKY, UNSUPPORTED = Verdict
 
@@ -38,29 +37,6 @@ _CONVOLUTIONS = (
     keras.layers.SeparableConv1D,
     keras.layers.SeparableConv2D,
 )
-
-
-class Setup(NamedTuple):
-    """What the rows look at; see `check_setup`."""
-
-    config: TrainConfig
-    strategy: tf.distribute.Strategy
-    model: Any
-    optimizer: Any
-    num_replicas: int
-    num_workers: int
-    num_gpus: int
-
-    def layers(self, *kinds: type) -> list[Any]:
-        """Returns the model's layers of some classes, at any depth."""
-        if self.model is None:
-            return []
-        return [layer for layer in self.model._flatten_layers() if isinstance(layer, kinds)]
-
-    @property
-    def replicas(self) -> str:
-        """The number of replicas in words."""
-        return f"{self.num_replicas} replica{'s' if self.num_replicas > 1 else ''}"
 
 
 # The rows. Each returns its finding; None where it has nothing to look at.

@@ -10,8 +10,8 @@ from ..arguments import check_config, check_model
 from ..building import as_compiled
 from ..config import TrainConfig
 from ..workers.cluster import cluster_of
-from .findings import Finding
-from .rows import ROWS, Setup
+from .findings import Finding, Setup
+from .rows import ROWS
 
 
 def check_setup(

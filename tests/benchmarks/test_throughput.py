@@ -6,11 +6,12 @@ import pytest
 
 from benchmarks import throughput
 from benchmarks.hardware import devices
+from benchmarks.race import flags as flags_lib
 from benchmarks.race.workloads import WORKLOADS
 
 
 def arguments(*flags):
-    return throughput.make_parser().parse_args(flags)
+    return flags_lib.make_parser().parse_args(flags)
 
 
 @pytest.mark.parametrize(
@@ -44,17 +45,17 @@ def test_without_a_gpu_it_says_so(capsys, monkeypatch):
 
 
 def test_fit_is_always_among_the_arms():
-    (_, arms), *_ = throughput.expand(arguments("--arms", "tf_loop", "engine", "some.other_arm"))
+    (_, arms), *_ = flags_lib.expand(arguments("--arms", "tf_loop", "engine", "some.other_arm"))
     assert arms == ["engine", "keras_fit", "tf_loop", "some.other_arm"]
 
 
 def test_the_reference_of_xlas_bits_is_among_the_arms():
-    (_, arms), *_ = throughput.expand(arguments("--arms", "engine_xla"))
+    (_, arms), *_ = flags_lib.expand(arguments("--arms", "engine_xla"))
     assert arms == ["engine_xla", "keras_fit", "keras_fit_xla"]
 
 
 def test_the_headline_is_both_kinds_of_bits():
-    (_, arms), *_ = throughput.expand(arguments("--arms", "headline"))
+    (_, arms), *_ = flags_lib.expand(arguments("--arms", "headline"))
     assert arms == ["engine", "engine_xla", "keras_fit", "keras_fit_tuned", "keras_fit_xla"]
 
 
@@ -71,31 +72,31 @@ def test_a_race_has_time_for_each_arm():
 
 
 def test_all_is_every_workload():
-    found = [workload.name for workload, _ in throughput.expand(arguments("--workload", "all"))]
+    found = [workload.name for workload, _ in flags_lib.expand(arguments("--workload", "all"))]
     assert found == list(WORKLOADS)
 
 
 def test_input_compares_the_pipeline_with_a_resident_batch():
-    found = [(w.name, arms) for w, arms in throughput.expand(arguments("--workload", "input"))]
+    found = [(w.name, arms) for w, arms in flags_lib.expand(arguments("--workload", "input"))]
     assert [name for name, _ in found] == ["input-tiny", "input-dense", "input-cnn", "input-lstm"]
     assert found[0][1] == ["engine", "engine_resident", "keras_fit"]
 
 
 def test_a_lower_precision_is_also_compared_with_fit_in_float32():
-    (_, arms), *_ = throughput.expand(arguments("--precision", "mixed_bfloat16"))
+    (_, arms), *_ = flags_lib.expand(arguments("--precision", "mixed_bfloat16"))
     assert "keras_fit_float32" in arms
-    (_, arms), *_ = throughput.expand(arguments())
+    (_, arms), *_ = flags_lib.expand(arguments())
     assert "keras_fit_float32" not in arms
 
 
 def test_replicas_are_for_arms_that_can_have_them():
-    (_, arms), *_ = throughput.expand(arguments("--num_devices", "2"))
+    (_, arms), *_ = flags_lib.expand(arguments("--num_devices", "2"))
     assert arms == ["engine", "keras_fit"]
-    assert throughput.make_task(arguments("--num_devices", "2"), WORKLOADS["tiny"]).has_replicas
+    assert flags_lib.make_task(arguments("--num_devices", "2"), WORKLOADS["tiny"]).has_replicas
 
 
 def test_examples_are_whole_batches():
-    workload = throughput.resize(WORKLOADS["tiny"], arguments("--num_examples", "100"))
+    workload = flags_lib.resize(WORKLOADS["tiny"], arguments("--num_examples", "100"))
     assert workload.num_examples == 96
 
 
@@ -109,7 +110,7 @@ def test_peers_have_an_interpreter_of_their_own(tmp_path):
 
 
 def test_the_roof_is_measured_in_a_process_of_its_own():
-    task = throughput.make_task(arguments(), WORKLOADS["tiny"])
+    task = flags_lib.make_task(arguments(), WORKLOADS["tiny"])
     found = throughput.measure_roof(task, secs=0.1)
     assert set(found["matmul_flops_per_sec"]) == {"float32", "float32_xla", "bfloat16"}
     assert min(found["matmul_flops_per_sec"].values()) > 1e7

@@ -25,12 +25,8 @@ SETTINGS = dataclasses.asdict(JobConfig(strategy="multi_worker", num_workers=3, 
 
 
 @pytest.fixture(autouse=True)
-def fresh_keras():
-    """Replaces conftest's: nothing here runs Keras."""
-
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path, monkeypatch):
+def fresh_keras(tmp_path, monkeypatch):
+    """Replaces conftest's: nothing here runs Keras, and each test is alone in a folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.setattr(launch, "visible_gpus", list)

@@ -15,6 +15,7 @@ from gradloop import engine
 from gradloop.data import pipeline
 from gradloop.engine.tuning import bench, search
 from gradloop.engine.tuning.choice import Bits
+from tests.engine.tuning.fake_trials import MADE, FakeTrial
 
 CONFIG = engine.TrainConfig()
 # No trial is left out because other tests take the time.
@@ -121,36 +122,6 @@ def test_a_trial_may_change_the_prefetch_of_its_dataset():
 
     tune(make_state, make, CONFIG)
     assert {} in asked and {"prefetch": 16} in asked
-
-
-MADE = []
-
-
-class FakeTrial:
-    """Stands in for a process, with a speed and bits of its own."""
-
-    def __init__(self, speed, bits="", *, in_process=False):
-        self.speed, self.speeds, self.is_open = speed, [], True
-        self._bits, self.was_asked = bits, False
-        self.in_process = in_process
-        MADE.append(self)
-
-    def warm_up(self, secs=None):
-        assert self.is_open
-
-    def measure(self, secs=None):
-        self.speeds.append(self.speed)
-
-    def bits(self):
-        assert self.is_open
-        self.was_asked = True
-        return self._bits
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.is_open = False
 
 
 @pytest.fixture
