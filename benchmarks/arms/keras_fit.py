@@ -55,8 +55,9 @@ class Arm:
 
     def run(self, num_epochs: int) -> float:
         """Calls `fit` once and returns the mean training loss."""
-        # fit derives the order of the examples from the global seed: the same one at each call.
-        keras.utils.set_random_seed(self._task.seed)
+        # The order of the examples is derived from the global seed: the same one at each call. It
+        # is not set again here: that empties TensorFlow's cache of functions, and the next call
+        # optimizes its graph once more, for seconds where the net is large.
         batch_size = self._task.workload.global_batch_size
         history = self._model.fit(
             self._x,

@@ -25,8 +25,10 @@ TIME_LIMIT_SECS = 300.0
 NUM_ROUNDS = 5
 # As in a race: OpenMP's threads spin for 0.2 s after their last work.
 PAUSE_SECS = 0.3
-# One thread that is so many times slower in the first round is not measured any further.
+# One thread that is so many times slower, at its best, is not measured any further after the first
+# rounds. Of one round alone, an outlier would decide.
 HOPELESS = 1.3
+_NUM_FIRST_ROUNDS = 2
 # For whichever framework an arm has: TensorFlow, PyTorch, JAX.
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1", "NPROC": "1"}
 
@@ -156,7 +158,8 @@ def find_threads(arm: str, python: str, task: Task) -> Threads:
             for trial in (default, one)[:: -1 if index % 2 else 1]:
                 time.sleep(PAUSE_SECS)
                 trial.measure()
-            if default.speeds[0] > HOPELESS * one.speeds[0]:
+            is_first = index + 1 < _NUM_FIRST_ROUNDS
+            if not is_first and min(default.speeds) > HOPELESS * max(one.speeds):
                 break
         is_faster = statistics.median(one.speeds) > statistics.median(default.speeds)
         if is_faster and default.bits_of is not None:

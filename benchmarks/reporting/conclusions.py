@@ -83,7 +83,8 @@ def _over_fastest(race: Race) -> Found:
 def ratios_table(raced: Mapping[str, Race]) -> str:
     """Returns a table with a row for each workload and engine arm: how many times the speed of fit.
 
-    A pair of arms that has no ratio, because each run's interval is too wide, has no row.
+    A pair of arms that has no ratio, because each run's interval is too wide, has no row. Where the
+    two ratios are of other runs, both numbers of runs stand in the last cell.
 
     Args:
       raced: As in `conclude`.
@@ -95,9 +96,10 @@ def ratios_table(raced: Mapping[str, Race]) -> str:
             over_fit = races.ratio(race, arm, _FIT_FLOAT32 if is_lower else fit)
             over_tuned = races.ratio(race, arm, tuned)
             if any(found.median is not None for found in (over_fit, over_tuned)):
-                most = max(over_fit, over_tuned, key=lambda found: found.num_runs)
+                counts = [runs_of(found) for found in (over_fit, over_tuned) if found.num_runs]
+                runs = " and ".join(dict.fromkeys(counts))
                 of_float32 = ", of float32" if is_lower else ""
-                cells = [_cell(over_fit) + of_float32, _cell(over_tuned), runs_of(most)]
+                cells = [_cell(over_fit) + of_float32, _cell(over_tuned), runs]
                 is_shown = bits == "free" or _has_bits(race, arm)
                 rows.append([name, bits if is_shown else _NO_BITS, f"`{arm}`", *cells])
     if not rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.reporting import conclusions, gpu_tables, notes, other_tables, tables, targets
@@ -25,23 +25,23 @@ more the fewer the steps are: over longer epochs, expect smaller ratios over fit
 
 Ratios move with the hour and the machine by more than the interval of one run. So all runs of a
 race with the same number of cores and the same versions count, on whatever processor: a ratio is
-the median of the runs' medians, beside their range and the interval of the newest run. Where the
-interval of a run is too wide for a ratio and lies beyond the others, the range goes to its nearer
-end. The figures of each arm are those of the run with the most arms; the table of records names the
-processors.
+the median of the runs' medians, beside their range and the interval of the newest run. It is named
+where the interval of one run or more is narrow enough. The figures of each arm are those of the run
+with the most arms; the table of records names the processors.
 
 There are three classes of bits (docs/parity.md). An arm with the bits of fit must end with the
 weights of `keras_fit`, one with the bits of `fit(jit_compile=True)` with those of `keras_fit_xla`,
 bit for bit; the others, which are free, must have the mean loss of fit within 2 % (5 % in a lower
-precision), in a training without dropout, whose masks differ. An arm that fails this check is void,
-and its speed is not shown.
+precision), in a training without dropout, whose masks differ, and within 10 % with it. An arm that
+fails this check is void, and its speed is not shown.
 
+`engine`, `engine_resident`, `keras_fit` and `keras_fit_float32` train with defaults.
 `engine_tuned`, `engine_xla` and `engine_free` have the settings that `--tune` keeps in the class of
-fit's bits, in that of `fit(jit_compile=True)`, and in the free one, found in the run. So have all
-other arms but `engine`, `engine_resident`, `keras_fit` and `keras_fit_float32`, which train with
-defaults, the number of threads with which each is fastest, one or its framework's default, tried
-before the race by processes that take turns. The number of threads may change bits: an arm that
-must have those of fit keeps the default where it does.
+fit's bits, in that of `fit(jit_compile=True)`, and in the free one, found in the run. All other
+arms have one thread or their framework's default, whichever was faster before the race, in
+processes that took turns. `keras_fit_tuned` and `keras_fit_xla` have the fastest of some
+`steps_per_execution`, too. The number of threads may change bits: an arm that must have those of
+fit keeps the default where it does.
 
 - *Of the roof*: the matrix operations per second of the training, as a share of the most that the
   machine's matrix products reached in the same run. The operations of a step (2 m n k for a product
@@ -107,7 +107,7 @@ def make_readme_part(raced: Mapping[tuple[str, str], Race]) -> str:
         shown = _shown(here)
         if shown:
             parts += [conclusions.conclude(shown), conclusions.ratios_table(shown)]
-            parts += [_machine(next(iter(shown.values())).newest)]
+            parts += [_machines([run for race in shown.values() for run in race.runs])]
     parts = parts or [_NO_RECORDS]
     parts.append(
         "The method, the targets, other frameworks, all figures and charts: "
@@ -205,6 +205,20 @@ def _other_parts(record: Record) -> list[str]:
     if "accuracies" in record:
         return [other_tables.learning_table(record)]
     return [other_tables.scaling_tables(record)]
+
+
+def _machines(records: Sequence[Record]) -> str:
+    """Returns a line on where and when all of some records were made."""
+    environments = [record["environment"] for record in records]
+    processors = sorted({str(one.get("processor", "?")) for one in environments})
+    newest = max(records, key=when)["environment"]
+    dates = sorted({record["date"] for record in records})
+    return (
+        f"{newest.get('num_cores', '?')} cores of {', '.join(processors)}{_gpus(newest)}; "
+        f"TensorFlow {newest.get('tensorflow', '?')}, Keras {newest.get('keras', '?')}, Python "
+        f"{newest.get('python', '?')}; {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}. Each "
+        "record has its machine, commit and time."
+    )
 
 
 def _machine(record: Record) -> str:

@@ -62,12 +62,10 @@ class Found:
     Attributes:
       over: The arm of the denominator: for `BEST_PYTORCH` and the like, which one it was.
       median: Of the runs' medians; None: `why` says why there is none.
-      range: Least and largest of the runs' medians. A run whose interval is too wide for a ratio
-        counts here by its nearer end, if all of the interval is beyond those.
+      range: Least and largest of the runs' medians.
       num_runs: How many have it.
       num_processors: On how many kinds of processor.
-      interval: 95 %, of the newest run that has it, or that is too wide for a ratio; None: the
-        measure has none.
+      interval: 95 %, of the newest run that has it; None: the measure has none.
       why: "", or why there is no ratio.
     """
 
@@ -149,26 +147,22 @@ def ratio(race: Race | None, arm: str, over: str, measure: str = SPEED) -> Found
     """
     if race is None:
         return Found(over)
-    of_runs = [_of_run(record, arm, over, measure) for record in race.runs]
-    named = [
-        (record, found)
-        for record, found in zip(race.runs, of_runs, strict=True)
-        if found.median is not None
-    ]
-    too_wide = [found for found in of_runs if found.why == NO_RATIO]
-    if not named:
-        return (too_wide or of_runs)[-1]
-    medians = [found.median for _, found in named if found.median is not None]
-    intervals = [found.interval for found in too_wide if found.interval]
+    of_runs = [(record, _of_run(record, arm, over, measure)) for record in race.runs]
+    measured = [(record, found) for record, found in of_runs if found.median is not None]
+    if not measured:
+        return of_runs[-1][1]
+    if all(found.why for _, found in measured):
+        return dataclasses.replace(measured[-1][1], median=None, range=None, num_runs=0)
+    # One that is too wide to be named alone counts with the others: without it, the steadier of
+    # two speeds would decide.
+    medians = [found.median for _, found in measured if found.median is not None]
     return dataclasses.replace(
-        named[-1][1],
+        measured[-1][1],
         median=statistics.median(medians),
-        range=(
-            min([*medians, *(high for _, high in intervals)]),
-            max([*medians, *(low for low, _ in intervals)]),
-        ),
+        range=(min(medians), max(medians)),
         num_runs=len(medians),
-        num_processors=len({record["environment"].get("processor") for record, _ in named}),
+        num_processors=len({record["environment"].get("processor") for record, _ in measured}),
+        why="",
     )
 
 
@@ -195,10 +189,10 @@ def _of_run(record: Record, arm: str, over: str, measure: str) -> Found:
 
 
 def _named(over: str, found: Mapping[str, Any]) -> Found:
-    """Returns a ratio with its interval, or that it has none because that is too wide."""
-    if found.get("verdict") == TOO_WIDE:
-        return Found(over, interval=(found["low"], found["high"]), why=NO_RATIO)
-    return _single(over, found["median"], (found["low"], found["high"]))
+    """Returns a ratio with its interval, and whether that is too wide to be named alone."""
+    single = _single(over, found["median"], (found["low"], found["high"]))
+    is_wide = found.get("verdict") == TOO_WIDE
+    return dataclasses.replace(single, why=NO_RATIO) if is_wide else single
 
 
 def _single(over: str, median: float, interval: tuple[float, float] | None = None) -> Found:

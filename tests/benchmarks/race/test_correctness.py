@@ -61,9 +61,12 @@ def test_bits_of_an_arm_without_a_result_cannot_be_shown(race):
 def test_losses_are_compared_without_dropout_where_a_workload_has_it(race, task):
     workload = dataclasses.replace(task.workload, has_dropout=True)
     dropping = dataclasses.replace(task, workload=workload)
-    results = race("good", "drops", "drops_wrong", task=dropping)
-    # With dropout, the losses are 20 % apart.
+    results = race("good", "drops", "drops_wrong", "drops_another_share", task=dropping)
+    # With dropout, the losses are 4 % apart.
     assert results["drops"].is_ok
+    assert results["drops_another_share"].reason == (
+        "first loss with dropout 0.6, more than 10 % from the 0.5 of good"
+    )
     assert results["drops_wrong"].reason == (
         "mean loss without dropout 0.6, more than 2 % from the 0.5 of good"
     )
