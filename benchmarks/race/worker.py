@@ -20,6 +20,7 @@ import importlib.metadata
 import json
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -172,6 +173,21 @@ def serve(module: str, commands: TextIO, answers: TextIO) -> None:
             break
 
 
+def end_with_parent() -> None:
+    """Starts a thread that ends this process once its parent is gone.
+
+    A trial of an arm has a session of its own, so that nothing else ends it with the arm.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Serves one arm."""
     parser = argparse.ArgumentParser(
@@ -181,6 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--arm", required=True, help="name of a file in benchmarks/arms, or a dotted module"
     )
     name = parser.parse_args(argv).arm
+    end_with_parent()
     serve(name if "." in name else f"benchmarks.arms.{name}", *take_streams())
 
 

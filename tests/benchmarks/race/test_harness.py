@@ -62,10 +62,11 @@ def test_an_arm_that_fails_leaves_the_race_with_one_line(race, name, status, rea
     assert len(results["good"].secs) == 2
 
 
-def test_an_arm_that_hangs_is_ended_with_its_children(race, task):
-    results = race("good", "hanging", timeout_secs=3.0)
-    assert results["hanging"].status == "failed"
-    assert results["hanging"].reason.startswith("no answer in time")
+@pytest.mark.parametrize("name", ["hanging", "hanging_in_a_trial"])
+def test_an_arm_that_hangs_is_ended_with_its_children(name, race, task):
+    results = race("good", name, timeout_secs=3.0)
+    assert results[name].status == "failed"
+    assert results[name].reason.startswith("no answer in time")
     assert results["good"].is_ok
     assert is_gone(int((task.directory / "child.txt").read_text()))
 
