@@ -62,14 +62,10 @@ class SweepFolder:
 
     def settings_of(self, run: SweepRun) -> dict[str, Any]:
         """Returns the settings of a run, as a config file holds them."""
-        has_begun = run_directory.holds_run(run.path)
-        base = dict(self.base)
-        if has_begun:
-            base.pop("checkpoint", None)  # it goes on from its own
         title = run.describe().replace("/", "_").replace("\\", "_")[:100]
         own = {"mode": "train", "run_dir": str(run.path), "run_name": title}
-        own |= {"resume": "auto"} if has_begun else {}
-        return space.apply(base, run.values) | own
+        own |= {"resume": "auto"} if run_directory.holds_run(run.path) else {}
+        return space.apply(self.base, run.values) | own
 
     def is_done(self, run: SweepRun) -> bool:
         """Returns whether an earlier start of the sweep has left nothing to do of a run."""
@@ -135,6 +131,7 @@ def open_folder(
             f"{path} already holds a sweep: pass --resume auto to go on with it, or name another "
             "folder."
         )
+    _check_checkpoint(path, before, base.get("checkpoint"))
     runs = [
         SweepRun(path / str(entry["folder"]), dict(entry["values"]))
         for entry in before.get("runs", ())
@@ -151,6 +148,17 @@ def open_folder(
         if "ended_with" in entry
     }
     return SweepFolder(path, base, asked, others, ended)
+
+
+def _check_checkpoint(path: Path, before: Mapping[str, Any], now: str | None) -> None:
+    """Raises ConfigError if runs of a sweep are to start from another checkpoint than the rest."""
+    first = before.get("settings", {}).get("checkpoint")
+    if before and now != first:
+        raise ConfigError(
+            f"checkpoint={now or 'none'}, but the runs of the sweep in {path} start from "
+            f"checkpoint={first or 'none'}, and one table compares all: pass that, or name "
+            "another folder."
+        )
 
 
 def read_outcomes(
@@ -209,6 +217,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads((path / FILE).read_text("utf-8"))
         _ = [(entry["folder"], dict(entry["values"])) for entry in found["runs"]]
+        _ = dict(found["settings"])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
