@@ -16,6 +16,7 @@ from .. import outcomes, run_directory
 from ..config import JobConfig
 from ..metric_directions import direction_of
 from ..outcomes import Outcome
+from ..pages.best import metrics_of
 from . import space
 
 FILE = "sweep.json"
@@ -169,7 +170,8 @@ def read_outcomes(
     # Runs are compared by one metric: that of most of them.
     names = [outcome.best.metric for _, outcome in found if outcome.best is not None]
     common = max(names, key=names.count, default=None)
-    word = None if common is None else direction_of(common, direction)
+    said = (metrics_of(one.files, metric, direction).get(common or "") for _, one in found)
+    word = None if common is None else direction_of(common, next(filter(None, said), None))
 
     def place(one: tuple[SweepRun, Outcome]) -> tuple[bool, bool, float]:
         best, status = one[1].best, one[1].status

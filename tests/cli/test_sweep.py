@@ -53,6 +53,15 @@ def test_the_best_run_comes_first_and_bad_ones_do_not_end_it(tmp_path, capfd):
     assert float(rows(folder)[0]["best"]) == pytest.approx(1e-4)
 
 
+def test_a_direction_is_of_the_metric_that_was_named(tmp_path, capfd):
+    flags = ["--no_plots", "--keep_best", "val_accuracy", "--direction", "max"]  # val_loss alone is
+    argv = ["--mode", "sweep", "--set", "learning_rate=0.5,0.25", "--run_dir", str(tmp_path / "a")]
+    assert running.run(read_config([*argv, *flags]), STUB) == 0
+    assert [row["run"] for row in rows(tmp_path / "a")] == ["002", "001"]
+    assert sweep(tmp_path / "b", "0.25,0.5", "--no_plots", "--direction", "max") == 0
+    assert [row["run"] for row in rows(tmp_path / "b")] == ["002", "001"]
+
+
 def test_a_quiet_sweep_shows_its_table_alone(tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("GRADLOOP_EPOCHS", "7")
     assert sweep(tmp_path / "sweep", "0.5,0.25", "--quiet", "--plots") == 0
