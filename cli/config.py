@@ -131,10 +131,12 @@ def _check_start(config: JobConfig) -> None:
     has_start = bool(config.resume) or config.checkpoint is not None
     if config.resume and config.run_dir is None:
         raise ConfigError("resume needs run_dir: name the folder of the run to continue.")
-    if config.resume and config.checkpoint is not None:
+    # "auto" starts from it where nothing was saved yet; so do the runs of a sweep.
+    if config.resume is True and config.checkpoint is not None and config.mode != "sweep":
         raise ConfigError(
             f"resume continues from the newest checkpoint in run_dir, and checkpoint="
-            f"{config.checkpoint!r} names another start: choose one."
+            f"{config.checkpoint!r} names another start: choose one, or use resume='auto', which "
+            "starts from that where nothing was saved yet."
         )
     if config.resume == "auto" and config.mode not in ("train", "check", "sweep"):
         raise ConfigError(

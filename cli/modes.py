@@ -21,7 +21,7 @@ from .reading import PROG, may_change
 from .replay import replay
 from .run_folder import RunFolder
 from .work.hooks import make_own_hooks
-from .work.objectives import ends_in_logits
+from .work.objectives import are_logits
 
 MAX_PREDICTED = 20_000  # test examples, unless pictures are asked for
 _STATUS_OF_STOP = {
@@ -94,9 +94,10 @@ def _predict(job: Job, folder: RunFolder, log: Log) -> float | None:
     predictions = engine.predict(job.state, job.make_dataset(), job.config)
     if not folder.writes:  # of several workers, the chief has the predictions of all
         return None
+    model = job.state.model
     return write_predictions(
         folder, log, job.test, predictions, job.splits.class_names,
-        are_logits=ends_in_logits(job.state.model),
+        are_logits=are_logits(model, model.loss if model.compiled else None),
     )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from gradloop.data import Splits
 from gradloop.data.own import FileOptions, from_value
 
 from . import own_code
-from .config import JobConfig
+from .config import MODES_OF_A_CHECKPOINT, JobConfig
+from .config_files import read_saved_settings
 from .settings.work import arguments_of
 
 _DOWNLOADED = tuple(name for name, module in data.DATASETS.items() if hasattr(module, "RAW"))
@@ -34,12 +35,12 @@ def load_splits(config: JobConfig) -> Splits:
     read = _reader(config)
     try:
         splits = read()
-        if config.validation_split is not None and splits.validation is not None:
-            raise ValueError(
-                f"validation_split={config.validation_split:g}, and {config.dataset} has "
-                "validation examples of its own: leave it out."
-            )
         if config.validation_split is not None:
+            if splits.validation is not None and _is_new(config):
+                raise ValueError(
+                    f"validation_split={config.validation_split:g}, and {config.dataset} has "
+                    "validation examples of its own: leave it out."
+                )
             splits = splits.with_validation(config.validation_split, config.seed or 0)
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
@@ -49,6 +50,18 @@ def load_splits(config: JobConfig) -> Splits:
             "while the model trains: use input='auto', or in_memory=true."
         )
     return splits if config.overfit_batches is None else _few_batches(splits, config)
+
+
+def _is_new(config: JobConfig) -> bool:
+    """Returns whether a training begins: not with the settings of a run that there is.
+
+    One of an earlier version may have a `validation_split` beside validation examples of the
+    dataset's own. Its steps are of the examples that were left.
+    """
+    if config.mode in MODES_OF_A_CHECKPOINT:
+        return False
+    saved = read_saved_settings(config.run_dir or "") if config.resume else {}
+    return saved.get("validation_split") is None
 
 
 def _reader(config: JobConfig) -> Callable[[], Splits]:

@@ -34,7 +34,7 @@ _REASONS_OF_TF = [
 
 
 class DirectoryError(ValueError):
-    """A directory cannot be made, or nothing can be written in it."""
+    """A directory cannot be made, or this process cannot write in it."""
 
 
 def make_directory(path: str | os.PathLike[str]) -> Path:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .files import json_text, make_directory
+from .files import DirectoryError, json_text, make_directory
 
 try:
     import fcntl
@@ -21,7 +21,7 @@ LOCK_FILE = "lock"
 _held: set[int] = set()
 
 
-class LockedError(ValueError):
+class LockedError(DirectoryError):
     """Another process uses the folder: the message names it."""
 
 
@@ -43,7 +43,7 @@ def locked(directory: Path) -> Iterator[None]:
     Raises:
       LockedError: If another process holds it; nothing is changed then.
       NoLock: If there are no such locks here.
-      ValueError: If its file cannot be opened.
+      DirectoryError: If its file cannot be opened.
 
     Example:
       >>> from gradloop import lock
@@ -110,7 +110,7 @@ def _open(path: Path) -> int:
         # A link would make a file elsewhere.
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
-        raise ValueError(
+        raise DirectoryError(
             f"{path} cannot be opened, which keeps other processes out of this folder: "
             f"{error.strerror or error}. Remove it, or name another folder."
         ) from error

@@ -32,14 +32,24 @@ def best_of(run: RunFiles, metric: str | None = None, direction: str | None = No
       metric: By which; None: the one that the run kept its best by, or the first of `METRICS`.
       direction: "min" or "max"; None: as the metric's name says.
     """
-    if metric is None:
-        said = direction or run.config.get("direction")  # of the metrics that settings name
-        named = [(run.config.get(name), said) for name in ("keep_best", "early_stopping")]
-        named += [(name, None) for name in METRICS]
-    else:
-        named = [(metric, direction)]
-    found = (find_best(run.epochs, str(name), word) for name, word in named if name)
+    named = metrics_of(run, metric, direction)
+    found = (find_best(run.epochs, name, word) for name, word in named.items())
     return next((one for one in found if one is not None), None)
+
+
+def metrics_of(
+    run: RunFiles, metric: str | None = None, direction: str | None = None
+) -> dict[str, str | None]:
+    """Returns the metrics by which an epoch may be the best, in their order.
+
+    Each with the direction that a person says of it; None: nothing. Arguments as of `best_of`.
+    """
+    if metric is not None:
+        return {metric: direction}
+    said = direction or run.config.get("direction")
+    named = [run.config.get(name) for name in ("keep_best", "early_stopping")]
+    others = dict.fromkeys(name for name in METRICS if name not in named)
+    return {str(name): said for name in named if name} | others
 
 
 def find_best(epochs: Sequence[Record], metric: str, direction: str | None) -> Best | None:

@@ -16,6 +16,7 @@ from .. import outcomes, run_directory
 from ..config import JobConfig
 from ..metric_directions import direction_of
 from ..outcomes import Outcome
+from ..pages.best import metrics_of
 from . import space
 
 FILE = "sweep.json"
@@ -62,14 +63,10 @@ class SweepFolder:
 
     def settings_of(self, run: SweepRun) -> dict[str, Any]:
         """Returns the settings of a run, as a config file holds them."""
-        has_begun = run_directory.holds_run(run.path)
-        base = dict(self.base)
-        if has_begun:
-            base.pop("checkpoint", None)  # it goes on from its own
         title = run.describe().replace("/", "_").replace("\\", "_")[:100]
         own = {"mode": "train", "run_dir": str(run.path), "run_name": title}
-        own |= {"resume": "auto"} if has_begun else {}
-        return space.apply(base, run.values) | own
+        own |= {"resume": "auto"} if run_directory.holds_run(run.path) else {}
+        return space.apply(self.base, run.values) | own
 
     def is_done(self, run: SweepRun) -> bool:
         """Returns whether an earlier start of the sweep has left nothing to do of a run."""
@@ -135,6 +132,7 @@ def open_folder(
             f"{path} already holds a sweep: pass --resume auto to go on with it, or name another "
             "folder."
         )
+    _check_checkpoint(path, before, base.get("checkpoint"))
     runs = [
         SweepRun(path / str(entry["folder"]), dict(entry["values"]))
         for entry in before.get("runs", ())
@@ -153,6 +151,17 @@ def open_folder(
     return SweepFolder(path, base, asked, others, ended)
 
 
+def _check_checkpoint(path: Path, before: Mapping[str, Any], now: str | None) -> None:
+    """Raises ConfigError if runs of a sweep are to start from another checkpoint than the rest."""
+    first = before.get("settings", {}).get("checkpoint")
+    if before and now != first:
+        raise ConfigError(
+            f"checkpoint={now or 'none'}, but the runs of the sweep in {path} start from "
+            f"checkpoint={first or 'none'}, and one table compares all: pass that, or name "
+            "another folder."
+        )
+
+
 def read_outcomes(
     folder: SweepFolder, metric: str | None, direction: str | None
 ) -> list[tuple[SweepRun, Outcome]]:
@@ -161,7 +170,8 @@ def read_outcomes(
     # Runs are compared by one metric: that of most of them.
     names = [outcome.best.metric for _, outcome in found if outcome.best is not None]
     common = max(names, key=names.count, default=None)
-    word = None if common is None else direction_of(common, direction)
+    said = (metrics_of(one.files, metric, direction).get(common or "") for _, one in found)
+    word = None if common is None else direction_of(common, next(filter(None, said), None))
 
     def place(one: tuple[SweepRun, Outcome]) -> tuple[bool, bool, float]:
         best, status = one[1].best, one[1].status
@@ -209,6 +219,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads((path / FILE).read_text("utf-8"))
         _ = [(entry["folder"], dict(entry["values"])) for entry in found["runs"]]
+        _ = dict(found["settings"])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -182,21 +182,47 @@ def guess_loss(model: Any, num_classes: int | None, width: int | None) -> Any:
     return None
 
 
-def accuracy_of(model: Any, *, one_hot: bool, width: int | None) -> list[Any]:
+def accuracy_of(model: Any, loss: Any, *, one_hot: bool, width: int | None) -> list[Any]:
     """Returns the metric of a model of classes that has none: the share that is right."""
     if one_hot:
         return [keras.metrics.CategoricalAccuracy(name=ACCURACY)]
     if width == 1:
-        threshold = 0.0 if ends_in_logits(model) else 0.5
+        threshold = 0.0 if are_logits(model, loss) else 0.5
         return [keras.metrics.BinaryAccuracy(name=ACCURACY, threshold=threshold)]
     return [keras.metrics.SparseCategoricalAccuracy(name=ACCURACY)]
 
 
+def are_logits(model: Any, loss: Any) -> bool:
+    """Returns whether the one output of a model is a logit, and no probability and no number.
+
+    Its loss says so. A hinge, and a loss of a person's own, leave it to the last layer.
+
+    Args:
+      model: A person's.
+      loss: What it is compiled with, in any structure, or a name; None: its own `compute_loss`.
+    """
+    one, *_ = keras.tree.flatten(loss) or [None]
+    from_logits = getattr(one, "from_logits", None)
+    if from_logits is not None:
+        # Of a sigmoid Keras takes the argument, and warns.
+        return bool(from_logits) and _last_activation(model) is not keras.activations.sigmoid
+    function = getattr(one, "fn", one)
+    kind = function if inspect.isfunction(function) else type(function)
+    is_keras = isinstance(one, str) or kind.__module__.startswith("keras.")
+    if is_keras and not name_of(one).endswith("hinge"):
+        return False
+    return ends_in_logits(model)
+
+
 def ends_in_logits(model: Any) -> bool:
     """Returns whether the last layer of a functional or sequential model is a linear one."""
+    return _last_activation(model) is keras.activations.linear
+
+
+def _last_activation(model: Any) -> Any:
     if not getattr(model, "outputs", None):
-        return False  # a model's own `call`: no layer of it tells
+        return None  # a model's own `call`: no layer of it tells
     last = model.layers[-1]
     if isinstance(last, keras.Model):
-        return ends_in_logits(last)
-    return getattr(last, "activation", None) is keras.activations.linear
+        return _last_activation(last)
+    return getattr(last, "activation", None)

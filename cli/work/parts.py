@@ -180,7 +180,7 @@ class Work:
             return self.recipe.make_metrics()
         if not has_classes or loss is None or (self.recipe is None and model.compiled):
             return None
-        return objectives.accuracy_of(model, one_hot=self.one_hot, width=width)
+        return objectives.accuracy_of(model, loss, one_hot=self.one_hot, width=width)
 
 
 def _find_step(config: JobConfig) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop import data
+from gradloop import data, engine
 from gradloop.cli import main as train
 from gradloop.cli import splits as splits_lib
 from gradloop.cli.config import JobConfig
@@ -91,6 +91,39 @@ def test_with_a_validation_split_the_test_set_is_used_once(tmp_path, monkeypatch
     summary = run(tmp_path / "run", *flags, "--validation_split", "0.2")
     assert made.count(9) == 1 and set(made) == {40, 10, 9}
     assert len(summary["history"]["val_loss"]) == 2 and summary["test_accuracy"] is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"resume": True, "run_dir": "run"}, {"resume": "auto", "run_dir": "run"},
+        {"resume": True, "run_dir": "run", "mode": "replay", "step": 2},
+        {"mode": "predict", "checkpoint": "elsewhere"},
+    ],
+)  # fmt: skip
+def test_a_split_beside_validation_examples_is_refused_only_where_a_run_begins(tmp_path, options):
+    x, y = np.zeros((40, 4, 4), np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "set.npz", x_train=x, y_train=y, x_val=x[:3], y_val=y[:3])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"validation_split": 0.2}')
+    asked = JobConfig(dataset="set.npz", validation_split=0.2, **options)
+    assert splits_lib.load_splits(asked).validation.num_examples == 8
+    new = JobConfig(dataset="set.npz", validation_split=0.2, resume="auto", run_dir="new")
+    with pytest.raises(engine.ConfigError, match="validation examples of its own"):
+        splits_lib.load_splits(new)
+
+
+@pytest.mark.slow
+def test_a_run_of_an_earlier_version_keeps_its_validation_split(tmp_path):
+    """It was taken in place of the dataset's own validation examples, without a word."""
+    x, y = np.random.default_rng(0).integers(0, 255, (40, 4, 4), np.uint8), np.arange(40) % 2
+    parts = {"x_train": x, "y_train": y, "x_test": x[:9], "y_test": y[:9]}
+    np.savez(tmp_path / "set.npz", **parts)
+    flags = ["--dataset", "set.npz", *SMALL_MODEL, "--validation_split", "0.2"]
+    whole = run(tmp_path / "whole", *flags, "--epochs", "2")
+    run(tmp_path / "run", *flags, "--epochs", "1")
+    np.savez(tmp_path / "set.npz", **parts, x_val=x[:8], y_val=y[:8])
+    assert run(tmp_path / "run", "--resume", "--epochs", "2")["history"] == whole["history"]
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from gradloop.cli import main as train
+from gradloop.cli.work import objectives
+from tests.cli import own_nets
 from tests.cli.runs import read
 
 NETS = "tests.cli.own_nets"
@@ -146,6 +148,33 @@ def test_one_output_learns_two_classes(two_classes, tmp_path):
     flags += ["--limit_train_batches", "none", "--validation_steps", "none"]
     assert start(tmp_path / "run", *flags, model=f"{NETS}:yes_or_no") == 0
     assert read(tmp_path / "run")["test_accuracy"] > 0.9
+
+
+def test_an_output_that_is_trained_as_a_number_is_no_logit(two_classes, tmp_path):
+    run, flags = tmp_path / "run", ["--dataset", str(two_classes), "--validation_steps", "none"]
+    assert start(run, *flags, "--loss", "mse", model=f"{NETS}:number") == 0
+    keras.utils.clear_session(free_memory=False)
+    flags = ["--mode", "predict", "--checkpoint", str(run), "--run_dir", str(tmp_path / "predict")]
+    assert train.main([*flags, "--no_plots"]) == 0
+    with np.load(tmp_path / "predict" / "predictions.npz") as file:
+        right = (file["predictions"][:, 0] > 0.5) == file["targets"][:, 0]
+    assert read(run)["test_accuracy"] == pytest.approx(right.mean())
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_of_logits"),
+    [
+        ("mae", False), (keras.losses.Huber(), False), ("binary_crossentropy", False),
+        (keras.losses.BinaryCrossentropy(), False), ("hinge", True), (None, True),
+        (keras.losses.BinaryCrossentropy(from_logits=True), True),
+        ([keras.losses.BinaryFocalCrossentropy(from_logits=True)], True),
+        (own_nets.my_loss, True),  # it does not tell, and the last layer is linear
+    ],
+)  # fmt: skip
+def test_the_loss_says_whether_one_output_is_a_logit(loss, is_of_logits):
+    model = own_nets.number((3,))
+    assert objectives.are_logits(model, loss) == is_of_logits
+    assert not objectives.are_logits(own_nets.yes_or_no((3,)), loss)
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,19 @@ def test_evaluating_a_run_leaves_its_own_files_alone(run):
     assert changed <= {"command.txt", "train.log", "report.html"}
 
 
+def test_another_checkpoint_is_where_a_run_begins_alone(run, finished, tmp_path):
+    checkpoint = ["--checkpoint", str(finished), "--epochs", "1"]
+    assert start(tmp_path / "new", *checkpoint) == 0
+    assert str(finished) in (tmp_path / "new" / "train.log").read_text()
+    digest = read(tmp_path / "new")["weights_sha256"]
+    shutil.rmtree(tmp_path / "new" / "checkpoints")  # killed before its first one
+    assert start(tmp_path / "new", *checkpoint) == 0
+    assert read(tmp_path / "new")["weights_sha256"] == digest
+    (run / "summary.json").unlink()
+    assert start(run, "--checkpoint", "none.npz", "--epochs", "2") == 0  # it has its own
+    assert read(run)["weights_sha256"] == read(finished)["weights_sha256"]
+
+
 def test_a_second_process_is_refused_and_touches_nothing(run, capsys):
     # Another file of the same process: flock does not tell whose it is.
     with lock.locked(run):

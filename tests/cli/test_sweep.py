@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gradloop import signals
+from gradloop import lock, signals
 from gradloop.cli.reading import read_config
 from gradloop.cli.sweeps import running
 from tests.cli.runs import QUICK, ROOT, read
@@ -51,6 +51,15 @@ def test_the_best_run_comes_first_and_bad_ones_do_not_end_it(tmp_path, capfd):
     assert err == "" and lines[-1] == f"Everything is in {folder}"
     assert [row["run"] for row in rows(folder)] == ["004", "001", "003", "002"]
     assert float(rows(folder)[0]["best"]) == pytest.approx(1e-4)
+
+
+def test_a_direction_is_of_the_metric_that_was_named(tmp_path, capfd):
+    flags = ["--no_plots", "--keep_best", "val_accuracy", "--direction", "max"]  # val_loss alone is
+    argv = ["--mode", "sweep", "--set", "learning_rate=0.5,0.25", "--run_dir", str(tmp_path / "a")]
+    assert running.run(read_config([*argv, *flags]), STUB) == 0
+    assert [row["run"] for row in rows(tmp_path / "a")] == ["002", "001"]
+    assert sweep(tmp_path / "b", "0.25,0.5", "--no_plots", "--direction", "max") == 0
+    assert [row["run"] for row in rows(tmp_path / "b")] == ["002", "001"]
 
 
 def test_a_quiet_sweep_shows_its_table_alone(tmp_path, capfd, monkeypatch):
@@ -136,6 +145,35 @@ def test_a_signal_is_passed_on_and_the_rest_waits(tmp_path, capfd):
     assert states == {"001": "completed", "002": "interrupted", "003": "not started"}
     assert sweep(folder, "0.5,5,0.25", "--no_plots", "--resume", "auto") == 0
     assert starts(folder, "002")[1]["resume"] == "auto" and len(starts(folder, "001")) == 1
+
+
+def test_a_sweep_from_a_checkpoint_goes_on_from_it_alone(tmp_path, capfd, monkeypatch):
+    folder, flags = tmp_path / "sweep", ["--no_plots", "--checkpoint", "first.npz"]
+    with monkeypatch.context() as patch:
+        patch.setattr(signals, "number", lambda: signal.SIGINT)  # before the first run
+        assert sweep(folder, "0.5,1", *flags) == 130
+    assert sweep(folder, "0.5,1", "--no_plots", "--resume", "auto") == 2
+    err = capfd.readouterr().err
+    assert "checkpoint=none, but the runs of the sweep in" in err and "first.npz" in err
+    for _ in range(2):
+        assert sweep(folder, "0.5,1", *flags, "--resume", "auto") == 1
+    found = [(start["checkpoint"], start["resume"]) for start in starts(folder, "002")]
+    # It has failed without a checkpoint of its own.
+    assert found == [("first.npz", None), ("first.npz", "auto")]
+    assert len(starts(folder, "001")) == 1
+
+
+def test_a_second_sweep_in_a_folder_is_refused_in_one_line(tmp_path, capfd):
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    with lock.locked(folder):  # another file of the same process
+        assert sweep(folder, "0.5") == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f"train.py: error: {folder} is in use by process ")
+    assert err.count("\n") == 1 and not (folder / "sweep.json").exists()
+    (folder / "lock").mkdir()
+    assert sweep(folder, "0.5") == 2
+    assert "keeps other processes out of this folder" in capfd.readouterr().err
 
 
 def refuse(folder, rates, *flags):
