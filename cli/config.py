@@ -17,7 +17,7 @@ from .settings.reliability import (
     ReliabilitySettings,
 )
 from .settings.stopping import StoppingSettings, check_stopping
-from .settings.sweeping import SweepSettings, check_sweep
+from .settings.sweeping import SweepSettings, check_sweep, names_metric
 from .settings.work import RECIPE, WorkSettings, check_work
 from .texts import parse_duration, parse_profile
 
@@ -121,7 +121,8 @@ class JobConfig(
         _check_workers(self)
         _check_folders(self)
         check_output(self)
-        check_stopping(self, keep_best=self.keep_best, metric=self.metric)
+        names = self.keep_best is not None or self.metric is not None or names_metric(self)
+        check_stopping(self, names_metric=names)
         check_sweep(self)
         if self.max_time is not None:
             parse_duration(self.max_time)

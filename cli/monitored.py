@@ -8,8 +8,7 @@ from gradloop.engine.state import TrainState
 from gradloop.usage import did_you_mean
 
 from .config import JobConfig
-
-_SETTINGS = ("keep_best", "early_stopping")
+from .settings.sweeping import METRIC_SETTINGS
 
 
 def monitored(config: JobConfig) -> tuple[str | None, str | None]:
@@ -27,7 +26,7 @@ def check_metrics(config: JobConfig, state: TrainState, *, has_validation: bool)
     """
     metrics = [*state.metrics_result()]
     legal = sorted([*metrics, *(f"val_{metric}" for metric in metrics if has_validation)])
-    for setting in _SETTINGS:
+    for setting in METRIC_SETTINGS:
         name = getattr(config, setting)
         if name is None:
             continue

@@ -122,7 +122,7 @@ def call_with(
 ) -> Any:
     """Calls a function with those of the offered arguments that it takes, and all chosen ones.
 
-    An exception of the function keeps its traceback.
+    An exception of the function keeps its traceback; one of Keras's about chosen values does not.
 
     Args:
       function: A person's, or a class.
@@ -131,7 +131,8 @@ def call_with(
       prefix: Of the chosen names in `--set`: "model".
 
     Raises:
-      ConfigError: If the function takes no argument of a chosen name, or needs one that is missing.
+      ConfigError: If the function takes no argument of a chosen name, or needs one that is missing;
+        if Keras refuses a chosen value.
 
     Example:
       >>> def build(input_shape, units=4):
@@ -139,7 +140,15 @@ def call_with(
       >>> call_with(build, {"input_shape": (3,), "num_classes": 2}, {"units": 8}, "model")
       ((3,), 8)
     """
-    return function(**arguments_for(function, offered, chosen, prefix))
+    arguments = arguments_for(function, offered, chosen, prefix)
+    try:
+        return function(**arguments)
+    except (ValueError, TypeError) as error:
+        if not chosen or not _is_kerass(function):
+            raise
+        values = ", ".join(f"{name}={value!r}" for name, value in chosen.items())
+        sentence = " ".join(str(error).split())
+        raise ConfigError(f"{_name(function)} cannot be made with {values}: {sentence}") from error
 
 
 def arguments_for(
@@ -183,8 +192,12 @@ def takes(function: Callable[..., Any], name: str) -> inspect.Parameter | None:
 
 def _takes_all(function: Callable[..., Any]) -> bool:
     # Keras's classes have `**kwargs`, and refuse what they do not name.
-    is_kerass = getattr(function, "__module__", "").startswith("keras.")
-    return not is_kerass and any(p.kind is p.VAR_KEYWORD for p in _parameters(function).values())
+    kinds = {p.kind for p in _parameters(function).values()}
+    return not _is_kerass(function) and inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def _is_kerass(function: Callable[..., Any]) -> bool:
+    return getattr(function, "__module__", "").startswith("keras.")
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

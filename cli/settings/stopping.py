@@ -40,8 +40,13 @@ class StoppingSettings:
     )  # fmt: skip
 
 
-def check_stopping(config: StoppingSettings, *, keep_best: str | None, metric: str | None) -> None:
-    """Raises ConfigError if a setting is given that nothing reads."""
+def check_stopping(config: StoppingSettings, *, names_metric: bool) -> None:
+    """Raises ConfigError if a setting is given that nothing reads.
+
+    Args:
+      config: The settings.
+      names_metric: Whether another setting names a metric.
+    """
     given = {name: getattr(config, name) for name in _OF_EARLY_STOPPING}
     for name, value in given.items():
         if config.early_stopping is None and value is not None and value is not False:
@@ -49,8 +54,7 @@ def check_stopping(config: StoppingSettings, *, keep_best: str | None, metric: s
                 f"{name}={show(value)} is of early_stopping, which is not asked for: name its "
                 "metric, as in early_stopping='val_loss', or leave it out."
             )
-    named = config.early_stopping or keep_best or metric
-    if config.direction is not None and named is None:
+    if config.direction is not None and config.early_stopping is None and not names_metric:
         raise ConfigError(
             f"direction={config.direction!r} is of the metric of early_stopping, keep_best or "
             "metric, and none is named: leave it out."

@@ -7,6 +7,8 @@ from typing import Any
 
 from gradloop.engine.options import ConfigError, option, show
 
+METRIC_SETTINGS = ("keep_best", "early_stopping")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepSettings:
@@ -27,6 +29,16 @@ class SweepSettings:
         modes=("sweep", "runs"),
     )  # fmt: skip
     json: bool = option(False, "sweep", "list runs as JSON", modes=("runs",))
+
+
+def names_metric(config: Any) -> bool:
+    """Returns whether `--set` names a metric for runs of a sweep, which their `direction` is of.
+
+    Args:
+      config: A JobConfig.
+    """
+    names = {name.replace("-", "_") for name in config.set or ()}
+    return config.mode == "sweep" and not names.isdisjoint(METRIC_SETTINGS)
 
 
 def check_sweep(config: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from .. import run_directory
 from ..metric_directions import direction_of
 from ..outcomes import Outcome, describe_best, format_table
 from ..reading import PROG, Settings, check_settings
+from ..settings.sweeping import names_metric
 from ..variables import without_variables
 from ..workers.processes import make_beginning
 from . import space
@@ -46,24 +48,26 @@ def run(settings: Settings, program: Sequence[str]) -> int:
       program: What starts a process of the command line, without arguments.
 
     Returns:
-      The exit code: 0 if all runs ended well, 1 if one did not, 2 for wrong usage, 130 or 143 if it
-      was interrupted.
+      The exit code: 0 if all runs ended well, 1 if one did not or a file could not be written, 2
+      for wrong usage, 130 or 143 if it was interrupted.
     """
+    code = EXIT_USAGE
     with contextlib.ExitStack() as stack:
         try:
             folder = _prepare(settings, stack)
+            code = 1
+            say = _Speaker(settings.config.quiet)
+            with signals.listening(signals.note):
+                for number, one in enumerate(folder.runs, start=1):
+                    if signals.number() is None:
+                        _run_one(folder, one, f"run {number} of {len(folder.runs)}", program, say)
+            return _finish(folder, settings)
         except Exception as error:
             line = str(error) if isinstance(error, ConfigError) else explain(error)
             if line is None:
                 raise
             print(f"{PROG}: error: {line}", file=sys.stderr)
-            return EXIT_USAGE
-        say = _Speaker(settings.config.quiet)
-        with signals.listening(signals.note):
-            for number, one in enumerate(folder.runs, start=1):
-                if signals.number() is None:
-                    _run_one(folder, one, f"run {number} of {len(folder.runs)}", program, say)
-        return _finish(folder, settings)
+            return code
 
 
 class _Speaker:
@@ -87,7 +91,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack) -> SweepFolder:
             "direction='min'."
         )
     base = {name: v for name, v in settings.chosen.items() if name not in _NOT_OF_RUNS}
-    if config.direction is not None and not (config.keep_best or config.early_stopping):
+    if not (config.keep_best or config.early_stopping or names_metric(config)):
         base.pop("direction", None)  # it is of `metric`
     combinations = space.combinations(config)
     for values in combinations:
@@ -146,8 +150,8 @@ def _finish(folder: SweepFolder, settings: Settings) -> int:
     """Shows and writes what became of the runs, and returns the exit code."""
     config = settings.config
     found = read_outcomes(folder, config.metric, config.direction)
+    print(to_table(found), flush=True)
     folder.write_table(found)
-    print(to_table(found))
     if config.plots is not False:
         _attempt(lambda: _draw(folder, found))
     print(f"Everything is in {folder.path}", flush=True)
@@ -156,7 +160,7 @@ def _finish(folder: SweepFolder, settings: Settings) -> int:
         num_done = sum(folder.is_done(one) for one in folder.runs)
         print(
             f"{PROG}: interrupted: {num_done} of {len(folder.runs)} runs are done; the same "
-            f"command with --run_dir {folder.path} --resume auto goes on",
+            f"command with --run_dir {shlex.quote(str(folder.path))} --resume auto goes on",
             file=sys.stderr,
         )
         return 128 + number
@@ -173,10 +177,11 @@ def _attempt(draw: Callable[[], object]) -> None:
 def _draw(folder: SweepFolder, found: Sequence[tuple[SweepRun, Outcome]]) -> Path | None:
     from ..plots.sweep import plot_sweep
 
+    known = [(run.values, outcome.best) for run, outcome in found if outcome.best is not None]
+    metric = known[0][1].metric if known else ""  # by which the runs are in order
     points: list[tuple[dict[str, Any], float]] = [
-        (run.values, outcome.best.value) for run, outcome in found if outcome.best is not None
+        (values, best.value) for values, best in known if best.metric == metric
     ]
-    metric = next((outcome.best.metric for _, outcome in found if outcome.best is not None), "")
     return plot_sweep(points, metric, folder.path / "sweep.png") if points else None
 
 

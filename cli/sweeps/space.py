@@ -16,6 +16,7 @@ from gradloop.usage import did_you_mean
 
 from ..config import JobConfig, field_names
 from ..flag_values import value_from_text
+from ..settings.sweeping import METRIC_SETTINGS
 from ..settings.work import SET_PREFIXES
 
 Combination = dict[str, Any]
@@ -70,14 +71,18 @@ def combinations(config: JobConfig) -> list[Combination]:
     if config.search == "grid":
         return _grid(space)
     assert config.num_runs is not None, "checked with the config"
-    return _draw(space, config.num_runs, random.Random(config.seed))
+    # Without a seed, too: a sweep that goes on has the same runs.
+    return _draw(space, config.num_runs, random.Random(config.seed or 0))
 
 
 def apply(base: Mapping[str, Any], combination: Combination) -> dict[str, Any]:
     """Returns the settings of a run: those of all runs, and its own."""
     fields = {name: value for name, value in combination.items() if "." not in name}
     arguments = {name: value for name, value in combination.items() if "." in name}
-    return {**base, **fields, **({"set": arguments} if arguments else {})}
+    settings = {**base, **fields, **({"set": arguments} if arguments else {})}
+    if not any(settings.get(name) for name in METRIC_SETTINGS):
+        settings.pop("direction", None)  # there is no metric that it is of
+    return settings
 
 
 def _named(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,10 +117,13 @@ def _range(name: str, kind: str, text: str) -> Range:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
         low = high = math.nan
-    is_log = kind in ("log", "logint")
-    if not (math.isfinite(low) and math.isfinite(high) and low < high) or (is_log and low <= 0):
+    is_log, is_whole = kind in ("log", "logint"), "int" in kind
+    is_legal = math.isfinite(low) and math.isfinite(high) and low < high
+    is_legal &= not (is_log and low <= 0)
+    if not is_legal or (is_whole and math.ceil(low) > math.floor(high)):
         needed = " and above 0" if is_log else ""
-        example = "16,256" if "int" in kind else "1e-4,1e-1"
+        needed += " and a whole number among them" if is_whole else ""
+        example = "16,256" if is_whole else "1e-4,1e-1"
         raise ConfigError(
             f"set={name}={kind}({text}) must be {kind}(LOW,HIGH), with LOW below HIGH{needed}, as "
             f"in {kind}({example})."

@@ -200,6 +200,8 @@ def test_the_loss_says_whether_one_output_is_a_logit(loss, is_of_logits):
         (["--metrics", "acuracy"], "Did you mean 'accuracy'?"),
         (["--metrics", "sparse_categorical_accuracy"], "they are one-hot rows: use 'accuracy'"),
         (["--set", "loss.smoothing=0.1", "--loss", "mse"], "has no argument 'smoothing'"),
+        (["--set", "loss.reduction=all", "--loss", "mse"], "cannot be made with reduction='all'"),
+        (["--set", "optimizer.beta_9=1", "--optimizer", "adam"], "has no argument 'beta_9'"),
         (["--keep_best", "val_auc"], "keep_best='val_auc' is not one of: accuracy, loss"),
     ],
 )

@@ -148,6 +148,7 @@ def test_evaluating_a_run_leaves_its_own_files_alone(run):
     assert changed <= {"command.txt", "train.log", "report.html"}
 
 
+@pytest.mark.slow  # 10 s
 def test_another_checkpoint_is_where_a_run_begins_alone(run, finished, tmp_path):
     checkpoint = ["--checkpoint", str(finished), "--epochs", "1"]
     assert start(tmp_path / "new", *checkpoint) == 0

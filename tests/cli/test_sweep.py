@@ -62,6 +62,35 @@ def test_a_direction_is_of_the_metric_that_was_named(tmp_path, capfd):
     assert [row["run"] for row in rows(tmp_path / "b")] == ["002", "001"]
 
 
+def test_runs_that_name_metrics_have_the_direction(tmp_path, capfd):
+    folder, flags = tmp_path / "sweep", ["--no_plots", "--direction", "max"]
+    assert sweep(folder, "0.5", *flags, "--set", "keep_best=val_reward,none") == 0
+    configs = [read(folder / name, "config.json") for name in ("001", "002")]
+    assert [config.get("direction") for config in configs] == ["max", None]
+
+
+def test_what_stands_in_the_place_of_a_file_is_named_below_the_table(tmp_path, capfd):
+    (tmp_path / "sweep" / "sweep.csv").mkdir(parents=True)
+    assert sweep(tmp_path / "sweep", "0.5", "--no_plots") == 1
+    out, err = capfd.readouterr()
+    assert (
+        "001            0.5  val_loss" in out
+        and err.startswith("train.py: error: ")
+        and err.count("\n") == 1
+    )
+    assert "sweep.csv cannot be used" in err
+
+
+def test_a_picture_shows_values_of_one_metric(tmp_path, capfd, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("gradloop.cli.plots.sweep.plot_sweep", lambda *args: drawn.append(args))
+    argv = ["--mode", "sweep", "--set", "learning_rate=0.5,0.25", "--run_dir", str(tmp_path)]
+    argv += ["--set", "keep_best=loss,none", "--plots"]
+    assert running.run(read_config(argv), STUB) == 0
+    [(points, metric, _)] = drawn
+    assert metric == "loss" and [run["keep_best"] for run, _ in points] == ["loss", "loss"]
+
+
 def test_a_quiet_sweep_shows_its_table_alone(tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("GRADLOOP_EPOCHS", "7")
     assert sweep(tmp_path / "sweep", "0.5,0.25", "--quiet", "--plots") == 0
@@ -126,7 +155,7 @@ def test_a_folder_stays_with_its_values_while_others_come_and_go(tmp_path, capfd
 
 
 def test_a_signal_is_passed_on_and_the_rest_waits(tmp_path, capfd):
-    folder = tmp_path / "sweep"
+    folder = tmp_path / "a sweep"
 
     def interrupt():
         deadline = time.monotonic() + 20
@@ -140,7 +169,7 @@ def test_a_signal_is_passed_on_and_the_rest_waits(tmp_path, capfd):
         assert sweep(folder, "0.5,5,0.25", "--no_plots") == 130
     thread.join()
     err = capfd.readouterr().err
-    assert "interrupted: 1 of 3 runs are done" in err and "--resume auto goes on" in err
+    assert "interrupted: 1 of 3 runs are done" in err and f"'{folder}' --resume auto goes on" in err
     states = {row["run"]: row["status"] for row in rows(folder)}
     assert states == {"001": "completed", "002": "interrupted", "003": "not started"}
     assert sweep(folder, "0.5,5,0.25", "--no_plots", "--resume", "auto") == 0

@@ -78,6 +78,18 @@ def test_draws_are_seeded_and_within_their_ranges():
     assert all(type(one["model.units"]) is int for one in found)
 
 
+def test_draws_of_a_sweep_without_a_seed_are_the_same_when_it_goes_on():
+    flags = [*sets("learning_rate=log(1e-4,1e-1)"), *RANDOM, "--seed", "none"]
+    assert combinations(*flags) == combinations(*flags)
+
+
+def test_a_direction_is_of_those_runs_that_name_a_metric():
+    flags = ["--direction", "max", *sets("keep_best=val_reward,none")]
+    settings = read_config(["--mode", "sweep", *flags])
+    found = [space.apply(settings.chosen, one) for one in space.combinations(settings.config)]
+    assert [one.get("direction") for one in found] == ["max", None]
+
+
 def test_a_small_space_has_no_run_twice():
     assert len(combinations(*sets("epochs=1,2"), "--search", "random", "--num_runs", "9")) == 2
 
@@ -99,6 +111,7 @@ def test_a_range_keeps_its_ends():
         (["--set", "learning_rate=log(0,1)", *RANDOM],
          r"must be log\(LOW,HIGH\), with LOW below HIGH and above 0"),
         (["--set", "epochs=int(3)", *RANDOM], "must be int"),
+        (["--set", "epochs=int(1.2,1.8)", *RANDOM], "LOW below HIGH and a whole number among"),
         (["--set", "epochs=1", "--search", "random"], "num_runs=none with search='random': say"),
         (["--set", "epochs=1", "--num_runs", "3"], "num_runs=3 with search='grid': leave it out"),
         (["--set", "batch_size=1", "--set", "global_batch_size=2"], "twice: keep one"),
