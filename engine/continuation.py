@@ -8,6 +8,7 @@ puts them back.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from typing import Any
 
@@ -64,6 +65,9 @@ class Continuation:
     def _resume_data(self, step: int) -> None:
         """Brings all data to where they were, those of validations too."""
         place, places = self._parts.get("data", {}), self._parts.get("validation", {})
+        clock = itertools.count()
+        for source in (self._source, *self._validation.sources.values()):
+            source.count_by(clock)
         may_resume = self._source.may_resume(place)
         replays = [self._source.resume(place, step=step)] if may_resume else []
         replays += [

@@ -44,6 +44,9 @@ class Passes:
     Args:
       inputs: Made of what the person passed.
       strategy: Splits each batch over the replicas.
+
+    Attributes:
+      clock: Numbers the events, of all data of a run by one clock.
     """
 
     def __init__(self, inputs: Inputs, strategy: tf.distribute.Strategy) -> None:
@@ -53,7 +56,8 @@ class Passes:
         if not inputs.is_of_arrays:
             _ = self.distributed  # what is wrong with it is said here
         self._events: list[str | int] = []
-        self._order: list[int] = []  # of the events among those of all data
+        self._order: list[int] = []  # the number of each
+        self.clock: Iterator[int] = itertools.count()
         self._last = 0  # index of the last iterator's event
 
     @functools.cached_property
@@ -96,7 +100,7 @@ class Passes:
 
     def _note(self, event: str | int) -> None:
         self._events.append(event)
-        self._order.append(next(_counter))
+        self._order.append(next(self.clock))
 
     def take(self, num_batches: int) -> None:
         """Counts batches that were taken from the last iterator."""

@@ -156,6 +156,10 @@ class Source:
         num_seen = None if self.iterator is None else self._num_seen
         return self._passes.state() | {"num_seen": num_seen, "has_ended": self._has_ended}
 
+    def count_by(self, clock: Iterator[int]) -> None:
+        """Numbers what is done with the data by a clock that other data have too."""
+        self._passes.clock = clock
+
     def may_resume(self, state: dict[str, Any]) -> bool:
         """Returns whether it can come to the place that `state` told of; {} tells of none."""
         return bool(state) and not self.seeks and self._passes.may_resume(state)
