@@ -1,19 +1,23 @@
 """Continuation: how a run goes on where it was saved.
 
 What it needs beside its variables and its progress are its parts by name: "history", "hooks",
-"data", "logs" (that hooks have not seen yet), "stop" (why a hook ended it), "settings". A
-checkpoint asks for them at a save point; a run that is resumed, or rolled back, puts them back.
+"data", "validation" (its data), "logs" (that hooks have not seen yet), "stop" (why a hook ended
+it), "settings". A checkpoint asks for them at a save point; a run that is resumed, or rolled back,
+puts them back.
 """
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from typing import Any
 
 from .agreement import check_nonfinite
 from .config import TrainConfig
+from .evaluation import Validation
 from .hooks.base import Hook
 from .hooks.info import StopRequest
+from .passes import replay_all
 from .session import Session, saves
 from .settings import check_settings, describe_settings
 from .source import Source
@@ -25,6 +29,7 @@ class Continuation:
     Args:
       session: Of the training.
       source: Its data.
+      validation: Has data of its own.
       config: All that bits depend on.
       resume: Whether the run goes on.
 
@@ -33,23 +38,63 @@ class Continuation:
     """
 
     def __init__(
-        self, session: Session, source: Source, config: TrainConfig, *, resume: bool
+        self,
+        session: Session,
+        source: Source,
+        validation: Validation,
+        config: TrainConfig,
+        *,
+        resume: bool,
     ) -> None:
         check_nonfinite(config, session.hooks)
         state = session.state
-        self._session, self._source, self._config = session, source, config
+        self._session, self._config = session, config
+        self._source, self._validation = source, validation
         self._settings = describe_settings(config, state)
         self._parts = state.resumption.capture() if resume else {}
         step = state.progress.step_of_next_epoch
         check_settings(self._parts.get("settings"), self._settings, is_within_epoch=step > 0)
-        if not source.resume(self._parts.get("data", {}), step=step):
-            source.reset(takes_batch=state.has_scope)
+        self._resume_data(step)
         state.resumption.is_saved = any(saves(hook) for hook in session.hooks)
         if state.resumption.is_saved:
-            source.check_resumable()
+            self._check_resumable()
         state.resumption.begin(self.capture)
         session.is_training = True
         session.keep_parts = self._keep
+
+    def _resume_data(self, step: int) -> None:
+        """Brings all data to where they were, those of validations too."""
+        place, places = self._parts.get("data", {}), self._parts.get("validation", {})
+        clock = itertools.count()
+        for source in (self._source, *self._validation.sources.values()):
+            source.count_by(clock)
+        may_resume = self._source.may_resume(place)
+        replays = [self._source.resume(place, step=step)] if may_resume else []
+        replays += [
+            source.resume(places[name])
+            for name, source in self._validation.sources.items()
+            if source.may_resume(places.get(name, {}))
+        ]
+        replay_all(replays)
+        if not may_resume:
+            self._source.reset(takes_batch=self._session.state.has_scope)
+
+    def _check_resumable(self) -> None:
+        """Warns at the start of a run that is saved, if a resumed one will have other batches."""
+        why = self._source.why_not_resumable()
+        if why is not None:
+            warnings.warn(
+                f"This run is saved, but cannot be resumed exactly, and not within an epoch: {why}",
+                stacklevel=4,
+            )
+        for name, source in self._validation.sources.items():
+            why = source.why_not_resumable()
+            if why is not None:
+                warnings.warn(
+                    f"This run is saved, but a resumed one may have other batches of its "
+                    f"validation data {name!r}: {why}",
+                    stacklevel=4,
+                )
 
     def capture(self) -> dict[str, Any]:
         """Returns all parts. Context: on the host, between executions."""
@@ -63,6 +108,7 @@ class Continuation:
             "stop": self._stop(),
             "excluded": sorted(session.excluded),
             "data": self._source.state(),
+            "validation": self._validation.state(),
             "settings": self._settings,
         }
 

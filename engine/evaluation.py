@@ -80,21 +80,26 @@ def evaluate(
 
 
 class Evaluation:
-    """A dataset and the compiled function that evaluates it; one for a whole run."""
+    """A dataset and the compiled function that evaluates it; one for a whole run.
+
+    Attributes:
+      source: The batches.
+      function: The compiled function.
+    """
 
     def __init__(
         self, state: TrainState, dataset: Any, config: TrainConfig, eval_step: StepFn
     ) -> None:
         self._config = config
-        self._source = Source(
+        self.source = Source(
             unpack_validation(of_context(dataset, state.strategy), config),
             state.strategy,
             config.validation_steps,
             ordered=may_be_resident(state.strategy, config),
         )
-        state.build(self._source.element_spec)
+        state.build(self.source.element_spec)
         self.function = cached_function(make_eval_function, eval_step, state, config)
-        self._source.group(self.function.count_batches(self._source.element_spec))
+        self.source.group(self.function.count_batches(self.source.element_spec))
 
     def run(self, session: Session) -> Logs:
         """Returns the logs; the metrics of a training are as they were."""
@@ -112,14 +117,13 @@ class Evaluation:
 
     def _run_steps(self, session: Session, planner: Planner) -> Logs:
         """Returns what the last execution logged."""
-        self._source.restart()
-        self._source.reset(takes_batch=False)
-        self._source.begin_epoch(0)
+        self.source.reset(takes_batch=False)
+        self.source.begin_epoch(0)
         logs: Logs = {}
         stops = Stops(session.stops_evaluation, session.stops_at_once)
-        executions = self._source.executions(self.function, planner, stops, session.timing)
+        executions = self.source.executions(self.function, planner, stops, session.timing)
         session.info.eval_step = 0
-        for execution in explained(executions, session.state, self._source):
+        for execution in explained(executions, session.state, self.source):
             logs = execution.logs
             if execution.num_cut:
                 break
@@ -127,6 +131,7 @@ class Evaluation:
             if session.needs_exact_logs:
                 session.set_logs(session.fetch(logs), session.state.progress.num_steps_completed)
             session.call("on_eval_execution_end")
+        self.source.restart()
         return logs
 
 
@@ -159,6 +164,7 @@ class Validation:
                 "some, or leave it out."
             )
         self._last: tuple[int, Logs] | None = None
+        self._place_before: dict[str, Any] = {}  # of what was cut short, and comes again
         session.info.has_validation = bool(self._evaluations)
         for evaluation in self._evaluations.values():
             session.watch(evaluation.function)
@@ -196,7 +202,22 @@ class Validation:
         session.call("on_validation_end")
         return True
 
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The data by name."""
+        return {name: evaluation.source for name, evaluation in self._evaluations.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Returns where the data stand."""
+        return self._place_before or {name: one.state() for name, one in self.sources.items()}
+
     def _run(self) -> Logs:
+        place = self.state()
+        logs = self._run_all()
+        self._place_before = place if self._session.info.stops_now else {}
+        return logs
+
+    def _run_all(self) -> Logs:
         logs: Logs = {}
         for name, evaluation in self._evaluations.items():
             self._session.info.eval_name = name

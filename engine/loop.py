@@ -112,7 +112,7 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
         )  # fmt: skip
         parts = _make_parts(session, inputs, config, train_step)
         validation = Validation(session, validation_data, config, eval_step)
-        continuation = Continuation(session, parts.source, config, resume=resume)
+        continuation = Continuation(session, parts.source, validation, config, resume=resume)
     try:
         session.call("on_train_begin")
         continuation.restore()
@@ -187,7 +187,7 @@ def _train_epoch(session: Session, epoch: int, parts: _Parts, validation: Valida
         excluded=session.excluded,
     )
     planner.finish_execution(session.num_cut)
-    if session.skips_steps:
+    if session.skips_steps or session.owes_validation:  # which was cut short: it comes first
         executions = iter(())
     session.skips_steps = False
     for execution in explained(executions, session.state, source):

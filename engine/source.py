@@ -17,7 +17,7 @@ import tensorflow as tf
 from .agreement import BatchSizeCheck
 from .building import batches_in_words
 from .inputs import Inputs
-from .passes import NO_BATCH, Passes, warn_of_early_end
+from .passes import NO_BATCH, Passes, Replay, warn_of_early_end
 from .planner import Execution, Planner, Stops
 from .predict_function import BatchFunction
 from .protocols import GraphBatches, Logs, Resident, Seekable
@@ -145,10 +145,9 @@ class Source:
             self._passes.iterate(1)
         self._passes.end_epoch()
 
-    def check_resumable(self) -> None:
-        """Warns if a run that is saved cannot be resumed exactly with this dataset."""
-        if not self.seeks:
-            self._passes.check_resumable()
+    def why_not_resumable(self) -> str | None:
+        """Returns why a run cannot be resumed exactly with this dataset; None if it can."""
+        return None if self.seeks else self._passes.why_not_resumable()
 
     def state(self) -> dict[str, Any]:
         """Returns what a resumed run needs to come to the same place in the data."""
@@ -157,20 +156,21 @@ class Source:
         num_seen = None if self.iterator is None else self._num_seen
         return self._passes.state() | {"num_seen": num_seen, "has_ended": self._has_ended}
 
-    def resume(self, state: dict[str, Any], *, step: int) -> bool:
-        """Comes to the place that `state` told of; returns whether that is possible.
+    def count_by(self, clock: Iterator[int]) -> None:
+        """Numbers what is done with the data by a clock that other data have too."""
+        self._passes.clock = clock
 
-        Args:
-          state: {} if nothing is known.
-          step: Steps that are done of the epoch.
-        """
-        if not state or self.seeks or not self._passes.may_resume(state):
-            return False
-        self.iterator = self._passes.resume(state, is_open=state["num_seen"] is not None)
+    def may_resume(self, state: dict[str, Any]) -> bool:
+        """Returns whether it can come to the place that `state` told of; {} tells of none."""
+        return bool(state) and not self.seeks and self._passes.may_resume(state)
+
+    def resume(self, state: dict[str, Any], *, step: int = 0) -> Replay[None]:
+        """Comes to that place, in which `step` steps are done of the epoch; for `replay_all`."""
+        is_open = state["num_seen"] is not None
+        self.iterator = yield from self._passes.resume(state, is_open=is_open)
         self._num_seen = state["num_seen"] or 0
         self._is_within_epoch = step > 0
         self._has_ended = state["has_ended"]
-        return True
 
     def executions(
         self,

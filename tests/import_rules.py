@@ -107,6 +107,7 @@ FLOORS = (
     (
         "workers.slices",
         "inputs",
+        "repeatable",
         "passes",
         "settings",
         "agreement",
@@ -115,8 +116,8 @@ FLOORS = (
         "source",
         "skip_watch",
         "session",
-        "continuation",
         "evaluation",
+        "continuation",
         "loop",
         "prediction",
         "first_nonfinite",

@@ -106,6 +106,7 @@ class OnNonfinite(Hook):
         self.global_batch_size = global_batch_size
         self._folder = CheckpointFolder(directory or "")
         self._told = self._line = line
+        self._has_begun = False
         self._reset()
 
     def _reset(self) -> None:
@@ -115,13 +116,19 @@ class OnNonfinite(Hook):
         self._late: _Reading | None = None
 
     def on_train_begin(self, info: HookInfo) -> None:
-        """Forgets an earlier run, and makes sure that there is a checkpoint to go back to."""
+        """Forgets an earlier run."""
         self._reset()
         self._line = self._told if info.state.writes else (lambda text: None)
         if info.state.step_variables.record is not None:
             info.state.step_variables.record.clear()
-        num_steps = info.progress.num_steps_completed
-        if self.nonfinite_action == "rollback" and self._newest_until(info, num_steps) is None:
+        self._has_begun = False
+
+    def on_epoch_begin(self, info: HookInfo) -> None:
+        """Makes sure that there is a checkpoint to go back to, once the run stands where it was."""
+        if self._has_begun or self.nonfinite_action != "rollback":
+            return
+        self._has_begun = True
+        if self._newest_until(info, info.progress.num_steps_completed) is None:
             with contextlib.suppress(OSError):  # SaveCheckpoint says what is wrong.
                 self._folder.save(info.state)
 

@@ -221,7 +221,7 @@ class SaveCheckpoint(Hook):
         warnings.warn(
             f"Step {info.progress.num_steps_completed} is not saved: of grace_secs="
             f"{self.grace_secs:g}, {max(left, 0):.1f} are left, and the last save took "
-            f"{needed:.1f}. {self._folder.newest()} stays.",
+            f"{needed:.1f}. {self._folder.what_stays()}",
             stacklevel=2,
         )
         return True

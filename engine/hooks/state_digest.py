@@ -87,6 +87,8 @@ class StateDigest(Hook):
 
     def state(self) -> dict[str, Any]:
         """Returns how many rows are safe from a power cut, and those that could not be written."""
+        if not self._writes:
+            return {}
         self._write()
         with contextlib.suppress(OSError), self.path.open("rb") as file:
             os.fsync(file.fileno())
@@ -108,8 +110,9 @@ class StateDigest(Hook):
 
     def _write(self) -> None:
         try:
-            if self._is_torn:
-                self._cut(lambda rows: rows)
+            if self._is_torn:  # It may have written some of the rows, which come again.
+                num_rows = self._num_rows
+                self._cut(lambda rows: rows[:num_rows])
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 file.write("".join([HEADER if file.tell() == 0 else "", *self._unwritten]))
         except OSError as error:

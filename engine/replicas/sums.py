@@ -5,8 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.losses import loss as keras_loss
+
+
+def is_sum(variable: keras.Variable) -> bool:
+    """Returns whether replicas keep parts of a sum in it, as metrics do."""
+    return bool(variable.synchronization == "on_read" and variable.aggregation == "sum")
+
+
+def sums_for_other_replicas(
+    values: list[np.ndarray], num_saved: int, num_replicas: int
+) -> list[np.ndarray]:
+    """Returns parts of a sum for another number of replicas: all of it on the first one.
+
+    Args:
+      values: One a replica; a single one where all replicas had the same.
+      num_saved: Replicas that they were saved of.
+      num_replicas: That there are now, over all workers.
+    """
+    if num_saved == num_replicas:
+        return values
+    total = values[0] * num_saved if len(values) == 1 else sum(values[1:], values[0])
+    total = np.asarray(total, values[0].dtype)
+    return [total] + [np.zeros_like(total)] * (num_replicas - 1)
 
 
 def as_sum(value: Any) -> tf.Tensor:

@@ -10,12 +10,14 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arguments import check_built, check_path, check_state
 from ..replicas.statistics import for_other_replicas, statistics_of
+from ..replicas.sums import is_sum, sums_for_other_replicas
+from ..step_variables import ACCUMULATED
 from ..variables import METRICS_PREFIX, assign_local_values
 from ..workers.peers import Peers
 from .checkpoint_folder import FINAL, CheckpointFolder
@@ -64,9 +66,9 @@ def restore(path: str | os.PathLike[str], state: TrainState, *, only: str | None
     """Assigns all variables and the progress. Everything is verified before anything is assigned.
 
     Context: cross-replica, on all workers, which must all see the file, such as on a shared file
-    system. The state must have been built as for the run that saved it; another
-    number of replicas is allowed, and so are other numbers in the names that Keras gives, such as
-    `dense_2` for `dense`.
+    system. The state must have been built as for the run that saved it; another number of replicas
+    is allowed, unless accumulated gradients wait for an update, and so are other numbers in the
+    names that Keras gives, such as `dense_2` for `dense`.
 
     A symbolic link to a file is followed. What is not a regular file (a pipe, a device) is refused.
 
@@ -190,20 +192,44 @@ def _restore_from(file: CheckpointFile, state: TrainState, only: str | None) -> 
     _check_model(file.path, saved, present, state)
     matched = match(saved, present)
     values = file.read(matched.values())
-    tree = file.read_tree() if only is None else {}
+    tree = file.read_tree()
+    num_saved = _num_replicas(values, tree)
+    _check_window(file.path, values, num_saved, state)
     if only is None:
         state.step_variables.clear()
+    num_replicas = state.strategy.num_replicas_in_sync
     statistics = {id(variable) for variable in statistics_of(state)}
     for here, there in matched.items():
         variable, saved_values = present[here], values.pop(there)
         if id(variable) in statistics:
-            num_replicas = state.strategy.num_replicas_in_sync
             saved_values = for_other_replicas(saved_values, num_replicas)
+        elif is_sum(variable):
+            saved_values = sums_for_other_replicas(saved_values, num_saved, num_replicas)
         assign_local_values(variable, saved_values, first_replica=state.peers.first_replica)
     if only is None:
         for field in dataclasses.fields(file.progress):
             setattr(state.progress, field.name, getattr(file.progress, field.name))
         state.resumption.restore(tree)
+
+
+def _num_replicas(values: Mapping[str, list[np.ndarray]], tree: Mapping[str, Any]) -> int:
+    """Returns how many replicas a file is of; where no run has said so, as far as values tell."""
+    settings = tree.get("settings")
+    told = settings.get("num_replicas") if isinstance(settings, dict) else None
+    return told if isinstance(told, int) else max(map(len, values.values()), default=1)
+
+
+def _check_window(
+    path: Path, values: Mapping[str, list[np.ndarray]], num_saved: int, state: TrainState
+) -> None:
+    """Raises CheckpointError if other replicas have begun a window of accumulated gradients."""
+    waits = any(np.any(v) for n, v in values.items() if n.startswith(ACCUMULATED))
+    if waits and num_saved != state.strategy.num_replicas_in_sync:
+        raise CheckpointError(
+            f"{path} has gradients of {num_saved} replicas that wait for an update "
+            f"(gradient_accumulation_steps), and here are {state.strategy.num_replicas_in_sync}: "
+            "restore it on as many, or take a checkpoint of the end of an epoch."
+        )
 
 
 def _without_reshaped_metrics(

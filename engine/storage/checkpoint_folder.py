@@ -100,6 +100,14 @@ class CheckpointFolder:
         found = self.read_newest(CheckpointFile.verify)
         return None if found is None else found[0]
 
+    def what_stays(self) -> str:
+        """Returns a sentence on what there is, for a warning that a save has come to nothing."""
+        try:
+            newest = self.newest()
+        except CheckpointError as error:  # which is raised where the file is needed
+            return f"{error}"
+        return "There is no checkpoint yet." if newest is None else f"{newest} stays."
+
     def is_good(self, path: Path) -> bool:
         """Returns whether a file is intact; reads it if that is not known. Moves a damaged one."""
         if self._is_known(path):

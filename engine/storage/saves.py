@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from gradloop.files import DirectoryError
 
 from .checkpoint_folder import BEST, CheckpointFolder
-from .format import CheckpointError
 from .snapshot import Buffers, NonFiniteError, Snapshot
 
 _MIB = 1 << 20
@@ -116,11 +115,7 @@ class Saves:
         kind = f"{type(error).__name__} {getattr(error, 'errno', '')}"
         if self._warned != kind:
             self._warned = kind
-            kept = "There is no checkpoint yet."
-            with contextlib.suppress(CheckpointError):  # which is told when it is needed
-                newest = self.folder.newest()
-                kept = kept if newest is None else f"{newest} stays."
-            warnings.warn(f"{message} {kept}", stacklevel=6)
+            warnings.warn(f"{message} {self.folder.what_stays()}", stacklevel=6)
 
     def _describe(self, snapshot: Snapshot, error: Exception) -> str:
         directory = self.folder.directory

@@ -111,6 +111,19 @@ def test_an_overflow_on_one_replica_skips_the_whole_window():
     assert not np.array_equal(before[0], weights(state)[0])
 
 
+def test_a_window_is_of_one_number_of_replicas(data, tmp_path):
+    stop = engine.LambdaHook(on_execution_end=lambda info: info.request_stop("", immediately=True))
+    config = engine.TrainConfig(gradient_accumulation_steps=2, steps_per_execution=1)
+    state, dataset = make_state(num_replicas=2), batches(data, SIZE)
+    engine.fit(state, dataset, config, hooks=[stop])
+    path = engine.save_checkpoint(tmp_path, state)
+    other = make_state()
+    other.build(dataset.element_spec)
+    with pytest.raises(engine.CheckpointError, match="gradients of 2 replicas that wait"):
+        engine.restore_checkpoint(path, other)
+    engine.restore_checkpoint(path, other, only="model")
+
+
 def test_sparse_gradients_accumulate_under_replicas():
     def build():
         layers = [keras.Input((3,)), keras.layers.Embedding(7, 2), keras.layers.Flatten()]

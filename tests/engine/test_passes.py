@@ -1,17 +1,25 @@
 """Data that cannot seek: resumed exactly where it is deterministic, else said at the start."""
 
 import contextlib
+import copy
+import warnings
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.engine.hooks import Hook
+from gradloop.engine.hooks import Hook, SaveCheckpoint
 from gradloop.engine.loop import fit
 from gradloop.engine.storage import checkpoint
 from tests.engine.against_fit import assert_same_weights
-from tests.engine.nets import build_dense, compile_arguments, make_config, make_state
+from tests.engine.nets import (
+    build_dense,
+    compile_arguments,
+    make_config,
+    make_pipeline,
+    make_state,
+)
 from tests.engine.observers import StopAfter
 
 
@@ -61,23 +69,23 @@ def generated(arrays):
 
 
 class Position:
-    """Counts the batches that it has given."""
+    """Counts the batches that it has given, of six a pass."""
 
-    def __init__(self, arrays):
+    def __init__(self, arrays, is_endless):
         self.number = 0
-        self.arrays = arrays
+        self.arrays, self.is_endless = arrays, is_endless
 
     def batches(self):
-        while self.number < 6:
-            start = self.number * 4
+        while self.number < 6 or self.is_endless:
+            start = self.number % 6 * 4
             self.number += 1
             yield self.arrays[0][start : start + 4], self.arrays[1][start : start + 4]
         self.number = 0
 
 
-def counted(arrays):
+def counted(arrays, *, is_endless=False):
     """A dataset with a state of its own."""
-    position = Position(arrays)
+    position = Position(arrays, is_endless)
     specs = (tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int64))
     dataset = tf.data.Dataset.from_generator(position.batches, output_signature=specs)
     dataset.state = lambda: {"number": position.number}
@@ -93,6 +101,8 @@ def fresh_state():
 MAKERS = {
     "shuffled": shuffled,
     "repeated": lambda arrays: shuffled(arrays).repeat(),
+    "twice": lambda arrays: shuffled(tuple(array[:12] for array in arrays)).repeat(2),
+    "cached": lambda arrays: shuffled(arrays).cache(),
     "generated": generated,
     "counted": counted,
     "PyDataset": Batches,
@@ -116,6 +126,74 @@ def test_a_dataset_that_cannot_seek_is_resumed_exactly(name, stop_at, arrays, tm
     reads_again = pytest.warns(UserWarning, match="batches are read again")
     with reads_again if name != "counted" else contextlib.nullcontext():
         resumed = fit(state, dataset, config, resume=True)
+    assert_same_weights(state.model, whole.model)
+    assert resumed.history == expected.history
+
+
+def whole_and_part(arrays):
+    dataset = shuffled(arrays)
+    return dataset, dataset.take(3)
+
+
+def two_parts(arrays):
+    dataset = shuffled(arrays)
+    return dataset.take(4), {"val": dataset.skip(4), "other": shuffled(arrays)}
+
+
+def only_validation(arrays):
+    return make_pipeline(arrays), shuffled(arrays)
+
+
+def a_state_of_its_own(arrays):
+    dataset = counted(arrays, is_endless=True)
+    return make_pipeline(arrays), {"val": dataset, "again": dataset}
+
+
+class StopInEvaluation(Hook):
+    """Asks for the end of the run when an evaluation ends, the first of which has number 1."""
+
+    def __init__(self, number):
+        self._number = number
+
+    def on_eval_end(self, info):
+        self._number -= 1
+        if not self._number:
+            info.request_stop("later", immediately=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "stop"),
+    [
+        (whole_and_part, StopAfter(5)),
+        (whole_and_part, StopInEvaluation(4)),
+        (two_parts, StopAfter(6)),
+        (only_validation, StopInEvaluation(2)),
+        (a_state_of_its_own, StopInEvaluation(2)),
+    ],
+)
+def test_the_data_of_validations_are_resumed_too(make, stop, arrays, tmp_path):
+    config = make_config(epochs=2, validation_steps=2, validate_every_steps=2)
+
+    def go(state, hooks=(), *, resume=False):
+        dataset, validation_data = make(arrays)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The dataset has no seek")
+            return fit(
+                state,
+                dataset,
+                config,
+                validation_data=validation_data,
+                hooks=[*hooks, SaveCheckpoint(tmp_path)] if hooks or resume else (),
+                resume=resume,
+            )
+
+    whole = fresh_state()
+    expected = go(whole)
+    go(fresh_state(), [copy.copy(stop)])
+    state = fresh_state()
+    state.build(shuffled(arrays).element_spec)
+    checkpoint.restore(tmp_path, state)
+    resumed = go(state, resume=True)
     assert_same_weights(state.model, whole.model)
     assert resumed.history == expected.history
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from gradloop import engine
 from gradloop.engine.storage.writers import MemoryWriter
-from tests.engine.nets import NUM_BATCHES, make_config, make_state
+from tests.engine.nets import NUM_BATCHES, make_config, make_pipeline, make_state
 
 
 def other(arrays):
@@ -100,6 +100,33 @@ def test_what_was_validated_at_the_last_step_is_not_validated_again(dataset):
     history = engine.fit(make_state(), dataset, config, validation_data=dataset, hooks=[hook])
     assert len(evaluations) == 1
     assert history.history["val_loss"] == [evaluations[0]["loss"]]
+
+
+class StopInValidation(engine.Hook):
+    """Ends the run, as a signal does, in its first validation."""
+
+    def on_eval_begin(self, info):
+        info.request_stop("s", kind=engine.StopKind.INTERRUPTED, immediately=True)
+
+
+def test_a_validation_that_is_cut_short_again_and_again_comes_in_the_end(arrays, dataset, tmp_path):
+    seen = []
+    note = engine.LambdaHook(
+        on_validation_end=lambda info: seen.append(info.progress.num_steps_completed)
+    )
+    config = make_config(validate_every_steps=2, steps_per_execution=2)
+    for hook in (StopInValidation(), StopInValidation(), note):
+        state = make_state()
+        state.build(dataset.element_spec)
+        resume = engine.latest_checkpoint(tmp_path) is not None
+        if resume:
+            engine.restore_checkpoint(tmp_path, state)
+        hooks = [hook, engine.SaveCheckpoint(tmp_path)]
+        engine.fit(
+            state, make_pipeline(arrays), config,
+            validation_data=dataset, hooks=hooks, resume=resume,
+        )  # fmt: skip
+    assert seen == [2, 4, 6]
 
 
 def test_two_datasets_of_one_form_share_a_graph(dataset):

@@ -50,6 +50,19 @@ def test_a_count_goes_on_in_a_run_that_is_resumed(arrays, tmp_path):
     assert history.history["num_high"] == [float((arrays[0] > 0.5).sum())]
 
 
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_count_goes_on_on_another_number_of_replicas(arrays, tmp_path, before, after):
+    data = make_data(arrays)
+    hooks = [StopAfter(3), engine.SaveCheckpoint(tmp_path)]
+    engine.fit(make_state(before), data, make_config(), train_step=counting_step, hooks=hooks)
+    state = make_state(after)
+    state.build(data.element_spec)
+    engine.restore_checkpoint(tmp_path, state)
+    with pytest.warns(UserWarning, match=f"num_replicas={before}"):
+        history = engine.fit(state, data, make_config(), train_step=counting_step, resume=True)
+    assert history.history["num_high"] == [float((arrays[0] > 0.5).sum())]
+
+
 class SumOfSquares(keras.layers.Layer):
     def __init__(self, wrap):
         super().__init__()

@@ -8,11 +8,19 @@ import pytest
 
 from gradloop.data import pipeline
 from gradloop.engine.history import StopKind
-from gradloop.engine.hooks import Hook, LambdaHook, OnNonfinite, SaveCheckpoint, StopOnNaN
+from gradloop.engine.hooks import (
+    Hook,
+    KerasCallbacks,
+    LambdaHook,
+    OnNonfinite,
+    SaveCheckpoint,
+    StopOnNaN,
+)
 from gradloop.engine.loop import fit
 from gradloop.engine.options import ConfigError
 from gradloop.engine.planner import Planner
-from gradloop.engine.storage.checkpoint import latest, restore
+from gradloop.engine.storage.checkpoint import latest, restore, save
+from gradloop.engine.storage.format import CheckpointFile
 from gradloop.engine.variables import local_values
 from tests.engine.nets import make_config, make_state, mirrored
 
@@ -173,6 +181,23 @@ class StopWithin(Hook):
 
     def on_train_begin(self, info):
         self.info = info
+
+
+def test_what_a_rollback_goes_back_to_is_saved_when_all_hooks_have_begun(arrays, tmp_path):
+    callbacks = KerasCallbacks([keras.callbacks.Callback()])
+    run = Run(arrays, "rollback", 1, directory=tmp_path / "a", hooks=[callbacks])
+    assert [line[:10] for line in run.lines] == ["rollback 1"]
+
+    state, (dataset, _) = make_state(), make_dataset(arrays)
+    config = make_config(on_nonfinite="rollback")
+    fit(state, dataset, config, hooks=[OnNonfinite("rollback", directory=tmp_path / "b")])
+    restore(save(tmp_path / "b", state), state)
+    hook = OnNonfinite("rollback", directory=tmp_path / "c")
+    stops = LambdaHook(on_execution_end=lambda info: info.request_stop("", immediately=True))
+    more = make_config(on_nonfinite="rollback", epochs=2)
+    fit(state, dataset, more, hooks=[hook, stops], resume=True)
+    with CheckpointFile(tmp_path / "c" / f"ckpt-{NUM_BATCHES}.npz") as file:
+        assert len(file.read_tree()["history"]["epoch"]) == 1
 
 
 @pytest.mark.parametrize(
