@@ -15,12 +15,18 @@ class Resumption:
 
     Attributes:
       is_saved: Whether a hook saves the run that is in progress.
+      is_save_point: Whether all hooks of that run know what has happened, so that it can be saved.
     """
 
     def __init__(self) -> None:
-        self.is_saved = False
+        self.is_saved = self.is_save_point = False
         self._parts: dict[str, Any] = {}
         self._capture: Callable[[], dict[str, Any]] | None = None
+
+    @property
+    def may_save(self) -> bool:
+        """Whether what is saved now goes on as it is: outside of a run, or at its save points."""
+        return self._capture is None or self.is_save_point
 
     def capture(self) -> dict[str, Any]:
         """Returns all parts as they are now. Context: on the host, between executions."""

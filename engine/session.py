@@ -92,7 +92,11 @@ class Session:
     def save_point(self, *, is_last: bool = False) -> None:
         """Tells the hooks that the run can be saved."""
         self.info.is_last_save_point = is_last
-        self.call("on_save_point")
+        self.state.resumption.is_save_point = True
+        try:
+            self.call("on_save_point")
+        finally:
+            self.state.resumption.is_save_point = False
 
     def has_epochs_left(self) -> bool:
         """Returns whether another epoch is trained."""

@@ -34,7 +34,8 @@ def save(path: str | os.PathLike[str], state: TrainState) -> Path:
     """Writes all variables, the progress, and what else a run needs to go on.
 
     Context: cross-replica, outside any compiled function, on all workers, of which the chief writes
-    and the others wait. The file is written under a temporary name, forced to disk and renamed: a
+    and the others wait. A hook calls it in `on_save_point`, when all hooks know what has happened,
+    or in `on_train_end`. The file is written under a temporary name, forced to disk and renamed: a
     kill at any time leaves what was there before. Beside the state no memory is taken but for one
     variable.
 
@@ -46,7 +47,8 @@ def save(path: str | os.PathLike[str], state: TrainState) -> Path:
       The file.
 
     Raises:
-      ValueError: If the directory cannot be made or written, or the progress is impossible.
+      ValueError: If the directory cannot be made or written, the progress is impossible, or a run
+        is in progress and not at a save point.
       OSError: If the file cannot be written.
 
     Example:
@@ -56,6 +58,12 @@ def save(path: str | os.PathLike[str], state: TrainState) -> Path:
     check_path(path)
     check_state(state)
     check_built(state)
+    if not state.resumption.may_save:
+        raise ValueError(
+            "A run that is in progress can be saved in on_save_point of a hook, when all hooks "
+            "know what has happened: at another moment, the file would not go on as the run does. "
+            "Call engine.save_checkpoint there, or let engine.SaveCheckpoint do it."
+        )
     path = Path(path)
     if path.suffix == ".npz":
         return CheckpointFolder(path.parent).save(state, path.name)

@@ -147,7 +147,7 @@ def test_a_run_goes_on_within_a_window(data, tmp_path, num_replicas, num_steps):
     class Stop(engine.Hook):
         every_steps = num_steps
 
-        def on_execution_end(self, info):
+        def on_save_point(self, info):
             if info.progress.num_steps_completed == num_steps:
                 engine.save_checkpoint(tmp_path, info.state)
                 info.request_stop("enough", immediately=True)

@@ -62,7 +62,7 @@ def test_a_step_of_three_batches(data, num_replicas, form, run_eagerly):
 
 def test_a_run_goes_on_at_its_step(data, tmp_path):
     class Stop(engine.Hook):
-        def on_execution_end(self, info):
+        def on_save_point(self, info):
             engine.save_checkpoint(tmp_path, info.state)
             info.request_stop("enough", immediately=True)
 

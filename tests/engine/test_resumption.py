@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.engine.hooks import SaveCheckpoint
+from gradloop.engine.hooks import LambdaHook, SaveCheckpoint
+from gradloop.engine.hooks.base import HOOK_METHODS
 from gradloop.engine.loop import fit
 from gradloop.engine.storage import checkpoint
 from tests.engine.against_fit import assert_same_weights
@@ -35,6 +36,25 @@ def test_resumed_run_ends_with_the_same_weights_and_logs(arrays, dataset, stop_a
         # Of an epoch that was interrupted, the logs are those of the whole epoch.
         assert resumed.history[name] == values
     assert stopped.history.get("loss", []) == resumed.history["loss"][: len(stopped.epoch)]
+
+
+def test_a_hook_saves_a_run_where_all_hooks_know_what_has_happened(dataset, tmp_path):
+    state, saved = make_tiny(), {}
+
+    def save(moment):
+        try:
+            saved[moment] = checkpoint.save(tmp_path, state).name
+        except ValueError as error:
+            assert "can be saved in on_save_point of a hook" in str(error)
+            saved[moment] = None
+
+    moments = [name for name in HOOK_METHODS if "predict" not in name]
+    hook = LambdaHook(**{name: lambda info, name=name: save(name) for name in moments})
+    config = make_config(validate_every_steps=3)
+    fit(state, dataset, config, validation_data=dataset, hooks=[hook])
+    assert set(saved) == set(moments)
+    assert {name for name in saved if saved[name]} == {"on_save_point", "on_train_end"}
+    assert checkpoint.save(tmp_path, state).name == "ckpt-7.npz"
 
 
 def test_resumed_run_stands_where_it_was_in_a_pass_longer_than_an_epoch(arrays):

@@ -57,7 +57,7 @@ def test_a_resumed_run_takes_the_same_seeds(data, tmp_path, num_replicas):
     class Stop(engine.Hook):
         every_steps = 4
 
-        def on_execution_end(self, info):
+        def on_save_point(self, info):
             engine.save_checkpoint(tmp_path, info.state)
             info.request_stop("enough", immediately=True)
 

@@ -57,7 +57,7 @@ def run_saving(name, path, **keywords):
         if STEPS_PER_EXECUTION <= info.progress.num_steps_completed < STEPS_PER_EPOCH:
             engine.save_checkpoint(path, info.state)
 
-    return state, fit(name, state, names, hooks=[engine.LambdaHook(on_execution_end=save)]), names
+    return state, fit(name, state, names, hooks=[engine.LambdaHook(on_save_point=save)]), names
 
 
 def resume(name, path, **keywords):

@@ -1,13 +1,15 @@
 """SaveCheckpoint: which checkpoints a run leaves, and when they are written."""
 
+import time
 import types
 
 import keras
 import numpy as np
 import pytest
 
-from gradloop import engine
+from gradloop import engine, signals
 from gradloop.engine.hooks import SaveCheckpoint, StopKind
+from gradloop.engine.storage.checkpoint_folder import CheckpointFolder
 from gradloop.engine.storage.format import load
 from tests.engine.hooks.saved_runs import (
     Request,
@@ -178,3 +180,19 @@ def test_history_and_hooks_are_in_the_file(tmp_path):
     tree = load(tmp_path / "ckpt-30.npz").tree
     assert len(tree["history"]["history"]["loss"]) == 3
     assert tree["hooks"]["EarlyStopping"]["best"] == min(tree["history"]["history"]["loss"])
+
+
+def test_a_newest_file_that_cannot_be_read_ends_no_run(tmp_path, monkeypatch):
+    def fail(self):
+        raise engine.CheckpointError("cannot read it: Input/output error.")
+
+    hook = SaveCheckpoint(tmp_path, grace_secs=1.0)
+
+    def interrupt(info):
+        monkeypatch.setattr(signals, "received_at", time.monotonic)
+        monkeypatch.setattr(CheckpointFolder, "newest", fail)
+        hook._saves.secs = 5.0
+        info.request_stop("test", kind=StopKind.INTERRUPTED, immediately=True)
+
+    with pytest.warns(UserWarning, match=r"Step 14 is not saved: .* cannot read it"):
+        train(make_state(), [Request(14, interrupt), hook])

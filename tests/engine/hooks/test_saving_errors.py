@@ -8,7 +8,6 @@ import pytest
 
 from gradloop import engine, signals
 from gradloop.engine.hooks import SaveCheckpoint, StopKind
-from gradloop.engine.storage.checkpoint_folder import CheckpointFolder
 from gradloop.engine.storage.format import load
 from gradloop.engine.storage.snapshot import Snapshot
 from tests.engine.hooks.saved_runs import Request, make_state, names, recorded_writes, train
@@ -265,22 +264,6 @@ def test_a_save_that_does_not_fit_is_not_begun(tmp_path, monkeypatch, grace_secs
         ):
             train(make_state(), hooks)
     assert names(tmp_path) == ["ckpt-10.npz", *(["ckpt-14.npz"] if is_saved else [])]
-
-
-def test_a_newest_file_that_cannot_be_read_ends_no_run(tmp_path, monkeypatch):
-    def fail(self):
-        raise engine.CheckpointError("cannot read it: Input/output error.")
-
-    hook = SaveCheckpoint(tmp_path, grace_secs=1.0)
-
-    def interrupt(info):
-        monkeypatch.setattr(signals, "received_at", time.monotonic)
-        monkeypatch.setattr(CheckpointFolder, "newest", fail)
-        hook._saves.secs = 5.0
-        info.request_stop("test", kind=StopKind.INTERRUPTED, immediately=True)
-
-    with pytest.warns(UserWarning, match=r"Step 14 is not saved: .* cannot read it"):
-        train(make_state(), [Request(14, interrupt), hook])
 
 
 def test_the_first_save_of_a_run_is_always_begun(tmp_path, monkeypatch):

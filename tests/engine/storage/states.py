@@ -25,6 +25,7 @@ class FakeState:
     )
     resumption: Resumption = dataclasses.field(default_factory=Resumption)
     model = None
+    strategy: tf.distribute.Strategy = dataclasses.field(default_factory=tf.distribute.get_strategy)
     extras: dict = dataclasses.field(default_factory=dict)
     optimizers: dict = dataclasses.field(default_factory=dict)
 

@@ -100,7 +100,7 @@ def _mirrored_state(num_replicas):
         variables["kernel"] = keras.Variable(np.ones(2, "float32"), name="kernel")
         metric = keras.metrics.Mean()
     variables["total"] = metric.total
-    return FakeState(variables)
+    return FakeState(variables, strategy=strategy)
 
 
 def _drift(state):
@@ -137,6 +137,8 @@ def test_another_number_of_replicas_takes_what_there_is_and_replica_0_for_the_re
     means = [v.tolist() for v in variables.local_values(three.variables["mean"])]
     assert means == [[1, 1], [2, 2], [1, 1]]
     assert [v.tolist() for v in variables.local_values(one.variables["mean"])] == [[1, 1]]
+    totals = [variables.local_values(state.variables["total"]) for state in (three, one)]
+    assert totals == [[3, 0, 0], [3]]  # of a sum, the whole
 
 
 def test_replicas_become_one_variable_and_back(tmp_path):
