@@ -77,7 +77,7 @@ class StepPieces:
         """
         optimizer = optimizer or self.optimizer
         self.notes.scaled.add(id(optimizer))
-        self.notes.replica.losses.append(loss)
+        self.notes.replica.add_loss(loss)
         return loss if optimizer is None else optimizer.scale_loss(loss)
 
     def apply_gradients(
