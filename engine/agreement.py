@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .arguments import check_config, check_state
+from .arguments import check_config, check_state, has_own
 from .building import may_be_batched
 from .config import TrainConfig
 from .hooks.base import Hook
@@ -132,7 +132,7 @@ def show_fields(fields: dict[str, Any]) -> str:
 def check_model_functions(model: keras.Model) -> None:
     """Raises ValueError if the model makes its compiled functions itself: only Keras calls them."""
     for name in ("make_train_function", "make_test_function", "make_predict_function"):
-        if getattr(type(model), name) is not getattr(keras.Model, name):
+        if has_own(model, name):
             raise ValueError(
                 f"{type(model).__name__} overrides {name}, which the engine does not call: write "
                 "what it does as a step, `(state, batch) -> logs` (docs/custom_steps.md)."

@@ -234,8 +234,11 @@ def test_a_model_that_makes_its_functions_itself_is_refused():
             return super().make_train_function(force)
 
     state = engine.TrainState(Own([keras.Input([4]), keras.layers.Dense(1)]), "sgd", loss="mse")
-    with pytest.raises(ValueError, match="overrides make_train_function"):
-        engine.fit(state, X, CONFIG, y=Y)
+    one = build()
+    one.make_train_function = types.MethodType(lambda self, force=False: None, one)
+    for refused in (state, engine.TrainState(one, "sgd", loss="mse")):
+        with pytest.raises(ValueError, match="overrides make_train_function"):
+            engine.fit(refused, X, CONFIG, y=Y)
 
 
 def test_a_model_that_is_not_compiled_predicts_and_stays_so():
