@@ -124,6 +124,15 @@ def within_limits(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, **lowered, initial_epoch=initial_epoch)
 
 
+def within_step_limit(steps: int | None) -> int | None:
+    """Returns the steps of a prediction within the limit of `keras.config`; warns likewise."""
+    limit: int | None = keras.config.max_steps_per_epoch()
+    if not limit or (steps is not None and steps <= limit):
+        return steps
+    warnings.warn(f"keras.config limits steps={limit}.", stacklevel=3)
+    return limit
+
+
 def show_fields(fields: dict[str, Any]) -> str:
     """Returns fields as a person writes them."""
     return ", ".join(f"{name}={value}" for name, value in fields.items())
