@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from gradloop import engine, signals
@@ -224,8 +223,8 @@ class Job:
     def has_loss(self) -> bool:
         """Whether the model can be evaluated: a step of one's own may bring its own loss."""
         model = self.state.model
-        has_own = type(model).compute_loss is not keras.Model.compute_loss
-        return has_own or (model.compiled and model.loss is not None) or bool(model.losses)
+        has_loss = model.compiled and model.loss is not None
+        return has_loss or self.state.has_own("compute_loss") or bool(model.losses)
 
     def num_updates(self) -> int:
         """Returns how many updates of the weights the whole run has."""

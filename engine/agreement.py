@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .arguments import check_config, check_state
+from .arguments import check_config, check_state, has_own
 from .building import may_be_batched
 from .config import TrainConfig
 from .hooks.base import Hook
@@ -124,6 +124,15 @@ def within_limits(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, **lowered, initial_epoch=initial_epoch)
 
 
+def within_step_limit(steps: int | None) -> int | None:
+    """Returns the steps of a prediction within the limit of `keras.config`; warns likewise."""
+    limit: int | None = keras.config.max_steps_per_epoch()
+    if not limit or (steps is not None and steps <= limit):
+        return steps
+    warnings.warn(f"keras.config limits steps={limit}.", stacklevel=3)
+    return limit
+
+
 def show_fields(fields: dict[str, Any]) -> str:
     """Returns fields as a person writes them."""
     return ", ".join(f"{name}={value}" for name, value in fields.items())
@@ -132,7 +141,7 @@ def show_fields(fields: dict[str, Any]) -> str:
 def check_model_functions(model: keras.Model) -> None:
     """Raises ValueError if the model makes its compiled functions itself: only Keras calls them."""
     for name in ("make_train_function", "make_test_function", "make_predict_function"):
-        if getattr(type(model), name) is not getattr(keras.Model, name):
+        if has_own(model, name):
             raise ValueError(
                 f"{type(model).__name__} overrides {name}, which the engine does not call: write "
                 "what it does as a step, `(state, batch) -> logs` (docs/custom_steps.md)."

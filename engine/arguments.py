@@ -50,6 +50,12 @@ def describe(value: Any) -> str:
     return f"{text} of type {type(value).__name__}"
 
 
+def has_own(model: keras.Model, method: str) -> bool:
+    """Returns whether a model, or its class, has another method of this name than Keras's."""
+    found = getattr(model, method)
+    return getattr(found, "__func__", found) is not getattr(keras.Model, method)
+
+
 def refuse_unknown(function: Any, unknown: dict[str, Any]) -> None:
     """Raises TypeError for arguments that a function does not have, and says where they belong.
 

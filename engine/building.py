@@ -14,7 +14,7 @@ from tensorflow.python.data.util.structure import NoneTensorSpec
 
 from gradloop.usage import did_you_mean
 
-from .arguments import describe
+from .arguments import describe, has_own
 from .config import TrainConfig
 from .options import ConfigError, show
 from .protocols import Batch
@@ -36,7 +36,7 @@ def compile_model(model: keras.Model, **given: Any) -> None:
     given = {name: value for name, value in given.items() if value is not None}
     if not given:
         return
-    if type(model).compile is keras.Model.compile:
+    if not has_own(model, "compile"):
         for name, value in given.items():
             _check_objects(name, value)
     if not model.compiled:
@@ -138,8 +138,7 @@ def _build_by_tracing(state: State, element_spec: Any) -> None:
 def _has_what_loss_needs(model: keras.Model, y: Any) -> bool:
     # Without labels, a step may still make its own of the inputs, as an autoencoder's does.
     has_labels = any(target is not None for target in tf.nest.flatten(y))
-    has_own_loss = type(model).compute_loss is not keras.Model.compute_loss
-    return has_labels or has_own_loss or model.loss is None
+    return has_labels or has_own(model, "compute_loss") or model.loss is None
 
 
 def may_be_batched(element_spec: Any) -> bool:

@@ -10,6 +10,7 @@ from keras.src.trainers.trainer import model_supports_jit
 
 from . import devices
 from .arguments import check_config, check_state, check_strategy_kind
+from .building import as_compiled
 from .compiled_updates import is_eligible
 from .config import TrainConfig
 from .config_checks import check_one_replica
@@ -58,10 +59,12 @@ def find_mode(state: TrainState, strategy: tf.distribute.Strategy, config: Train
         `narrow_products`, `gradient_accumulation_steps`, `on_nonfinite`, and the group "replicas".
 
     Raises:
-      ConfigError: If several replicas cannot do what `jit_compile` or `numerics` asks for, or
-        nothing here can do what `compile_update` or `narrow_products` does.
+      ConfigError: If several replicas cannot do what `jit_compile` or `numerics` asks for, nothing
+        here can do what `compile_update` or `narrow_products` does, or the config contradicts what
+        the model was compiled with.
     """
     is_compiled = resolve_jit_compile(state, strategy, config)
+    config = as_compiled(config, state.model)  # in a loop of a person's own, too
     is_fast = config.numerics == "fast"
     has_replicas = strategy.num_replicas_in_sync > 1
     compiles_step = is_compiled and config.jit_scope != "update" and not has_replicas

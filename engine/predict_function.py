@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from . import devices
 from .array_batches import ArrayBatches
-from .building import none_for_optionals
+from .building import as_compiled, none_for_optionals
 from .config import TrainConfig
 from .execution_mode import resolve_jit_compile
 from .protocols import Batch, Logs
@@ -235,6 +235,7 @@ def make_predict_function(
     """
     has_replicas = strategy.num_replicas_in_sync > 1
     is_compiled = resolve_jit_compile(state, strategy, config) and config.jit_scope != "update"
+    config = as_compiled(config, state.model)
 
     def one_replica(batch: Batch) -> Any:
         batch = none_for_optionals(batch)

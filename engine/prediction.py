@@ -13,6 +13,7 @@ from keras.src.backend.tensorflow.trainer import (
     potentially_ragged_concat,
 )
 
+from .agreement import within_step_limit
 from .arguments import describe, refuse_unknown
 from .config import TrainConfig
 from .hooks.base import Hook
@@ -47,7 +48,7 @@ def predict(
       x: As in `fit`; targets and weights are ignored.
       config: Read: `global_batch_size` (of arrays), `jit_compile`, `jit_scope`, `run_eagerly`,
         `input`, and `steps_per_execution`: how often hooks are called.
-      steps: Batches to predict; None: all.
+      steps: Batches to predict; None: all. `keras.config.set_max_steps_per_epoch` limits them.
       hooks: Their `on_predict_` methods are called; one may request a stop.
       **unknown: Refused: the error says where that argument of Keras's belongs here.
 
@@ -68,6 +69,7 @@ def predict(
     config = session.config
     if steps is not None and not (isinstance(steps, int | np.integer) and steps >= 1):
         raise ValueError(f"steps={describe(steps)} must be an int of 1 or more, or None: all.")
+    steps = within_step_limit(steps)
     x = of_context(x, state.strategy)
     inputs = Inputs(x, batch_size=config.global_batch_size, steps_per_epoch=steps)
     ordered = may_be_resident(state.strategy, config)

@@ -13,7 +13,7 @@ import keras
 
 from .config import TrainConfig
 from .options import ConfigError, show
-from .replicas.rules import find_rules
+from .replicas.rules import ReplicaRules, find_rules
 from .runtime import describe_runtime
 from .state import TrainState
 from .workers.cluster import VARIABLE
@@ -40,7 +40,9 @@ _MAX_NAMED = 4
 def describe_settings(config: TrainConfig, state: TrainState) -> dict[str, Any]:
     """Returns what the bits of a run depend on beside its data and its code, as a flat tree."""
     runtime = describe_runtime()
-    settings = {name: getattr(config, name) for name in _OF_CONFIG}
+    # First, as most else follows from it, and the first ones are named.
+    settings = {"num_replicas": state.strategy.num_replicas_in_sync}
+    settings |= {name: getattr(config, name) for name in _OF_CONFIG}
     settings |= {name: runtime[name] for name in _OF_RUNTIME}
     settings["variables"] = runtime["variables"] | {VARIABLE: None}
     if not state.peers.is_alone:  # as they are on one machine, whose bits are the same
@@ -51,7 +53,6 @@ def describe_settings(config: TrainConfig, state: TrainState) -> dict[str, Any]:
     settings |= {
         "steps_per_epoch": state.progress.steps_per_epoch,
         "precision": state.model.dtype_policy.name,
-        "num_replicas": state.strategy.num_replicas_in_sync,
         "loss": _describe_loss(state.model),
     }
     for name, optimizer in state.optimizers.items():
@@ -74,6 +75,8 @@ def check_settings(
     """
     saved = saved or {}
     changed = {n: (saved[n], now[n]) for n in now if n in saved and saved[n] != now[n]}
+    if "num_replicas" in changed:  # from which the rules follow
+        changed = {n: pair for n, pair in changed.items() if n not in ReplicaRules._fields}
     moved = [name for name in _OF_POSITION if name in changed]
     if moved and is_within_epoch:
         raise ConfigError(

@@ -17,6 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .arguments import has_own
+
 State = Any  # TrainState, which calls these functions
 
 # TensorFlow checks labels on a CPU alone: on a GPU, and under XLA, the loss is NaN instead.
@@ -55,8 +57,7 @@ def _explain_loss(text: str, model: keras.Model, y: Any, y_pred: Any) -> str | N
         )
     targets = [target for target in tf.nest.flatten(y) if target is not None]
     outputs = tf.nest.flatten(y_pred)
-    is_keras = type(model).compute_loss is keras.Model.compute_loss
-    if not targets and is_keras and "None" in text:
+    if not targets and not has_own(model, "compute_loss") and "None" in text:
         return (
             f"The batches have no labels, and the loss {_name(model.loss)} needs them: pass "
             "batches of (x, y), y=... beside arrays, or a step that does without labels."

@@ -15,6 +15,7 @@ from keras.src.losses import loss as keras_loss
 
 from . import gradient_analysis
 from . import gradients as gradients_lib
+from .arguments import has_own
 from .protocols import Logs
 from .replicas.uneven import zero_if_empty
 from .step_errors import loss_in_words
@@ -77,7 +78,7 @@ class StepPieces:
         """
         optimizer = optimizer or self.optimizer
         self.notes.scaled.add(id(optimizer))
-        self.notes.replica.losses.append(loss)
+        self.notes.replica.add_loss(loss)
         return loss if optimizer is None else optimizer.scale_loss(loss)
 
     def apply_gradients(
@@ -243,8 +244,7 @@ class StepPieces:
 
     def has_own(self, method: str) -> bool:
         """Returns whether the model, or its class, has another method of this name than Keras's."""
-        found = getattr(self.model, method)
-        return getattr(found, "__func__", found) is not getattr(keras.Model, method)
+        return has_own(self.model, method)
 
     def logs_as_in_fit(self, logs: Logs) -> Logs:
         """Returns what a method of the model logs, to be averaged or not as fit does.

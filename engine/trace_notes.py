@@ -46,6 +46,7 @@ class ReplicaNotes:
       voids: Boolean scalars. Where one holds, all that the step has written into metrics and
         statistics on this replica is put back at its end.
       pending_updates: Where updates wait for the end of a program; None: they are made at once.
+      num_open_means: Losses that are means and are being computed, one inside another.
     """
 
     num_examples: Any = 1
@@ -55,6 +56,7 @@ class ReplicaNotes:
     losses: list[Any] = dataclasses.field(default_factory=list)
     voids: list[tf.Tensor] = dataclasses.field(default_factory=list)
     pending_updates: list[PendingUpdate] | None = None
+    num_open_means: int = 0
     _begins_share: bool = True
 
     def add_share(self, share: Share) -> None:
@@ -63,6 +65,12 @@ class ReplicaNotes:
             here = self.share.num_here + share.num_here
             share = share_of(here, self.share.num_global + share.num_global)
         self.share, self._begins_share = share, False
+
+    def add_loss(self, loss: Any) -> None:
+        """Notes a loss before it is scaled; that of no example is 0, and so finite."""
+        if self.share is not None:
+            loss = tf.where(self.share.is_empty, tf.zeros_like(loss), loss)
+        self.losses.append(loss)
 
     def delay_update(self, gradients: Any, variables: Any, optimizer: Any, when: Any) -> bool:
         """Keeps a call of `state.apply_gradients` for later, if updates wait."""

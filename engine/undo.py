@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from .replicas.statistics import statistics_of
 from .state import TrainState
 from .step_variables import ACCUMULATED, LOSS_SCALING, SEEDS
 from .traced_step import copies_of, resources_written
@@ -25,7 +26,7 @@ class _Saved(NamedTuple):
     replica: int
     copy: tf.Variable
     value: tf.Tensor
-    is_own: bool  # what this replica alone has found in its examples
+    is_own: bool  # what a layer or a metric has found in the examples of this replica alone
     is_seed: bool
 
 
@@ -41,13 +42,14 @@ class Undo:
     def __init__(self, state: TrainState) -> None:
         optimizers = state.optimizers.values()
         updated = {id(v) for o in optimizers for v in [*o.variables, *o._trainable_variables]}
-        shared = _ids_of_shared(state.model)
+        found = [*statistics_of(state), *state.metrics.variables()]
+        own = {id(variable) for variable in found} - _ids_of_shared(state.model)
         self._before = [
             _Saved(
                 replica,
                 copy,
                 copy.read_value(),
-                is_own=not _is_shared(variable, shared),
+                is_own=id(variable) in own and not _is_shared(variable),
                 is_seed=variable.name in SEEDS,
             )
             for name, variable in state.named_variables()
@@ -111,7 +113,7 @@ def _ids_of_shared(model: keras.Model) -> set[int]:
     return {id(variable) for variable in [*of_layers, *of_losses]}
 
 
-def _is_shared(variable: keras.Variable, ids: set[int]) -> bool:
-    """Returns whether replicas keep a variable alike, such as weights and seeds, or as above."""
-    agrees = variable.aggregation != "none" and variable.synchronization != "on_read"
-    return agrees or variable.trainable or id(variable) in ids or variable.name in SEEDS
+def _is_shared(variable: keras.Variable) -> bool:
+    """Returns whether TensorFlow keeps a variable alike on all replicas."""
+    agrees: bool = variable.aggregation != "none" and variable.synchronization != "on_read"
+    return agrees

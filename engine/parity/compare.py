@@ -127,6 +127,7 @@ class _Sides:
                     on_train_batch_end=lambda batch, logs: after_step(state)
                 )
             )
+        state.model.steps_per_execution = 1  # not what it was compiled with
         if config.jit_compile is not None:
             state.model.jit_compile = config.jit_compile
         history = state.model.fit(

@@ -1,7 +1,8 @@
 """What of Keras is replaced while a step is traced in which each example weighs the same.
 
-Keras scales means by the number of replicas in two functions, and divides by what one replica has
-in two more. They are replaced, and not what calls them: a model's own `train_step` is right too.
+Keras scales means by the number of replicas in two functions, but no loss that is a scalar, and
+divides by what one replica has in two more. They are replaced, and not what calls them: a model's
+own `train_step` is right too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from ..patching import patched
 from ..trace_notes import TraceNotes
 from .uneven import factor_of, sum_over_replicas, zero_if_empty
 
+# Reductions of a loss; the last one divides by the sample weights.
+_MEANS = ("mean", "sum_over_batch_size", "mean_with_sample_weight")
+
 
 @contextlib.contextmanager
 def weighs_examples(notes: TraceNotes, *, in_optimizers: bool) -> Iterator[None]:
@@ -38,6 +42,7 @@ def weighs_examples(notes: TraceNotes, *, in_optimizers: bool) -> Iterator[None]
     places: list[tuple[Any, str, Callable[[Any, TraceNotes], Any]]] = [
         (compile_utils, "loss_module", _of_outputs),
         *((keras_loss, name, make) for name, make in _LOSS_FUNCTIONS.items()),
+        (keras_loss.Loss, "__call__", _call_loss),
         (keras_nn, "_compute_moments_sync", _moments),
         *((kind, "apply", _apply) for kind in kinds if in_optimizers),
     ]
@@ -49,16 +54,36 @@ def weighs_examples(notes: TraceNotes, *, in_optimizers: bool) -> Iterator[None]
 
 def _scale(original: Callable[[Any], Any], notes: TraceNotes) -> Callable[[Any], Any]:
     def scale(value: Any) -> Any:
-        share, value = notes.replica.share, original(value)
-        return value if share is None else value * tf.cast(share.factor, value.dtype)
+        share = notes.replica.share
+        if share is None:
+            return original(value)
+        if notes.replica.num_open_means > 1:
+            return value  # a part of a loss that is scaled as a whole
+        value = original(value)
+        return value * tf.cast(share.factor, value.dtype)
 
     return scale
+
+
+def _call_loss(original: Callable[..., Any], notes: TraceNotes) -> Callable[..., Any]:
+    def call_loss(self: keras.losses.Loss, *args: Any, **kwargs: Any) -> Any:
+        replica, is_mean = notes.replica, self.reduction in _MEANS
+        replica.num_open_means += is_mean
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            replica.num_open_means -= is_mean
+
+    return call_loss
 
 
 def _unscale(original: Callable[[Any], Any], notes: TraceNotes) -> Callable[[Any], Any]:
     def unscale(value: Any) -> Any:
         share = notes.replica.share
-        return original(value) if share is None else share.unscale(value)
+        if share is None:
+            return original(value)
+        # One that is not reduced was not scaled.
+        return value if value.shape.rank else share.unscale(value)
 
     return unscale
 
@@ -68,8 +93,11 @@ def _of_outputs(original: Any, notes: TraceNotes) -> Any:
     keras_unscale = keras_loss.unscale_loss_for_distribution  # before it is replaced
 
     def unscale(value: Any) -> Any:
-        share, value = notes.replica.share, keras_unscale(value)
-        return value if share is None else tf.where(share.is_empty, tf.zeros_like(value), value)
+        share = notes.replica.share
+        if share is None:
+            return keras_unscale(value)
+        value = value if value.shape.rank else keras_unscale(value)
+        return tf.where(share.is_empty, tf.zeros_like(value), value)
 
     return types.SimpleNamespace(unscale_loss_for_distribution=unscale)
 
@@ -97,9 +125,13 @@ def _reduce_values(original: Callable[..., Any], notes: TraceNotes) -> Callable[
         replica = notes.replica
         by_weight = reduction == "mean_with_sample_weight" and sample_weight is not None
         share = replica.share
+        if share is not None and values.shape.rank == 0 and reduction in _MEANS:
+            # Keras leaves it as it is, n times too large on n replicas: it is a mean, too.
+            return keras_loss.scale_loss_for_distribution(values)
         if share is None or not by_weight:
             return original(values, sample_weight, reduction)
         weight = tf.cast(tf.reduce_sum(sample_weight), tf.float32)
+        weight = tf.where(share.is_empty, 0.0, weight)
         replica.share = share._replace(factor=factor_of(weight, sum_over_replicas(weight)))
         try:
             return original(values, sample_weight, reduction)

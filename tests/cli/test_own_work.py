@@ -1,12 +1,16 @@
 """A person's own model, step, hooks and loss from the command line, in each mode."""
 
 import json
+import types
 
 import keras
 import numpy as np
 import pytest
 
+from gradloop import engine
 from gradloop.cli import main as train
+from gradloop.cli.config import JobConfig
+from gradloop.cli.job import Job
 from gradloop.cli.work import objectives
 from tests.cli import own_nets
 from tests.cli.runs import read
@@ -272,3 +276,12 @@ def test_class_numbers_and_one_hot_rows_learn_alike(tmp_path):
     assert start(dense, "--loss", "categorical_crossentropy", *logits) == 0
     np.testing.assert_allclose(history(sparse)["loss"], history(dense)["loss"], rtol=1e-5)
     assert history(sparse)["accuracy"] == history(dense)["accuracy"]
+
+
+def test_a_loss_of_one_model_object_counts():
+    job = Job(JobConfig(), None, None, None)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    job.state = engine.TrainState(model, "sgd")
+    assert not job.has_loss
+    model.compute_loss = types.MethodType(lambda self, x, *more: keras.ops.mean(self(x)), model)
+    assert job.has_loss

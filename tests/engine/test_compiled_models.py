@@ -50,6 +50,32 @@ def test_what_it_was_compiled_with_takes_effect():
     assert sizes == [2, 1]
 
 
+@pytest.mark.parametrize("what", ["train", "eval", "predict"])
+def test_it_takes_effect_in_a_loop_of_ones_own(what):
+    seen = []
+
+    class Noting(keras.Sequential):
+        def call(self, x, training=None):
+            seen.append(tf.executing_eagerly())
+            return super().call(x)
+
+    model = Noting([keras.Input([4]), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    state, strategy = engine.TrainState(model), tf.distribute.get_strategy()
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    state.build(data.element_spec)
+    seen.clear()
+    if what == "predict":
+        engine.make_predict_function(state, strategy, CONFIG)(next(iter(data)))
+    else:
+        make, step = {
+            "train": (engine.make_train_function, engine.train_step),
+            "eval": (engine.make_eval_function, engine.eval_step),
+        }[what]
+        make(step, state, strategy, CONFIG)(iter(data), tf.constant(1))
+    assert seen == [True]
+
+
 def test_a_config_that_contradicts_what_it_was_compiled_with_says_where_that_comes_from():
     model = build()
     model.compile("sgd", "mse", run_eagerly=True)
@@ -208,8 +234,11 @@ def test_a_model_that_makes_its_functions_itself_is_refused():
             return super().make_train_function(force)
 
     state = engine.TrainState(Own([keras.Input([4]), keras.layers.Dense(1)]), "sgd", loss="mse")
-    with pytest.raises(ValueError, match="overrides make_train_function"):
-        engine.fit(state, X, CONFIG, y=Y)
+    one = build()
+    one.make_train_function = types.MethodType(lambda self, force=False: None, one)
+    for refused in (state, engine.TrainState(one, "sgd", loss="mse")):
+        with pytest.raises(ValueError, match="overrides make_train_function"):
+            engine.fit(refused, X, CONFIG, y=Y)
 
 
 def test_a_model_that_is_not_compiled_predicts_and_stays_so():

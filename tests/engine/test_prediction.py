@@ -1,5 +1,6 @@
 """predict gives the outputs of Keras's, in the order of the data, and changes nothing."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -122,3 +123,18 @@ def test_xla_around_replicas_is_an_error(dataset):
     state = make_state(strategy=mirrored())
     with pytest.raises(ConfigError, match="jit_scope='loop' with 2 replicas"):
         predict(state, dataset, make_config(jit_compile=True, jit_scope="loop"))
+
+
+def test_the_limit_of_keras_counts_as_in_keras(arrays):
+    state = make_tiny()
+    keras.config.set_max_steps_per_epoch(2)
+    try:
+        with pytest.warns(UserWarning, match="Limiting steps_per_epoch to 2"):
+            expected = state.model.predict(arrays[0], batch_size=BATCH_SIZE, verbose=0)
+        with pytest.warns(UserWarning, match="limits steps=2"):
+            found = predict(state, arrays[0], make_config(global_batch_size=BATCH_SIZE))
+        one = predict(state, arrays[0], make_config(global_batch_size=BATCH_SIZE), steps=1)
+    finally:
+        keras.config.set_max_steps_per_epoch(None)
+    np.testing.assert_array_equal(found, expected)
+    assert len(expected) == 2 * BATCH_SIZE and len(one) == BATCH_SIZE

@@ -67,7 +67,8 @@ def test_what_changes_the_bits_is_warned_about(changes, message, arrays, tmp_pat
 
 def test_another_number_of_replicas_is_warned_about(arrays, tmp_path):
     path = save(arrays, tmp_path, 7)
-    with pytest.warns(UserWarning, match=r"num_replicas=1 \(now 2\)"):
+    # What follows from it is not named, such as that gradients are clipped after their sum.
+    with pytest.warns(UserWarning, match=r"saved with num_replicas=1 \(now 2\): from here on"):
         resume(arrays, path, strategy=mirrored(2))
 
 

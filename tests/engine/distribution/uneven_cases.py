@@ -62,6 +62,11 @@ def recurrent():
     return keras.Sequential([keras.Input((5,), dtype="int32"), *inner, layers.Dense(3)])
 
 
+def masked():
+    """A row of zeros has no step that is masked."""
+    return keras.Sequential([keras.Input((5, 4)), layers.Masking(-1.0), layers.Dense(3)])
+
+
 def two_outputs():
     x = keras.Input((4,))
     hidden = layers.Dense(8, "tanh")(x)
@@ -78,9 +83,31 @@ def make_data(kind, num_examples):
         lengths = rng.integers(1, 6, (num_examples, 1))
         words = np.where(np.arange(5) < lengths, rng.integers(1, 7, (num_examples, 5)), 0)
         return words.astype("int32"), rng.integers(0, 3, (num_examples, 5))
+    if kind == "steps":
+        is_there = rng.integers(0, 2, (num_examples, 5, 1)) > 0
+        steps = rng.normal(size=(num_examples, 5, 4))
+        return np.where(is_there, steps, -1.0).astype("float32"), rng.integers(
+            0, 3, (num_examples, 5)
+        )
     if kind == "weights":
         return x, y, rng.uniform(0.1, 2.0, num_examples).astype("float32")
     return (x, {"a": y, "b": y}) if kind == "outputs" else (x, y)
+
+
+def scalar(y, y_pred):
+    """A person's own loss, of which Keras does not see that it is a mean."""
+    losses = keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True)
+    return tf.reduce_mean(losses)
+
+
+def of_losses(y, y_pred):
+    """One that calls Keras's, which Keras has scaled."""
+    return cross_entropy()(y, y_pred) + 0.5 * scalar(y, y_pred)
+
+
+class OfLosses(keras.losses.Loss):
+    def call(self, y, y_pred):
+        return of_losses(y, y_pred)
 
 
 def mean_step(state, batch):
@@ -105,6 +132,10 @@ CASES = {
     "convolutions": (convolutional, "images", {}, {}, {}),
     "synchronized": (lambda: normalized(synchronized=True), "", {}, {}, {}),
     "sum": (dense, "", {"loss": lambda: cross_entropy(reduction="sum")}, {}, {}),
+    "unreduced": (dense, "", {"loss": lambda: cross_entropy(reduction=None)}, {}, {}),
+    "scalar": (dense, "", {"loss": lambda: scalar}, {}, {}),
+    "scalar of losses": (dense, "", {"loss": OfLosses}, {}, {}),
+    "scalars of outputs": (two_outputs, "outputs", {"loss": lambda: scalar}, {}, {}),
     "regularizer": (lambda: dense(kernel_regularizer="l2"), "", {}, {}, {}),
     "sample weights": (dense, "weights", {}, {}, {}),
     "mean by weight": (
@@ -112,6 +143,10 @@ CASES = {
         {"loss": lambda: cross_entropy(reduction="mean_with_sample_weight")}, {}, {},
     ),
     "class weights": (dense, "", {}, {}, {"class_weight": {0: 0.3, 1: 2.0, 2: 1.0}}),
+    "mean by mask": (
+        masked, "steps",
+        {"loss": lambda: cross_entropy(reduction="mean_with_sample_weight")}, {}, {},
+    ),
     "masks": (recurrent, "sequences", {}, {}, {}),
     "add_loss": (lambda: keras.Sequential([dense(), AddsLoss()]), "", {}, {}, {}),
     "two outputs": (two_outputs, "outputs", {}, {}, {}),
@@ -127,7 +162,7 @@ def make_state(name, strategy):
     build, kind, arguments, _, _ = CASES[name]
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(1)
-    rate = 0.005 if name == "sum" else 0.05
+    rate = 0.005 if name in ("sum", "unreduced") else 0.05
     metrics = None if kind == "outputs" else ["accuracy"]
     with strategy.scope():
         return engine.TrainState(

@@ -160,3 +160,14 @@ def test_a_later_first_epoch_with_steps_per_epoch_starts_where_fit_does():
     config = engine.TrainConfig(initial_epoch=1, epochs=3, steps_per_epoch=3)
     comparison = engine.compare_with_fit(nets.small_net, make_dataset, config)
     assert comparison.is_equal, comparison.to_table()
+
+
+def test_fit_runs_one_step_an_execution_whatever_the_model_was_compiled_with():
+    def make_state():
+        state = nets.small_net()
+        state.model.steps_per_execution = 2
+        return state
+
+    config = engine.TrainConfig(steps_per_epoch=3)
+    found = engine.compare_with_fit(make_state, lambda: nets.small_data().repeat(), config)
+    assert found.is_equal, found.to_table()
