@@ -17,6 +17,7 @@ from .hooks.info import StopRequest
 from .session import Session, saves
 from .settings import check_settings, describe_settings
 from .source import Source
+from .step_function import StepFunction
 
 
 class Continuation:
@@ -25,6 +26,7 @@ class Continuation:
     Args:
       session: Of the training.
       source: Its data.
+      function: What trains.
       config: All that bits depend on.
       resume: Whether the run goes on.
 
@@ -33,11 +35,18 @@ class Continuation:
     """
 
     def __init__(
-        self, session: Session, source: Source, config: TrainConfig, *, resume: bool
+        self,
+        session: Session,
+        source: Source,
+        function: StepFunction,
+        config: TrainConfig,
+        *,
+        resume: bool,
     ) -> None:
         check_nonfinite(config, session.hooks)
         state = session.state
         self._session, self._source, self._config = session, source, config
+        self._step_logs = function.step_logs
         self._settings = describe_settings(config, state)
         self._parts = state.resumption.capture() if resume else {}
         step = state.progress.step_of_next_epoch
@@ -58,6 +67,7 @@ class Continuation:
             "history": session.history.state(),
             "hooks": {n: s for n, hook in self._hooks().items() if (s := hook.state())},
             "logs": None if pending is None else [session.fetch(pending[0]), pending[1]],
+            "lasting": sorted(self._step_logs.lasting),
             "num_cut": session.num_cut,
             "owes_validation": session.owes_validation,
             "stop": self._stop(),
@@ -74,6 +84,8 @@ class Continuation:
         logs = parts.get("logs")
         session.pending = None if logs is None else (logs[0], logs[1])
         session.step_logs = None if logs is None else logs[0]
+        # The end of an epoch may come before the step is traced.
+        self._step_logs.lasting |= set(parts.get("lasting", ()))
         session.num_cut = parts.get("num_cut", 0)
         session.owes_validation = parts.get("owes_validation", False)
         session.excluded |= set(parts.get("excluded", ()))

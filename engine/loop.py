@@ -112,7 +112,7 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
         )  # fmt: skip
         parts = _make_parts(session, inputs, config, train_step)
         validation = Validation(session, validation_data, config, eval_step)
-        continuation = Continuation(session, parts.source, config, resume=resume)
+        continuation = Continuation(session, parts.source, parts.function, config, resume=resume)
     try:
         session.call("on_train_begin")
         continuation.restore()
