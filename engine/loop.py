@@ -114,6 +114,7 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
         validation = Validation(session, validation_data, config, eval_step)
         continuation = Continuation(session, parts.source, parts.function, config, resume=resume)
     try:
+        state.model.stop_training = False
         session.call("on_train_begin")
         continuation.restore()
         with session.consensus.on_sizes(parts.planner):

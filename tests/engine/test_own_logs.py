@@ -85,6 +85,7 @@ def test_an_array_under_the_name_of_a_metric_is_logged(run_eagerly):
     assert np.shape(ours["f1"]) == np.shape(ours["val_means"]) == (2, 3)
 
 
+@pytest.mark.slow
 def test_an_array_is_the_mean_over_replicas():
     theirs, ours = histories(OwnMetrics, CLASSES, strategy=mirrored(), activation="softmax")
     assert ours == theirs
