@@ -65,7 +65,7 @@ class Continuation:
         session, pending = self._session, self._session.pending
         return {
             "history": session.history.state(),
-            "hooks": {n: s for n, hook in self._hooks().items() if (s := hook.state())},
+            "hooks": {n: h.state() for n, h in self._hooks().items() if h.overrides("state")},
             "logs": None if pending is None else [session.fetch(pending[0]), pending[1]],
             "lasting": sorted(self._step_logs.lasting),
             "num_cut": session.num_cut,
@@ -148,9 +148,10 @@ class Continuation:
         for name, hook in self._hooks().items():
             if name in states:
                 hook.restore(states.pop(name))
-        if states:
+        unknown = [name for name, state in states.items() if state]
+        if unknown:
             warnings.warn(
-                f"The checkpoint has the state of {', '.join(states)}, which this run does not "
+                f"The checkpoint has the state of {', '.join(unknown)}, which this run does not "
                 "have: pass the hooks that the run began with, in their order, or go on without.",
                 stacklevel=4,
             )
