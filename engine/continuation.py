@@ -21,6 +21,7 @@ from .passes import replay_all
 from .session import Session, saves
 from .settings import check_settings, describe_settings
 from .source import Source
+from .step_function import StepFunction
 
 
 class Continuation:
@@ -29,6 +30,7 @@ class Continuation:
     Args:
       session: Of the training.
       source: Its data.
+      function: What trains.
       validation: Has data of its own.
       config: All that bits depend on.
       resume: Whether the run goes on.
@@ -41,6 +43,7 @@ class Continuation:
         self,
         session: Session,
         source: Source,
+        function: StepFunction,
         validation: Validation,
         config: TrainConfig,
         *,
@@ -50,6 +53,7 @@ class Continuation:
         state = session.state
         self._session, self._config = session, config
         self._source, self._validation = source, validation
+        self._step_logs = function.step_logs
         self._settings = describe_settings(config, state)
         self._parts = state.resumption.capture() if resume else {}
         step = state.progress.step_of_next_epoch
@@ -101,8 +105,9 @@ class Continuation:
         session, pending = self._session, self._session.pending
         return {
             "history": session.history.state(),
-            "hooks": {n: s for n, hook in self._hooks().items() if (s := hook.state())},
+            "hooks": {n: h.state() for n, h in self._hooks().items() if h.overrides("state")},
             "logs": None if pending is None else [session.fetch(pending[0]), pending[1]],
+            "lasting": sorted(self._step_logs.lasting),
             "num_cut": session.num_cut,
             "owes_validation": session.owes_validation,
             "stop": self._stop(),
@@ -120,6 +125,8 @@ class Continuation:
         logs = parts.get("logs")
         session.pending = None if logs is None else (logs[0], logs[1])
         session.step_logs = None if logs is None else logs[0]
+        # The end of an epoch may come before the step is traced.
+        self._step_logs.lasting |= set(parts.get("lasting", ()))
         session.num_cut = parts.get("num_cut", 0)
         session.owes_validation = parts.get("owes_validation", False)
         session.excluded |= set(parts.get("excluded", ()))
@@ -182,9 +189,10 @@ class Continuation:
         for name, hook in self._hooks().items():
             if name in states:
                 hook.restore(states.pop(name))
-        if states:
+        unknown = [name for name, state in states.items() if state]
+        if unknown:
             warnings.warn(
-                f"The checkpoint has the state of {', '.join(states)}, which this run does not "
+                f"The checkpoint has the state of {', '.join(unknown)}, which this run does not "
                 "have: pass the hooks that the run began with, in their order, or go on without.",
                 stacklevel=4,
             )

@@ -76,7 +76,9 @@ def evaluate(
         of_context(x, state.strategy), y, sample_weight, batch_size=config.global_batch_size,
         steps_per_epoch=config.validation_steps,
     )  # fmt: skip
-    return Evaluation(state, data, config, eval_step).run(session)
+    evaluation = Evaluation(state, data, config, eval_step)
+    with session.noting_failure():
+        return evaluation.run(session)
 
 
 class Evaluation:
@@ -104,6 +106,8 @@ class Evaluation:
     def run(self, session: Session) -> Logs:
         """Returns the logs; the metrics of a training are as they were."""
         with session.timing.part(EVALUATION):
+            session.info.num_steps = self.source.steps_per_epoch
+            session.state.model.stop_evaluating = False
             session.call("on_eval_begin")
             planner = Planner(self._config, session.hooks, evaluates=True, function=self.function)
             with session.state.metrics.kept():

@@ -99,7 +99,7 @@ def loop_over_resident(
         shape_invariants=(
             tf.TensorShape([]),
             batches.element_spec,
-            {name: tf.TensorShape([]) for name in logs},
+            {name: value.shape for name, value in logs.items()},
         ),
     )
     batches.advance(num_steps)

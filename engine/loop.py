@@ -110,16 +110,17 @@ def fit(  # noqa: PLR0913 - fit's own words, all but three by keyword
             *arrays, batch_size=config.global_batch_size, shuffle=shuffle,
             class_weight=class_weight, steps_per_epoch=config.steps_per_epoch,
         )  # fmt: skip
-        parts = _make_parts(session, inputs, config, train_step)
+        source, function, planner = parts = _make_parts(session, inputs, config, train_step)
         validation = Validation(session, validation_data, config, eval_step)
-        continuation = Continuation(session, parts.source, validation, config, resume=resume)
+        continuation = Continuation(session, source, function, validation, config, resume=resume)
     try:
+        state.model.stop_training = False
         session.call("on_train_begin")
         continuation.restore()
-        with session.consensus.on_sizes(parts.planner):
+        with session.consensus.on_sizes(planner):
             while session.has_epochs_left():
                 _train_epoch(session, state.progress.num_epochs_completed, parts, validation)
-                _end_epoch(session, parts.function, validation, continuation)
+                _end_epoch(session, function, validation, continuation)
         session.save_point(is_last=True)
         if not session.info.stops_now:
             _finalize(state)

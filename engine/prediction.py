@@ -78,9 +78,12 @@ def predict(
     source.begin_epoch(0)
     with inputs_in_words(state.model, source.element_spec):
         function.trace(source.iterator.element_spec)
-    session.call("on_predict_begin")
-    outputs = list(_predict(session, source, function, config))
-    session.call("on_predict_end")
+    session.info.num_steps = source.steps_per_epoch
+    state.model.stop_predicting = False
+    with session.noting_failure():
+        session.call("on_predict_begin")
+        outputs = list(_predict(session, source, function, config))
+        session.call("on_predict_end")
     return _join_structures(outputs)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -139,6 +139,15 @@ class Session:
                 "gradloop.engine.storage.tensorboard.TensorBoardWriter(directory).",
                 stacklevel=2,
             )
+
+    @contextlib.contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Tells hooks that the call failed, which may serve in another one by then."""
+        try:
+            yield
+        except BaseException:
+            self.info.has_failed = True
+            raise
 
     def end(self) -> None:
         """Calls `on_train_end` of each hook, and completes the history."""

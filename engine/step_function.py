@@ -50,6 +50,7 @@ class StepFunction:
         the first batch of the call); the examples of the first batch, 0 where they are not counted.
       traces: Each trace, with its cause: one, unless the batches change their structure.
       max_retraces: How many traces beyond the first are allowed; None: any number.
+      step_logs: What the step logs.
       sizes: Of executions and calls, as the `Planner` of its last run left them for the next one.
     """
 
@@ -66,8 +67,8 @@ class StepFunction:
         self._state = state
         self._strategy = strategy
         self._mode = mode
-        self._logs = StepLogs(state.metrics)
-        self._step = ReplicatedStep(step, state, mode, self._logs, trains=trains)
+        self.step_logs = StepLogs(state.metrics)
+        self._step = ReplicatedStep(step, state, mode, self.step_logs, trains=trains)
         self._batches_per_step: int | None = None  # 0: the step takes a batch, and no iterator
         self._run: Any = self._run_eagerly
         self._finish: Any = self._finish_windows
@@ -129,7 +130,7 @@ class StepFunction:
 
         Context: cross-replica.
         """
-        return self._logs.results()
+        return self.step_logs.results()
 
     def count_batches(self, element_spec: Any) -> int:
         """Returns how many batches a step takes: one, unless it calls `next(iterator)` itself.
@@ -174,11 +175,12 @@ class StepFunction:
         loop = self._choose_loop(iterator)
         began = stamp()
         with tf.control_dependencies([began]):
-            zeros = {n: tf.zeros([], s.dtype) for n, s in traced.structured_outputs.items()}
-            num_done, step_logs, waited, num_examples = loop(step, iterator, num_steps, zeros)
+            outputs = traced.structured_outputs.items()
+            zeros = {n: tf.zeros(value.shape, value.dtype) for n, value in outputs}
+            num_done, logs, waited, num_examples = loop(step, iterator, num_steps, zeros)
         # Metrics update state in each step; their results are computed here, once an execution.
         results = self.results()
-        logs = {n: results[n] if n in results else step_logs[n] for n in self._logs.names}
+        logs = {n: results[n] if n in results else logs[n] for n in self.step_logs.names}
         # After the waits too, of which the last one may end last: they are a part of these seconds.
         graph_secs = stamp(after=(num_done, logs, waited)) - began
         waited = tf.minimum(waited, graph_secs)  # where stamps come late, waits overlap
@@ -190,11 +192,11 @@ class StepFunction:
         """Runs the steps in Python, for a person with a debugger."""
         began = time.perf_counter()
         iterator = group(iterator, self._batches_per_step)
-        num_done, logs = loop_eagerly(self._step, iterator, num_steps, self._state, self._logs)
+        num_done, logs = loop_eagerly(self._step, iterator, num_steps, self._state, self.step_logs)
         results = logs | self.results()
         return (
             tf.constant(num_done),
-            {name: results[name] for name in self._logs.names},
+            {name: results[name] for name in self.step_logs.names},
             tf.constant([time.perf_counter() - began, 0, 0], tf.float64),
         )
 
@@ -240,7 +242,7 @@ def make_train_function(
       train_step: `(state, batch) -> logs`, called once a trace in replica context; or
         `(state, iterator) -> logs`, which takes as many batches as it wants by `next(iterator)`.
         The values of logs are scalars; those under the name of a metric of the state come from the
-        metric itself.
+        metric itself, unless they are in `engine.last`.
       state: Passed to the step. Must be built.
       strategy: Runs the step on each replica.
       config: Read: `jit_compile`, `jit_scope`, `numerics`, `run_eagerly`, `compile_update`,

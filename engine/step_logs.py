@@ -33,6 +33,7 @@ class StepLogs:
 
     Attributes:
       names: Of all that the step returns, in order; known once it is traced.
+      lasting: Those whose last value is logged, also under the name of a metric.
       averaged: Those whose mean or total over the epoch is logged.
       totals: Of these, the totals.
     """
@@ -42,7 +43,7 @@ class StepLogs:
         self.names: list[str] = []
         self.averaged: set[str] = set()
         self.totals: set[str] = set()
-        self._lasting: set[str] = set()
+        self.lasting: set[str] = set()
         self._scalars: set[str] = set()
 
     def take(self, logs: Logs, metric_names: set[str], num_examples: Any) -> Logs:
@@ -54,14 +55,15 @@ class StepLogs:
           num_examples: What a value weighs in a mean, int32 scalar.
 
         Returns:
-          The other scalars, without the results of metrics: in a graph, their computation is then
+          The other values, without the results of metrics: in a graph, their computation is then
           pruned.
         """
         self.names = list(logs)
-        self._lasting = {n for n, v in logs.items() if isinstance(v, Last)}
+        self.lasting = {n for n, v in logs.items() if isinstance(v, Last)}
         self.totals = {n for n, v in logs.items() if isinstance(v, Total)}
         self._scalars = {n for n, v in logs.items() if is_scalar(v)}
         left = metric_names - (self._scalars if tf.executing_eagerly() else self.averaged)
+        left -= self.lasting
         scalars = {n: as_scalar(n, v) for n, v in logs.items() if n not in left}
         self.update_means({n: scalars.pop(n) for n in self.averaged & set(scalars)}, num_examples)
         return scalars
@@ -79,9 +81,10 @@ class StepLogs:
             self._metrics.means[name].update_state(value, sample_weight=weight)
 
     def results(self) -> Logs:
-        """Returns the results of all metrics and of the means. Context: cross-replica."""
+        """Returns the results of metrics and of the means. Context: cross-replica."""
         means = self._metrics.mean_results()
         results: Logs = self._metrics.results()
+        results = {n: value for n, value in results.items() if n not in self.lasting}
         return results | {name: means[name] for name in self.averaged}
 
     def needed_means(self, metric_names: set[str], unwritten: set[str]) -> set[str]:
@@ -92,7 +95,7 @@ class StepLogs:
           unwritten: Of those that the step does not update.
         """
         known = metric_names - (unwritten & self._scalars)
-        return set(self.names) - known - self._lasting - self.averaged
+        return set(self.names) - known - self.lasting - self.averaged
 
 
 def last(value: Any) -> Last:
@@ -101,7 +104,7 @@ def last(value: Any) -> Last:
     Context: replica, in what a step returns. Over several replicas it is the mean of their values.
 
     Args:
-      value: Scalar tensor or number.
+      value: Scalar tensor or number; or an array, if its shape is known in the graph.
 
     Example:
       >>> def train_step(state, batch):
@@ -152,14 +155,19 @@ def flatten_logs(logs: Any) -> Logs:
 
 
 def is_scalar(value: Any) -> bool:
-    """Returns whether a value of the logs is a scalar."""
+    """Returns whether a value of the logs is a scalar, or says itself how it is logged."""
     return isinstance(value, Last | Total) or tf.convert_to_tensor(value).shape.rank == 0
 
 
 def as_scalar(name: str, value: Any) -> tf.Tensor:
-    """Returns a value of the logs as a float tensor; raises ValueError if it is no scalar."""
+    """Returns a value of the logs as a float tensor.
+
+    Raises:
+      ValueError: If it is no scalar, nor an array of a known shape whose last value is logged.
+    """
+    is_last = isinstance(value, Last)
     value = tf.convert_to_tensor(value.value if isinstance(value, Last | Total) else value)
-    if value.shape.rank != 0:
+    if value.shape.rank != 0 and not (is_last and value.shape.is_fully_defined()):
         raise ValueError(
             f"The step returned {name!r} with shape {value.shape}; logs must be scalars. "
             f"Return tf.reduce_mean({name}), or leave it out."

@@ -84,10 +84,12 @@ class Hook:
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on where a run that is resumed was saved. Called after `on_train_begin`.
+        """Goes on where a run was saved that is resumed, or rolled back.
+
+        It is called after `on_train_begin`; in a rollback after later steps, which it undoes.
 
         Args:
-          state: What `state` returned.
+          state: What `state` returned, {} too.
         """
 
     def on_eval_begin(self, info: HookInfo) -> None:

@@ -88,6 +88,7 @@ class HookInfo:
         empty; at the end of an epoch they are exact.
       logs_step: `num_steps_completed` at the moment that the logs belong to.
       execution_steps: Steps of the execution that has just ended; 0 elsewhere.
+      num_steps: Of the current evaluation, or of `predict`; None if its data has no known length.
       eval_step: Steps completed within the current evaluation.
       predict_step: Index of the batch in `predict`.
       outputs: Of the model for it, in `on_predict_batch_end`.
@@ -113,6 +114,7 @@ class HookInfo:
     logs: dict[str, float] = dataclasses.field(default_factory=dict)
     logs_step: int = 0
     execution_steps: int = 0
+    num_steps: int | None = None
     eval_step: int = 0
     eval_name: str = ""
     predict_step: int = 0

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import inspect
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras.src.utils import is_default
 
-from gradloop.files import json_text
-
-from ..storage.trees import decode, encode
 from .base import Hook, HookInfo
+from .callback_attributes import attributes_of, copies_of, go_back, set_attribute
 
 _TRAIN_BATCH = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 _TEST_BATCH = ("on_test_batch_begin", "on_test_batch_end")
@@ -32,6 +28,7 @@ class KerasCallbacks(Hook):
     A checkpoint holds what training has changed in a callback's attributes, as far as they are
     numbers, strings, None, arrays, or lists, tuples and dicts of these: the patience and best
     weights of `EarlyStopping`, the best value of `ModelCheckpoint`. It holds nothing else of it.
+    For the way back to it, these attributes are copied when training begins.
 
     Args:
       callbacks: In the order of the calls.
@@ -58,21 +55,17 @@ class KerasCallbacks(Hook):
         self.needs_batches = any(_overrides(c, _TRAIN_BATCH) for c in self.callbacks)
         self.needs_eval_batches = any(_overrides(c, _TEST_BATCH) for c in self.callbacks)
         self.needs_exact_logs = self.needs_batches or self.needs_eval_batches
-        self._steps_per_execution: int | None = None
-        self._list: Any = None
         self._epoch_logs = _EpochLogs()
-        self._num_before = self._begin = 0
-        self._ends_after_one = False  # an evaluation, whose begin a callback has stopped
-        self._at_begin: list[dict[str, bytes]] = []  # digests of the attributes
+        self._calls: list[_Call] = []  # a training, an evaluation within it, ...
+        self._at_begin = [copies_of(callback) for callback in self._all]
 
     def on_train_begin(self, info: HookInfo) -> None:
         """Tells the callbacks of the model, and begins at the epoch that one asks for."""
         model, progress = info.state.model, info.progress
         self._epoch_logs.logs = {}  # those of an earlier run
-        self._make_list(info)
-        model.stop_training = False
+        self._begin(info, progress.num_epochs, progress.steps_per_epoch)
         self._list.on_train_begin()
-        self._at_begin = [_digests(callback) for callback in self._all]
+        self._at_begin = [copies_of(callback) for callback in self._all]
         # How BackupAndRestore tells fit where to continue.
         if model._initial_epoch:
             progress.epoch = progress.num_epochs_completed = model._initial_epoch
@@ -87,9 +80,9 @@ class KerasCallbacks(Hook):
         states = []
         for callback, before in zip(self._all, self._at_begin, strict=True):
             changed = {
-                name: decode(tree, [array.copy() for array in arrays])
-                for name, tree, arrays in _attributes(callback)
-                if before.get(name) != _digest(tree, arrays)
+                name: held.value()
+                for name, held in attributes_of(callback)
+                if name not in before or not held.equals(before[name])
             }
             states.append([type(callback).__name__, changed])
         return {"callbacks": states}
@@ -97,54 +90,59 @@ class KerasCallbacks(Hook):
     def restore(self, state: dict[str, Any]) -> None:
         """Puts the attributes back; a callback that is new begins anew."""
         saved = list(state["callbacks"])
-        for callback in self._all:
+        for callback, before in zip(self._all, self._at_begin, strict=True):
+            go_back(callback, before)
             name = type(callback).__name__
             index = next((i for i, (other, _) in enumerate(saved) if other == name), None)
-            if index is not None:
-                _set_attributes(callback, saved.pop(index)[1])
+            for attribute, value in ({} if index is None else saved.pop(index)[1]).items():
+                set_attribute(callback, attribute, value)
 
     def on_epoch_begin(self, info: HookInfo) -> None:
         """Calls `on_epoch_begin`."""
-        self._num_before = info.progress.num_steps_completed - info.progress.step
+        self._call.num_before = info.progress.num_steps_completed - info.progress.step
         self._list.on_epoch_begin(info.progress.epoch)
 
     def max_steps(self, num_steps_completed: int) -> int | None:
-        """Gives each step an execution, if a callback needs batches and nobody set their size."""
-        return 1 if self.needs_batches and self._steps_per_execution is None else None
+        """Gives each step an execution, if a callback needs batches and nobody set their size.
+
+        As in fit, one execution follows a stop that is asked for before it.
+        """
+        info = self._call.info
+        is_single = self.needs_batches or info.state.model.stop_training
+        return 1 if is_single and info.steps_per_execution is None else None
 
     def max_eval_steps(self, step: int) -> int | None:
         """Likewise in an evaluation."""
-        is_watched = self.needs_eval_batches or self._ends_after_one
-        return 1 if is_watched and self._steps_per_execution is None else None
+        info = self._call.info
+        is_single = self.needs_eval_batches or info.state.model.stop_evaluating
+        return 1 if is_single and info.steps_per_execution is None else None
 
     @contextlib.contextmanager
     def around_eval_execution(self, step: int) -> Iterator[None]:
         """Calls `on_test_batch_begin` if a callback needs batches."""
         if self.needs_eval_batches:
-            self._begin = step
+            self._call.first = step
             self._list.on_test_batch_begin(step)
         yield
 
     def on_eval_execution_end(self, info: HookInfo) -> None:
         """Calls `on_test_batch_end` if a callback needs batches."""
         if self.needs_eval_batches:
-            end = self._begin + (self._steps_per_execution or 1) - 1
-            self._list.on_test_batch_end(end, dict(info.logs))
+            self._list.on_test_batch_end(self._call.last, dict(info.logs))
         info.ends_evaluation |= info.state.model.stop_evaluating
 
     @contextlib.contextmanager
     def around_execution(self, num_steps_completed: int) -> Iterator[None]:
         """Calls `on_train_batch_begin` if a callback needs batches."""
         if self.needs_batches:
-            self._begin = num_steps_completed - self._num_before
-            self._list.on_train_batch_begin(self._begin)
+            self._call.first = num_steps_completed - self._call.num_before
+            self._list.on_train_batch_begin(self._call.first)
         yield
 
     def on_execution_end(self, info: HookInfo) -> None:
         """Calls `on_train_batch_end` if a callback needs batches."""
         if self.needs_batches:
-            end = self._begin + (self._steps_per_execution or 1) - 1  # as fit counts
-            self._list.on_train_batch_end(end, dict(info.logs))
+            self._list.on_train_batch_end(self._call.last, dict(info.logs))
         self._honour_stop(info)
 
     def on_epoch_end(self, info: HookInfo) -> None:
@@ -158,19 +156,18 @@ class KerasCallbacks(Hook):
     def on_eval_begin(self, info: HookInfo) -> None:
         """Calls `on_test_begin`."""
         if not info.eval_name:  # no validation, which has the list of its training
-            self._make_list(info)
-        info.state.model.stop_evaluating = False
+            self._begin(info, 1, info.num_steps)
         self._list.on_test_begin()
-        self._ends_after_one = info.state.model.stop_evaluating
 
     def on_eval_end(self, info: HookInfo) -> None:
         """Calls `on_test_end`."""
         self._list.on_test_end(dict(info.logs))
+        if not info.eval_name:
+            self._end(info)
 
     def on_predict_begin(self, info: HookInfo) -> None:
         """Calls `on_predict_begin`."""
-        self._make_list(info)
-        info.state.model.stop_predicting = False
+        self._begin(info, 1, info.num_steps)
         self._list.on_predict_begin()
 
     def on_predict_batch_begin(self, info: HookInfo) -> None:
@@ -186,25 +183,62 @@ class KerasCallbacks(Hook):
     def on_predict_end(self, info: HookInfo) -> None:
         """Calls `on_predict_end`."""
         self._list.on_predict_end()
+        self._end(info)
 
     def on_train_end(self, info: HookInfo) -> None:
         """Calls `on_train_end`, unless the run failed."""
         if not info.has_failed:
             self._list.on_train_end(dict(self._epoch_logs.logs) or None)
+        self._end(info)
 
-    def _make_list(self, info: HookInfo) -> None:
-        self._steps_per_execution = info.steps_per_execution
-        self._list = keras.callbacks.CallbackList(
-            self._all,
-            model=info.state.model,
-            epochs=info.progress.num_epochs,
-            steps=info.progress.steps_per_epoch,
-            verbose=0,
+    @property
+    def _call(self) -> _Call:
+        """The innermost call that is going on."""
+        if self._calls[-1].info.has_failed:  # and a hook went on
+            self._end(self._calls[-1].info)
+        return self._calls[-1]
+
+    @property
+    def _list(self) -> Any:
+        return self._call.callbacks
+
+    def _begin(self, info: HookInfo, epochs: int, steps: int | None) -> None:
+        self._calls = [call for call in self._calls if not call.info.has_failed]
+        callbacks = keras.callbacks.CallbackList(
+            self._all, model=info.state.model, epochs=epochs, steps=steps, verbose=0
         )
+        self._calls.append(_Call(info, callbacks))
+
+    def _end(self, info: HookInfo) -> None:
+        """Gives the callbacks back to the call in which this one was made."""
+        self._calls = [
+            call for call in self._calls if call.info is not info and not call.info.has_failed
+        ]
+        if self._calls:
+            model = self._call.info.state.model
+            for callback in self._all:
+                if callback.model is not model:  # else TensorBoard would begin files anew
+                    callback.set_model(model)
+                callback.set_params(self._list.params)
 
     def _honour_stop(self, info: HookInfo) -> None:
         if getattr(info.state.model, "stop_training", False):
             info.request_stop("a Keras callback set model.stop_training")
+
+
+@dataclasses.dataclass
+class _Call:
+    """A call of `fit`, `evaluate` or `predict` that the callbacks serve."""
+
+    info: HookInfo
+    callbacks: Any
+    num_before: int = 0  # steps before the epoch
+    first: int = 0  # step of the execution
+
+    @property
+    def last(self) -> int:
+        """The last step of the execution, as fit counts."""
+        return self.first + (self.info.steps_per_execution or 1) - 1
 
 
 class _EpochLogs(keras.callbacks.Callback):  # type: ignore[misc]
@@ -220,37 +254,3 @@ class _EpochLogs(keras.callbacks.Callback):  # type: ignore[misc]
 
 def _overrides(callback: keras.callbacks.Callback, methods: Sequence[str]) -> bool:
     return any(not is_default(getattr(callback, method)) for method in methods)
-
-
-def _attributes(callback: keras.callbacks.Callback) -> Iterator[tuple[str, Any, list[np.ndarray]]]:
-    """Yields name, tree and arrays of each attribute that a checkpoint can hold."""
-    # Keras sets `min_delta` anew once it knows the direction, and would do it twice: no settings.
-    kinds = [kind for kind in type(callback).__mro__ if kind.__module__.startswith("keras.")]
-    settings = {name for kind in kinds for name in inspect.signature(kind).parameters}
-    for name, value in vars(callback).items():
-        arrays: list[np.ndarray] = []
-        with contextlib.suppress(TypeError):  # No checkpoint can hold it.
-            if name not in settings:
-                yield name, encode(value, arrays), arrays
-
-
-def _digests(callback: keras.callbacks.Callback) -> dict[str, bytes]:
-    return {name: _digest(tree, arrays) for name, tree, arrays in _attributes(callback)}
-
-
-def _digest(tree: Any, arrays: Sequence[np.ndarray]) -> bytes:
-    sha256 = hashlib.sha256(json_text(tree).encode())
-    for array in arrays:
-        sha256.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
-    return sha256.digest()
-
-
-def _set_attributes(callback: keras.callbacks.Callback, attributes: dict[str, Any]) -> None:
-    for name, value in attributes.items():
-        present = getattr(callback, name, None)
-        if isinstance(present, dict) and isinstance(value, dict):
-            present.clear()  # It may be of a kind of its own.
-            present.update(value)
-        else:
-            # A checkpoint makes lists of tuples.
-            setattr(callback, name, tuple(value) if isinstance(present, tuple) else value)

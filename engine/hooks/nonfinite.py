@@ -145,9 +145,9 @@ class OnNonfinite(Hook):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on counting. A rollback restores an earlier state: it does not uncount itself."""
-        self._num_before = self.num_left_out = state["num_left_out"]
-        self._first = state["first"]
-        self.num_rollbacks = max(self.num_rollbacks, state["num_rollbacks"])
+        self._num_before = self.num_left_out = state.get("num_left_out", 0)
+        self._first = state.get("first")
+        self.num_rollbacks = max(self.num_rollbacks, state.get("num_rollbacks", 0))
 
     def on_execution_end(self, info: HookInfo) -> None:
         """Acts on a step that was left out."""

@@ -77,6 +77,8 @@ class WriteMetrics(Hook):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes the files back to what they were, and goes on from there."""
+        if not state:  # of a worker that writes nothing
+            return
         self._last_step, self._rates = state["last_step"], dict(state["rates"])
         if not self._writes:
             return

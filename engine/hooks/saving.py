@@ -131,7 +131,7 @@ class SaveCheckpoint(Hook):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on with the best value, if the same key is monitored."""
-        if state["monitor"] == self.keep_best:
+        if state and state["monitor"] == self.keep_best:
             self._best = self._best_before = state["best"]
             if self._best and self._writes:
                 with self._tolerated():

@@ -127,7 +127,7 @@ def mean_over_replicas(value: Any, counts: Any, strategy: tf.distribute.Strategy
     """Returns the mean of what replicas log. Context: cross-replica.
 
     Args:
-      value: One scalar a replica.
+      value: One scalar a replica, or one array.
       counts: Examples of each, which their values weigh; None: all weigh the same.
       strategy: Of the replicas.
     """
@@ -138,9 +138,10 @@ def mean_over_replicas(value: Any, counts: Any, strategy: tf.distribute.Strategy
     if counts is None:
         return mean
     weights = tf.stack(strategy.experimental_local_results(counts))
-    stacked, weights = tf.stack(values), tf.cast(weights, mean.dtype)
+    weights = tf.reshape(tf.cast(weights, mean.dtype), [-1] + [1] * mean.shape.rank)
+    stacked = tf.stack(values)
     here = tf.where(tf.equal(weights, 0), tf.zeros_like(stacked), stacked)
-    weighed = tf.math.divide_no_nan(tf.reduce_sum(here * weights), tf.reduce_sum(weights))
+    weighed = tf.math.divide_no_nan(tf.reduce_sum(here * weights, axis=0), tf.reduce_sum(weights))
     return tf.where(tf.reduce_all(tf.equal(weights, weights[0])), mean, weighed)
 
 

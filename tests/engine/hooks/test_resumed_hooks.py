@@ -208,3 +208,54 @@ def test_a_setting_that_a_person_changes_for_the_rest_of_the_run_is_theirs(array
     own, early = other.callbacks
     assert (own.rows, own.count, own._pair) == (7, 1, (1, 1))
     assert (early.min_delta, early.best) == (0.25, hook.callbacks[1].best)
+
+
+class GoBack(engine.Hook):
+    """Saves the run once, and goes back to it twice."""
+
+    def __init__(self, folder, saved_at):
+        self.folder, self.saved_at, self.count = folder, saved_at, 0
+
+    def on_save_point(self, info):
+        if info.progress.num_steps_completed == self.saved_at and not self.count:
+            engine.save_checkpoint(self.folder, info.state)
+
+    def on_execution_end(self, info):
+        if self.count < 2 and info.progress.num_steps_completed == self.saved_at + 8:
+            self.count += 1
+            info.request_rollback(
+                lambda: engine.restore_checkpoint(self.folder, info.state), excluded_steps=[]
+            )
+
+
+class Epochs(engine.Hook):
+    """Has no state before the end of the first epoch."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def on_epoch_end(self, info):
+        self.epochs.append(info.progress.epoch)
+
+    def state(self):
+        return {"epochs": list(self.epochs)} if self.epochs else {}
+
+    def restore(self, state):
+        self.epochs = state.get("epochs", [])
+
+
+@pytest.mark.parametrize(  # of 7 steps an epoch
+    "saved_at", [3, pytest.param(10, marks=pytest.mark.slow)]
+)
+def test_a_run_that_goes_back_is_as_if_it_had_not_been_further(arrays, tmp_path, saved_at):
+    def train(*hooks):
+        early, own = keras.callbacks.EarlyStopping("loss", 9.0, patience=9), Own()
+        epochs = Epochs()
+        hooks = [*hooks, engine.KerasCallbacks([early, own]), epochs]
+        config = make_config(epochs=4, steps_per_execution=1)
+        history = engine.fit(make_state(), make_pipeline(arrays), config, hooks=hooks).history
+        counts = own.counts.tolist(), own.count, own._pair, own.by_epoch, own.late
+        return history, counts, early.wait, early.best, epochs.epochs
+
+    back = GoBack(tmp_path, saved_at)
+    assert train(back) == train() and back.count == 2
