@@ -54,10 +54,11 @@ def _name_faster_arms(raced: Mapping[str, Race]) -> str:
     """Returns a sentence on the arms that are ahead of each of the engine's, beyond noise."""
     found = {name: _over_fastest(race) for name, race in raced.items()}
     known = {name: one for name, one in found.items() if one.median and one.interval}
+    # In all runs, or in all of the interval of the one that there is.
     ahead = [
         f"`{one.over}` on {name} ({number(1 / (one.median or 1))} times its speed)"
         for name, one in known.items()
-        if one.interval and one.interval[1] < 1
+        if max(one.spread or (one.median or 1,)) < 1
     ]
     if ahead:
         return f"Ahead of the fastest of the engine's arms: {_join(ahead)}."

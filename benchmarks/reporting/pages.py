@@ -17,7 +17,7 @@ An *arm* is a contender in a race: one way to train the same net. All arms of a 
 same weights and train on the same batches, in processes of their own. Arms that are compared run in
 short bursts that take turns, seconds apart: a ratio is the median over such pairs, with a 95 %
 bootstrap interval over them. A race goes on until the intervals are narrow or its time is up; the
-table of records says which. A ratio whose interval is wider than 20 % is not named.
+table of records says which. A ratio is named if its interval is 20 % wide or less in one run.
 
 A run is one call of `fit` over the workload's examples: 1,875 steps of tiny, 468 of dense, 80 of
 cnn, 50 of lstm, 16 of wide, 5 of transformer, 2 of resnet50. What such a call costs once weighs the
@@ -25,9 +25,8 @@ more the fewer the steps are: over longer epochs, expect smaller ratios over fit
 
 Ratios move with the hour and the machine by more than the interval of one run. So all runs of a
 race with the same number of cores and the same versions count, on whatever processor: a ratio is
-the median of the runs' medians, beside their range and the interval of the newest run. It is named
-where the interval of one run or more is narrow enough. The figures of each arm are those of the run
-with the most arms; the table of records names the processors.
+the median of the runs' medians, beside their range and the interval of the newest run. The figures
+of each arm are those of the run with the most arms; the table of records names the processors.
 
 There are three classes of bits (docs/parity.md). An arm with the bits of fit must end with the
 weights of `keras_fit`, one with the bits of `fit(jit_compile=True)` with those of `keras_fit_xla`,
@@ -210,15 +209,20 @@ def _other_parts(record: Record) -> list[str]:
 def _machines(records: Sequence[Record]) -> str:
     """Returns a line on where and when all of some records were made."""
     environments = [record["environment"] for record in records]
-    processors = sorted({str(one.get("processor", "?")) for one in environments})
-    newest = max(records, key=when)["environment"]
+    cores = environments[0].get("num_cores", "?")
+    processors = sorted({str(one.get("processor", "?")) + _gpus(one) for one in environments})
+    versions = sorted({_versions(one) for one in environments})
     dates = sorted({record["date"] for record in records})
     return (
-        f"{newest.get('num_cores', '?')} cores of {', '.join(processors)}{_gpus(newest)}; "
-        f"TensorFlow {newest.get('tensorflow', '?')}, Keras {newest.get('keras', '?')}, Python "
-        f"{newest.get('python', '?')}; {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}. Each "
-        "record has its machine, commit and time."
+        f"{cores} cores of {', '.join(processors)}; {'; '.join(versions)}; "
+        f"{' to '.join(dict.fromkeys([dates[0], dates[-1]]))}. Each record has its machine, commit "
+        "and time."
     )
+
+
+def _versions(environment: Mapping[str, Any]) -> str:
+    names = {"TensorFlow": "tensorflow", "Keras": "keras", "Python": "python"}
+    return ", ".join(f"{name} {environment.get(key, '?')}" for name, key in names.items())
 
 
 def _machine(record: Record) -> str:
@@ -228,9 +232,8 @@ def _machine(record: Record) -> str:
     repeats = f", {record['num_repeats']} counted repeats" if "num_repeats" in record else ""
     return (
         f"{environment.get('num_cores', '?')} cores of {environment.get('processor', '?')}"
-        f"{_gpus(environment)}; TensorFlow {environment.get('tensorflow', '?')}, Keras "
-        f"{environment.get('keras', '?')}, Python {environment.get('python', '?')}; commit "
-        f"{commit}{changed}; {when(record)}{repeats}."
+        f"{_gpus(environment)}; {_versions(environment)}; commit {commit}{changed}; "
+        f"{when(record)}{repeats}."
     )
 
 

@@ -132,11 +132,12 @@ def open_folder(
             f"{path} already holds a sweep: pass --resume auto to go on with it, or name another "
             "folder."
         )
-    _check_checkpoint(path, before, base.get("checkpoint"))
     runs = [
         SweepRun(path / str(entry["folder"]), dict(entry["values"]))
         for entry in before.get("runs", ())
     ]
+    if any(run_directory.holds_run(run.path) for run in runs):
+        _check_checkpoint(path, before["settings"].get("checkpoint"), base.get("checkpoint"))
     known = [run.values for run in runs]
     for values in combinations:
         if values not in known:
@@ -151,10 +152,9 @@ def open_folder(
     return SweepFolder(path, base, asked, others, ended)
 
 
-def _check_checkpoint(path: Path, before: Mapping[str, Any], now: str | None) -> None:
+def _check_checkpoint(path: Path, first: str | None, now: str | None) -> None:
     """Raises ConfigError if runs of a sweep are to start from another checkpoint than the rest."""
-    first = before.get("settings", {}).get("checkpoint")
-    if before and now != first:
+    if (first and Path(first)) != (now and Path(now)):
         raise ConfigError(
             f"checkpoint={now or 'none'}, but the runs of the sweep in {path} start from "
             f"checkpoint={first or 'none'}, and one table compares all: pass that, or name "

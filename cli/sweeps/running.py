@@ -23,7 +23,7 @@ from .. import run_directory
 from ..metric_directions import direction_of
 from ..outcomes import Outcome, describe_best, format_table
 from ..reading import PROG, Settings, check_settings
-from ..settings.sweeping import names_metric
+from ..settings.sweeping import METRIC_SETTINGS
 from ..variables import without_variables
 from ..workers.processes import make_beginning
 from . import space
@@ -91,9 +91,11 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack) -> SweepFolder:
             "direction='min'."
         )
     base = {name: v for name, v in settings.chosen.items() if name not in _NOT_OF_RUNS}
-    if not (config.keep_best or config.early_stopping or names_metric(config)):
-        base.pop("direction", None)  # it is of `metric`
     combinations = space.combinations(config)
+    runs = [space.apply(base, values) for values in combinations]
+    of_runs = {one.get(name) for one in runs for name in METRIC_SETTINGS} - {None}
+    if config.metric is not None and of_runs != {config.metric}:
+        base.pop("direction", None)  # it is of `metric`
     for values in combinations:
         try:
             check_settings(space.apply(base, values))

@@ -125,15 +125,12 @@ def _run(command: Sequence[str], settings: Mapping[str, Any], run_dir: Path, pro
     max_restarts = settings["max_restarts"]
 
     def start(num_restarts: int) -> Workers:
-        flags = _restart_flags(settings) if num_restarts else []
+        flags = ["--resume", "auto"] if num_restarts else []
         gpus = visible_gpus()
         return Workers([*command, *flags], settings["num_workers"], run_dir / LOGS, gpus)
 
     def may_restart() -> bool:
-        needs_checkpoint = settings["checkpoint"] is not None
-        has_diverged = run_directory.read_summary(run_dir).get("status") == "diverged"
-        can_go_on = run_directory.has_checkpoints(run_dir) or not needs_checkpoint
-        return can_go_on and not has_diverged
+        return run_directory.read_summary(run_dir).get("status") != "diverged"
 
     def say(line: str) -> None:
         print(f"{prog}: {line}", file=sys.stderr, flush=True)
@@ -141,9 +138,3 @@ def _run(command: Sequence[str], settings: Mapping[str, Any], run_dir: Path, pro
     if max_restarts is None:
         max_restarts = DEFAULT_MAX_RESTARTS if is_training else 0
     return supervise(start, max_restarts=max_restarts, may_restart=may_restart, say=say)
-
-
-def _restart_flags(settings: Mapping[str, Any]) -> list[str]:
-    """Returns what has a run go on from its newest checkpoint, wherever it had come from."""
-    flags = ["--resume", "auto"]
-    return flags if settings["checkpoint"] is None else [*flags, "--checkpoint", "none"]

@@ -63,10 +63,22 @@ def test_a_direction_is_of_the_metric_that_was_named(tmp_path, capfd):
 
 
 def test_runs_that_name_metrics_have_the_direction(tmp_path, capfd):
-    folder, flags = tmp_path / "sweep", ["--no_plots", "--direction", "max"]
-    assert sweep(folder, "0.5", *flags, "--set", "keep_best=val_reward,none") == 0
-    configs = [read(folder / name, "config.json") for name in ("001", "002")]
-    assert [config.get("direction") for config in configs] == ["max", None]
+    def directions(folder, *metric):
+        flags = ["--no_plots", "--direction", "max", "--metric", *metric]
+        assert sweep(folder, "0.5", *flags, "--set", "keep_best=val_reward,none") == 0
+        configs = [read(folder / name, "config.json") for name in ("001", "002")]
+        return [config.get("direction") for config in configs]
+
+    assert directions(tmp_path / "none", "none") == ["max", None]
+    assert directions(tmp_path / "the_same", "val_reward") == ["max", None]
+
+
+def test_a_direction_of_the_metric_of_the_sweep_is_not_of_other_metrics(tmp_path, capfd):
+    flags = ["--no_plots", "--direction", "min", "--set", "keep_best=val_accuracy,none"]
+    assert sweep(tmp_path, "0.5", *flags) == 0
+    assert [read(tmp_path / name, "config.json").get("direction") for name in ("001", "002")] == [
+        None, None,
+    ]  # fmt: skip
 
 
 def test_what_stands_in_the_place_of_a_file_is_named_below_the_table(tmp_path, capfd):

@@ -189,7 +189,6 @@ NO_RESTART = {
     "divergence": (DIVERGED, 1),
     "interruption": ("sys.exit(143)", 143),
     "evaluation": ("sys.exit(1)", 1),
-    "nothing saved to go on from": ("sys.exit(1)", 1),
 }
 
 
@@ -197,10 +196,7 @@ NO_RESTART = {
 def test_what_another_start_would_not_change_is_the_end(case, monkeypatch):
     scenario, code = NO_RESTART[case]
     scenario = "assert not is_restart\nmeet()\n" + scenario
-    changes = {
-        "evaluation": {"mode": "evaluate"},
-        "nothing saved to go on from": {"checkpoint": "other.npz"},
-    }.get(case, {})
+    changes = {"evaluation": {"mode": "evaluate"}}.get(case, {})
     assert run(scenario, num_workers=2, **changes) == code
 
 

@@ -20,7 +20,7 @@ class Arm(good.Arm):
         super().__init__(task)
         self.found = found or {"setting": os.getpid()}
         self._has_one = os.environ.items() >= ONE_THREAD.items()
-        self._secs = 0.05 if self._has_one == (task.seed == 0) else 0.02
+        self._secs = 0.2 if self._has_one == (task.seed == 0) else 0.02
         if task.seed == OTHER_BITS:
             self.bits_of = "good"
         self._adds = task.seed == OTHER_BITS and self._has_one
