@@ -1,9 +1,9 @@
 """Continuation: how a run goes on where it was saved.
 
 What it needs beside its variables and its progress are its parts by name: "history", "hooks",
-"data", "validation" (its data), "logs" (that hooks have not seen yet), "stop" (why a hook ended
-it), "settings". A checkpoint asks for them at a save point; a run that is resumed, or rolled back,
-puts them back.
+"data", "validation" (its data), "lasting" (names of values that are logged as they were last),
+"logs" (that hooks have not seen yet), "stop" (why a hook ended it), "settings". A checkpoint asks
+for them at a save point; a run that is resumed, or rolled back, puts them back.
 """
 
 from __future__ import annotations
@@ -91,8 +91,9 @@ class Continuation:
                 f"This run is saved, but cannot be resumed exactly, and not within an epoch: {why}",
                 stacklevel=4,
             )
+        is_whole = self._config.validation_steps is None  # then their order changes nothing
         for name, source in self._validation.sources.items():
-            why = source.why_not_resumable()
+            why = None if is_whole else source.why_not_resumable()
             if why is not None:
                 warnings.warn(
                     f"This run is saved, but a resumed one may have other batches of its "

@@ -195,6 +195,7 @@ class Validation:
         session, period = self._session, self._config.validate_every_steps
         num_steps = session.state.progress.num_steps_completed
         if period is None or num_steps % period or not self._evaluations:
+            session.owes_validation = False  # in a run that goes on with another period
             return False
         session.owes_validation = True
         logs = {} if session.info.stops_now else self._run()

@@ -188,7 +188,8 @@ def _train_epoch(session: Session, epoch: int, parts: _Parts, validation: Valida
         excluded=session.excluded,
     )
     planner.finish_execution(session.num_cut)
-    if session.skips_steps or session.owes_validation:  # which was cut short: it comes first
+    # A validation that is owed and was cut short again comes first.
+    if session.skips_steps or (session.owes_validation and session.info.stops_now):
         executions = iter(())
     session.skips_steps = False
     for execution in explained(executions, session.state, source):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
-import os
+import secrets
 import warnings
 import weakref
 from collections.abc import Generator, Iterable, Iterator
@@ -113,7 +113,7 @@ class Passes:
         return data | events | {"here": self._here()}
 
     def _here(self) -> list[int]:
-        return [os.getpid(), *map(_serial, what_moves(self._inputs.source))]
+        return [_PROCESS, *map(_serial, what_moves(self._inputs.source))]
 
     def _is_here(self, state: dict[str, Any]) -> bool:
         """Returns whether the state is of this object in this process."""
@@ -213,6 +213,8 @@ def _without_prefetch(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
+# Of this process. Not its id, which in containers is the same each time.
+_PROCESS = secrets.randbits(48)
 _serials: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 _counter = itertools.count(1)
 

@@ -19,7 +19,7 @@ _HARMLESS = re.compile(
 )
 _DEFAULT_SEED = 87654321  # of TensorFlow's operations, where no global seed is set
 # One batch is not enough to come to what these have drawn at the end of a pass.
-_DRAWS_LATER = ("_RepeatDataset", "CacheDataset")
+_DRAWS_LATER = ("_RepeatDataset", "CacheDataset", "_ConcatenateDataset")
 
 
 def why_not_deterministic(inputs: Inputs) -> str | None:
@@ -55,8 +55,10 @@ def what_moves(source: Any) -> list[Any]:
 
 def draws_later(source: Any) -> bool:
     """Returns whether a pass may draw orders after its first batch."""
-    is_tf_data = isinstance(source, tf.data.Dataset)
-    return is_tf_data and any(type(one).__name__ in _DRAWS_LATER for one in _all_of(source))
+    if not isinstance(source, tf.data.Dataset):
+        return False
+    later = [one for one in _all_of(source) if type(one).__name__ in _DRAWS_LATER]
+    return any(hasattr(below, "_seed") for one in later for below in _all_of(one))
 
 
 def _all_of(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import inspect
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,27 +15,47 @@ from gradloop.files import json_text
 
 from ..storage.trees import decode, encode
 
+# Of an attribute that is larger, such as the data of an evaluation, no copy is kept.
+_MAX_BYTES_OF_COPIES = 2**24
+
 
 class Held(NamedTuple):
-    """The value of an attribute, as a checkpoint holds it."""
+    """The value of an attribute, as a checkpoint holds it.
+
+    Attributes:
+      tree: Its structure.
+      arrays: Its arrays; None: of a large one that is kept, `digests` alone are.
+      digests: Of the arrays that are not there.
+    """
 
     tree: Any
-    arrays: list[np.ndarray]
+    arrays: list[np.ndarray] | None
+    digests: tuple[Any, ...] = ()
 
     def value(self) -> Any:
         """Returns it anew: what is done to it does not come back."""
+        assert self.arrays is not None
         return decode(self.tree, [array.copy() for array in self.arrays])
 
-    def equals(self, other: Held) -> bool:
+    def equals(self, other: Held | None) -> bool:
         """Returns whether a checkpoint would hold the same bits."""
-        if json_text(self.tree) != json_text(other.tree):
+        if other is None or json_text(self.tree) != json_text(other.tree):
             return False
-        pairs = zip(self.arrays, other.arrays, strict=True)
-        return all(_bits(one) == _bits(another) for one, another in pairs)
+        return self._digests() == other._digests()
+
+    def kept(self) -> Held:
+        """Returns a copy, without the arrays if they are large."""
+        if sum(array.nbytes for array in self.arrays or ()) > _MAX_BYTES_OF_COPIES:
+            return Held(self.tree, None, self._digests())
+        return self._replace(arrays=[array.copy() for array in self.arrays or ()])
+
+    def _digests(self) -> tuple[Any, ...]:
+        return self.digests if self.arrays is None else tuple(map(_digest, self.arrays))
 
 
-def _bits(array: np.ndarray) -> tuple[Any, ...]:
-    return array.dtype, array.shape, array.tobytes()
+def _digest(array: np.ndarray) -> tuple[Any, ...]:
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return array.dtype, array.shape, hashlib.sha256(content.data).digest()
 
 
 def attributes_of(callback: keras.callbacks.Callback) -> Iterator[tuple[str, Held]]:
@@ -49,20 +70,20 @@ def attributes_of(callback: keras.callbacks.Callback) -> Iterator[tuple[str, Hel
                 yield name, Held(encode(value, arrays), arrays)
 
 
-def copies_of(callback: keras.callbacks.Callback) -> dict[str, Held]:
-    """Returns what `attributes_of` yields, to be kept."""
-    return {
-        name: held._replace(arrays=[array.copy() for array in held.arrays])
-        for name, held in attributes_of(callback)
-    }
+def copies_of(callback: keras.callbacks.Callback) -> dict[str, Held | None]:
+    """Returns all attributes, to be kept; None: of one that a checkpoint cannot hold."""
+    held: dict[str, Held | None] = dict.fromkeys(vars(callback))
+    return held | {name: one.kept() for name, one in attributes_of(callback)}
 
 
-def go_back(callback: keras.callbacks.Callback, before: dict[str, Held]) -> None:
-    """Undoes what has changed since, as far as a checkpoint would hold it."""
+def go_back(callback: keras.callbacks.Callback, before: dict[str, Held | None]) -> None:
+    """Undoes what has changed since, as far as a checkpoint would hold it and copies are kept."""
     now = dict(attributes_of(callback))
     for name in now.keys() - before.keys():
         delattr(callback, name)
     for name, held in before.items():
+        if held is None or held.arrays is None:
+            continue
         is_changed = not held.equals(now[name]) if name in now else not hasattr(callback, name)
         if is_changed:
             set_attribute(callback, name, held.value())

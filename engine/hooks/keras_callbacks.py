@@ -11,7 +11,7 @@ import keras
 from keras.src.utils import is_default
 
 from .base import Hook, HookInfo
-from .callback_attributes import attributes_of, copies_of, go_back, set_attribute
+from .callback_attributes import Held, attributes_of, copies_of, go_back, set_attribute
 
 _TRAIN_BATCH = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 _TEST_BATCH = ("on_test_batch_begin", "on_test_batch_end")
@@ -57,7 +57,7 @@ class KerasCallbacks(Hook):
         self.needs_exact_logs = self.needs_batches or self.needs_eval_batches
         self._epoch_logs = _EpochLogs()
         self._calls: list[_Call] = []  # a training, an evaluation within it, ...
-        self._at_begin = [copies_of(callback) for callback in self._all]
+        self._at_begin: list[dict[str, Held | None]] = [{} for _ in self._all]
 
     def on_train_begin(self, info: HookInfo) -> None:
         """Tells the callbacks of the model, and begins at the epoch that one asks for."""
@@ -82,7 +82,7 @@ class KerasCallbacks(Hook):
             changed = {
                 name: held.value()
                 for name, held in attributes_of(callback)
-                if name not in before or not held.equals(before[name])
+                if not held.equals(before.get(name))
             }
             states.append([type(callback).__name__, changed])
         return {"callbacks": states}
@@ -105,16 +105,19 @@ class KerasCallbacks(Hook):
     def max_steps(self, num_steps_completed: int) -> int | None:
         """Gives each step an execution, if a callback needs batches and nobody set their size.
 
-        As in fit, one execution follows a stop that is asked for before it.
+        As in fit, one execution follows a stop that is asked for before it; not with several
+        workers, whose executions are alike, and of which one alone may have asked.
         """
         info = self._call.info
-        is_single = self.needs_batches or info.state.model.stop_training
+        stops = info.state.model.stop_training and info.state.peers.is_alone
+        is_single = self.needs_batches or stops
         return 1 if is_single and info.steps_per_execution is None else None
 
     def max_eval_steps(self, step: int) -> int | None:
         """Likewise in an evaluation."""
         info = self._call.info
-        is_single = self.needs_eval_batches or info.state.model.stop_evaluating
+        stops = info.state.model.stop_evaluating and info.state.peers.is_alone
+        is_single = self.needs_eval_batches or stops
         return 1 if is_single and info.steps_per_execution is None else None
 
     @contextlib.contextmanager
@@ -187,9 +190,11 @@ class KerasCallbacks(Hook):
 
     def on_train_end(self, info: HookInfo) -> None:
         """Calls `on_train_end`, unless the run failed."""
-        if not info.has_failed:
-            self._list.on_train_end(dict(self._epoch_logs.logs) or None)
-        self._end(info)
+        try:
+            if not info.has_failed:
+                self._list.on_train_end(dict(self._epoch_logs.logs) or None)
+        finally:
+            self._end(info)
 
     @property
     def _call(self) -> _Call:

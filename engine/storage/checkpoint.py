@@ -24,6 +24,8 @@ from .checkpoint_folder import FINAL, CheckpointFolder
 from .format import CheckpointError, CheckpointFile, DamagedError
 from .matching import Trait, differences, match
 
+_NUM_REPLICAS = "num_replicas"  # the part of a run that says of how many replicas values are
+
 if TYPE_CHECKING:
     import keras
 
@@ -217,13 +219,15 @@ def _restore_from(file: CheckpointFile, state: TrainState, only: str | None) -> 
     if only is None:
         for field in dataclasses.fields(file.progress):
             setattr(state.progress, field.name, getattr(file.progress, field.name))
-        state.resumption.restore(tree)
+        state.resumption.restore(tree | {_NUM_REPLICAS: num_replicas})
 
 
 def _num_replicas(values: Mapping[str, list[np.ndarray]], tree: Mapping[str, Any]) -> int:
     """Returns how many replicas a file is of; where no run has said so, as far as values tell."""
     settings = tree.get("settings")
-    told = settings.get("num_replicas") if isinstance(settings, dict) else None
+    told = tree.get(_NUM_REPLICAS)  # of a state that was restored and saved, without a run
+    if told is None and isinstance(settings, dict):
+        told = settings.get("num_replicas")
     return told if isinstance(told, int) else max(map(len, values.values()), default=1)
 
 
