@@ -57,7 +57,8 @@ class KerasCallbacks(Hook):
         self.needs_exact_logs = self.needs_batches or self.needs_eval_batches
         self._epoch_logs = _EpochLogs()
         self._calls: list[_Call] = []  # a training, an evaluation within it, ...
-        self._at_begin: list[dict[str, Held | None]] = [{} for _ in self._all]
+        # None: no training has begun.
+        self._at_begin: list[dict[str, Held | None] | None] = [None for _ in self._all]
 
     def on_train_begin(self, info: HookInfo) -> None:
         """Tells the callbacks of the model, and begins at the epoch that one asks for."""
@@ -82,7 +83,7 @@ class KerasCallbacks(Hook):
             changed = {
                 name: held.value()
                 for name, held in attributes_of(callback)
-                if not held.equals(before.get(name))
+                if not held.equals((before or {}).get(name))
             }
             states.append([type(callback).__name__, changed])
         return {"callbacks": states}
@@ -91,7 +92,8 @@ class KerasCallbacks(Hook):
         """Puts the attributes back; a callback that is new begins anew."""
         saved = list(state["callbacks"])
         for callback, before in zip(self._all, self._at_begin, strict=True):
-            go_back(callback, before)
+            if before is not None:
+                go_back(callback, before)
             name = type(callback).__name__
             index = next((i for i, (other, _) in enumerate(saved) if other == name), None)
             for attribute, value in ({} if index is None else saved.pop(index)[1]).items():

@@ -68,6 +68,15 @@ def generated(arrays):
     return dataset
 
 
+def joined(arrays):
+    """What comes last draws its order when the first part has ended."""
+    first, last = (
+        tf.data.Dataset.from_tensor_slices(tuple(array[part] for array in arrays[:2]))
+        for part in (slice(0, 12), slice(12, 24))
+    )
+    return first.concatenate(last.shuffle(12, seed=3)).batch(4)
+
+
 class Position:
     """Counts the batches that it has given, of six a pass."""
 
@@ -102,6 +111,7 @@ MAKERS = {
     "shuffled": shuffled,
     "repeated": lambda arrays: shuffled(arrays).repeat(),
     "twice": lambda arrays: shuffled(tuple(array[:12] for array in arrays)).repeat(2),
+    "joined": joined,
     "cached": lambda arrays: shuffled(arrays).cache(),
     "generated": generated,
     "counted": counted,

@@ -129,6 +129,20 @@ def test_a_validation_that_is_cut_short_again_and_again_comes_in_the_end(arrays,
     assert seen == [2, 4, 6]
 
 
+def test_a_run_that_goes_on_without_validations_within_epochs_owes_none(arrays, dataset, tmp_path):
+    for hook, period in ((StopInValidation(), 2), (engine.LambdaHook(), None)):
+        state = make_state()
+        state.build(dataset.element_spec)
+        if period is None:
+            engine.restore_checkpoint(tmp_path, state)
+        engine.fit(
+            state, make_pipeline(arrays), make_config(validate_every_steps=period),
+            validation_data=dataset, hooks=[hook, engine.SaveCheckpoint(tmp_path)],
+            resume=period is None,
+        )  # fmt: skip
+    assert int(state.optimizer.iterations) == NUM_BATCHES
+
+
 def test_two_datasets_of_one_form_share_a_graph(dataset):
     sets = {"val": dataset, "test": dataset}
     assert engine.fit(make_state(), dataset, make_config(), validation_data=sets).num_traces == 2
