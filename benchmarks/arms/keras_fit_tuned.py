@@ -18,7 +18,7 @@ from benchmarks.arms import keras_fit, tf_runtime
 from benchmarks.race.workloads import Task
 
 STEPS_PER_EXECUTION = (1, 8, 32, 128, 512)
-_NUM_TIMINGS = 5
+_NUM_TIMINGS = 3
 _MAX_STEPS = 1024
 
 
