@@ -136,7 +136,8 @@ def open_folder(
         SweepRun(path / str(entry["folder"]), dict(entry["values"]))
         for entry in before.get("runs", ())
     ]
-    if any(run_directory.holds_run(run.path) for run in runs):
+    # Where none has begun, another one may be named: the first may have been a wrong path.
+    if before and (base.get("checkpoint") is None or any(run.path.exists() for run in runs)):
         _check_checkpoint(path, before["settings"].get("checkpoint"), base.get("checkpoint"))
     known = [run.values for run in runs]
     for values in combinations:
