@@ -84,8 +84,8 @@ def _over_fastest(race: Race) -> Found:
 def ratios_table(raced: Mapping[str, Race]) -> str:
     """Returns a table with a row for each workload and engine arm: how many times the speed of fit.
 
-    A pair of arms that has no ratio, because each run's interval is too wide, has no row. Where the
-    two ratios are of other runs, both numbers of runs stand in the last cell.
+    Where each run's interval is too wide for a ratio, that of the newest stands alone. Where the two
+    ratios are of other runs, both numbers of runs stand in the last cell.
 
     Args:
       raced: As in `conclude`.
@@ -96,9 +96,9 @@ def ratios_table(raced: Mapping[str, Race]) -> str:
             is_lower = arm == "engine_free" and _FIT_FLOAT32 in race.fullest["arms"]
             over_fit = races.ratio(race, arm, _FIT_FLOAT32 if is_lower else fit)
             over_tuned = races.ratio(race, arm, tuned)
-            if any(found.median is not None for found in (over_fit, over_tuned)):
+            if over_fit.interval or over_tuned.interval:
                 counts = [runs_of(found) for found in (over_fit, over_tuned) if found.num_runs]
-                runs = " and ".join(dict.fromkeys(counts))
+                runs = " and ".join(dict.fromkeys(counts)) or NOTHING
                 of_float32 = ", of float32" if is_lower else ""
                 cells = [_cell(over_fit) + of_float32, _cell(over_tuned), runs]
                 is_shown = bits == "free" or _has_bits(race, arm)
