@@ -84,8 +84,8 @@ def _over_fastest(race: Race) -> Found:
 def ratios_table(raced: Mapping[str, Race]) -> str:
     """Returns a table with a row for each workload and engine arm: how many times the speed of fit.
 
-    Where each run's interval is too wide for a ratio, that of the newest stands alone. Where the two
-    ratios are of other runs, both numbers of runs stand in the last cell.
+    Where each run's interval is too wide for a ratio, that of the newest stands alone. Where the
+    two ratios are of other runs, both numbers of runs stand in the last cell.
 
     Args:
       raced: As in `conclude`.
