@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.race.correctness import REFERENCE
 from benchmarks.reporting import conclusions, gpu_tables, notes, other_tables, tables, targets
 from benchmarks.reporting.races import Race, Record, name_of, when
 from benchmarks.reporting.tables import number
@@ -106,7 +107,8 @@ def make_readme_part(raced: Mapping[tuple[str, str], Race]) -> str:
         shown = _shown(here)
         if shown:
             parts += [conclusions.conclude(shown), conclusions.ratios_table(shown)]
-            parts += [_machines([run for race in shown.values() for run in race.runs])]
+            runs = [run for race in shown.values() for run in race.runs]
+            parts += [_machines([run for run in runs if REFERENCE in run["arms"]] or runs)]
     parts = parts or [_NO_RECORDS]
     parts.append(
         "The method, the targets, other frameworks, all figures and charts: "
