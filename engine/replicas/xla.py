@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ..protocols import Logs
 from ..state import TrainState
-from ..step_logs import Last, flatten_logs
+from ..step_logs import Last, Total, flatten_logs
 from ..trace_notes import PendingUpdate
 from ..traced_step import handles_of
 
@@ -40,15 +40,14 @@ def run_compiled(step: Callable[[], Logs | None], state: TrainState) -> Logs:
       ValueError: If the step reads what it has updated, or replicas exchange values in it.
     """
     notes = state.notes.replica
-    lasting: set[str] = set()
+    kinds: dict[str, type[Last | Total]] = {}
     updates: list[PendingUpdate] = []
 
     def compute() -> Any:
         notes.pending_updates = []
         logs = flatten_logs(step())
-        lasting.update(name for name, value in logs.items() if isinstance(value, Last))
-        values = {n: v.value if isinstance(v, Last) else v for n, v in logs.items()}
-        values = {n: tf.convert_to_tensor(value) for n, value in values.items()}
+        kinds.update({n: type(v) for n, v in logs.items() if isinstance(v, Last | Total)})
+        values = {n: tf.convert_to_tensor(v.value if n in kinds else v) for n, v in logs.items()}
         updates[:] = notes.pending_updates
         _check_unread(updates, state)
         tensors = [(update.gradients, update.when) for update in updates]
@@ -60,7 +59,7 @@ def run_compiled(step: Callable[[], Logs | None], state: TrainState) -> Logs:
         notes.pending_updates = None
     for update, (gradients, when) in zip(updates, tensors, strict=True):
         state.apply_gradients(gradients, update.variables, optimizer=update.optimizer, when=when)
-    return {n: Last(value) if n in lasting else value for n, value in values.items()}
+    return {n: kinds[n](value) if n in kinds else value for n, value in values.items()}
 
 
 def _check_unread(updates: Sequence[PendingUpdate], state: TrainState) -> None:

@@ -74,7 +74,8 @@ def test_uneven_batches_scales_and_clipping(arrays):
     def step(state, batch):
         x, y = batch
         logs = engine.train_step(state, (x, y))  # nothing random: XLA draws other numbers
-        return {**logs, "largest": tf.reduce_max(x), "first": engine.last(x[0, 0])}
+        more = {"first": engine.last(x[0, 0]), "n": engine.total(1.0)}
+        return {**logs, **more, "largest": tf.reduce_max(x)}
 
     data = tf.data.Dataset.from_tensor_slices(arrays[:2]).batch(5)  # 3 and 2, at last 1 and 0
     fields = {"step": step, "gradient_accumulation_steps": 2, "on_nonfinite": "skip"}
