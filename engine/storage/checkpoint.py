@@ -219,7 +219,9 @@ def _restore_from(file: CheckpointFile, state: TrainState, only: str | None) -> 
     if only is None:
         for field in dataclasses.fields(file.progress):
             setattr(state.progress, field.name, getattr(file.progress, field.name))
-        state.resumption.restore(tree | {_NUM_REPLICAS: num_replicas})
+        state.resumption.restore(
+            tree if num_saved == num_replicas else tree | {_NUM_REPLICAS: num_replicas}
+        )
 
 
 def _num_replicas(values: Mapping[str, list[np.ndarray]], tree: Mapping[str, Any]) -> int:
