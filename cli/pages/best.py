@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..metric_directions import direction_of
+from ..settings.sweeping import METRIC_SETTINGS
 from .run_files import Record, RunFiles, number
 
 # Keras's names of the share of examples that are predicted right.
@@ -47,7 +48,7 @@ def metrics_of(
     if metric is not None:
         return {metric: direction}
     said = direction or run.config.get("direction")
-    named = [run.config.get(name) for name in ("keep_best", "early_stopping")]
+    named = [run.config.get(name) for name in METRIC_SETTINGS]
     others = dict.fromkeys(name for name in METRICS if name not in named)
     return {str(name): said for name in named if name} | others
 

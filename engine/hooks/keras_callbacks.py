@@ -28,7 +28,8 @@ class KerasCallbacks(Hook):
     A checkpoint holds what training has changed in a callback's attributes, as far as they are
     numbers, strings, None, arrays, or lists, tuples and dicts of these: the patience and best
     weights of `EarlyStopping`, the best value of `ModelCheckpoint`. It holds nothing else of it.
-    For the way back to it, these attributes are copied when training begins.
+    For the way back to it in a rollback, these attributes are copied when training begins; one of
+    more than 16 MiB is not, and keeps in a rollback what the checkpoint does not hold of it.
 
     Args:
       callbacks: In the order of the calls.

@@ -24,12 +24,12 @@ from .checkpoint_folder import FINAL, CheckpointFolder
 from .format import CheckpointError, CheckpointFile, DamagedError
 from .matching import Trait, differences, match
 
-_NUM_REPLICAS = "num_replicas"  # the part of a run that says of how many replicas values are
-
 if TYPE_CHECKING:
     import keras
 
     from ..state import TrainState
+
+_NUM_REPLICAS = "num_replicas"  # the part of a run that says of how many replicas values are
 
 
 def save(path: str | os.PathLike[str], state: TrainState) -> Path:
