@@ -59,13 +59,14 @@ def make_calls(task: Task) -> dict[str, Calls]:
     names = {f"keras_{n}": n for n in STEPS_PER_EXECUTION if n * size <= len(x)}
     models = {name: _make_model(task, number) for name, number in ({"keras": 1} | names).items()}
     predict, evaluate = _engine_calls(task)
-    given: dict[str, Any] = {"batch_size": size, "verbose": 0}
+    inputs = tf_runtime.make_fit_dataset(task, x, shuffle=False)
+    examples = tf_runtime.make_fit_dataset(task, x, y, shuffle=False)
     return {
         "predict": {"engine": predict}
-        | {name: lambda m=m: m.predict(x, **given) for name, m in models.items()},  # type: ignore[misc]
+        | {name: lambda m=m: m.predict(inputs, verbose=0) for name, m in models.items()},  # type: ignore[misc]
         "evaluate": {"engine": evaluate}
         | {
-            name: lambda m=m: m.evaluate(x, y, return_dict=True, **given)  # type: ignore[misc]
+            name: lambda m=m: m.evaluate(examples, return_dict=True, verbose=0)  # type: ignore[misc]
             for name, m in models.items()
         },
     }

@@ -1,4 +1,4 @@
-"""Keras's `Model.fit` with its defaults on arrays in memory: the reference of all arms."""
+"""Keras's `Model.fit` with its defaults on the batches of arrays: the reference of all arms."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ class Arm:
         self._task = task
         self.bits_of = "keras_fit" if task.workload.has_steady_bits else None
         self._x, self._y = tf_runtime.load_fit_arrays(task)
+        self._dataset = tf_runtime.make_fit_dataset(
+            task, self._x, self._y, shuffle=not task.has_replicas
+        )
         self.settings: dict[str, Any] = {}
         self._build(steps_per_execution=1)
 
@@ -55,18 +58,9 @@ class Arm:
 
     def run(self, num_epochs: int) -> float:
         """Calls `fit` once and returns the mean training loss."""
-        # The order of the examples is derived from the global seed: the same one at each call. It
-        # is not set again here: that empties TensorFlow's cache of functions, and the next call
-        # optimizes its graph once more, for seconds where the net is large.
-        batch_size = self._task.workload.global_batch_size
-        history = self._model.fit(
-            self._x,
-            self._y,
-            batch_size=batch_size,
-            epochs=num_epochs,
-            shuffle=not self._task.has_replicas,
-            verbose=0,
-        )
+        # The global seed is not set again here: that empties TensorFlow's cache of functions, and
+        # the next call optimizes its graph once more, for seconds where the net is large.
+        history = self._model.fit(self._dataset, epochs=num_epochs, verbose=0)
         return float(np.mean(history.history["loss"]))
 
     def weights(self) -> list[npt.NDArray[np.generic]]:

@@ -1,4 +1,4 @@
-"""`Model.fit` on arrays with its fastest steps_per_execution: the bits of `keras_fit`.
+"""`Model.fit` with its fastest steps_per_execution: the bits of `keras_fit`.
 
 The setup searches it: all candidates train models of their own for a short time, in turn. The
 fastest one's settings then train the initial weights.
@@ -41,8 +41,8 @@ class Candidate:
     ) -> None:
         self.steps_per_execution = steps_per_execution
         self.secs: list[float] = []
+        self._task = task
         self._arrays = arrays
-        self._batch_size = task.workload.global_batch_size
         with tf_runtime.scope(task):
             self._model = tf_runtime.build_model(task)
             keras_fit.compile_model(
@@ -51,9 +51,12 @@ class Candidate:
 
     def train(self, max_steps: int) -> float:
         """Trains for at most `max_steps` steps and returns the seconds."""
-        x, y = (array[: max_steps * self._batch_size] for array in self._arrays)
+        size = max_steps * self._task.workload.global_batch_size
+        x, y = (array[:size] for array in self._arrays)
+        shuffle = not self._task.has_replicas
+        dataset = tf_runtime.make_fit_dataset(self._task, x, y, shuffle=shuffle)
         started_at = time.perf_counter()
-        self._model.fit(x, y, batch_size=self._batch_size, verbose=0)
+        self._model.fit(dataset, verbose=0)
         return time.perf_counter() - started_at
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from keras.src.trainers.data_adapters import array_data_adapter
 
 from benchmarks.arms import TooSlow
 from benchmarks.race import keras_models, weights
@@ -91,6 +92,28 @@ def load_fit_arrays(task: Task) -> tuple[Array, Array]:
     if x.dtype == np.uint8:
         x = x / np.float32(255)
     return x, keras.utils.to_categorical(y, task.workload.num_classes).astype(np.float32)
+
+
+def make_fit_dataset(
+    task: Task, x: Array, y: Array | None = None, *, shuffle: bool
+) -> tf.data.Dataset:
+    """Returns the batches that Keras makes of arrays, without TensorFlow's autotuner.
+
+    The thread of the autotuner may hold up the end of an epoch until it wakes, after 10 ms, 30, 70,
+    and so on, twice the time at each wake: a run takes up to twice as long, or not, by chance. Made
+    once for all runs, as the engine's dataset is.
+
+    Args:
+      task: Names the batch size.
+      x: Inputs.
+      y: Labels; None for `predict`.
+      shuffle: As in `fit`.
+    """
+    size = task.workload.global_batch_size
+    adapter = array_data_adapter.ArrayDataAdapter(x, y, batch_size=size, shuffle=shuffle)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return adapter.get_tf_dataset().with_options(options)
 
 
 def probe_xla(train_plain: Callable[[], object], train_xla: Callable[[], object]) -> None:
