@@ -74,7 +74,7 @@ bench: $(has_train) ## speed against fit, in a quarter of an hour; flags in ARGS
 	@$(python) -m benchmarks.throughput --workload tiny dense cnn --arms headline --record $(ARGS)
 	@$(python) -m benchmarks.reporting.report
 
-bench-all: $(has_train) ## all workloads and arms, in two hours; those of .venv-peers if it is there
+bench-all: $(has_train) ## all workloads and arms, in three hours; those of .venv-peers if it is there
 	@$(python) -m benchmarks.throughput --workload all --record $(ARGS)
 	@$(python) -m benchmarks.throughput --workload cnn --precision mixed_bfloat16 --record $(ARGS)
 	@$(python) -m benchmarks.throughput --workload input --record $(ARGS)

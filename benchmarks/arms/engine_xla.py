@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.arms import TooSlow, engine_tuned
+from benchmarks.arms import TooSlow, engine_tuned, keras_fit_xla
 from benchmarks.race.workloads import Task
 from gradloop.engine.tuning.choice import Bits
 
@@ -21,6 +21,15 @@ class Arm(engine_tuned.Arm):
             raise NotImplementedError("jit_compile=False, and this arm is XLA's")
         super().__init__(task, found)
         self.bits_of = "keras_fit_xla" if task.workload.has_steady_bits else None
+
+    def tune(self) -> engine_tuned.Found:
+        """See `engine_tuned.Arm.tune`."""
+        try:
+            # Where fit gives up, there are no bits to have, and a search would take minutes.
+            keras_fit_xla.probe(self._task)
+        except TooSlow as error:
+            return {}, [{"note": f"given up: {error}"}]
+        return super().tune()
 
     @classmethod
     def find_settings(cls, task: Task) -> engine_tuned.Found:

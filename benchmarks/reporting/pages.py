@@ -22,7 +22,12 @@ table of records says which. A ratio is named if its interval is 20 % wide or le
 
 A run is one call of `fit` over the workload's examples: 1,875 steps of tiny, 468 of dense, 80 of
 cnn, 50 of lstm, 16 of wide, 5 of transformer, 2 of resnet50. What such a call costs once weighs the
-more the fewer the steps are: over longer epochs, expect smaller ratios over fit for the last four.
+more the fewer the steps are.
+
+fit trains on the batches that Keras makes of arrays, from a dataset that is made once for all runs,
+as the engine's is. It runs without tf.data's autotuner, whose thread may hold up the end of an
+epoch until it wakes, for up to as long as the epoch has taken: `fit(x, y)` takes that much longer,
+or does not, by chance.
 
 Ratios move with the hour and the machine by more than the interval of one run. So all runs of a
 race with the same number of cores and the same versions count, on whatever processor: a ratio is

@@ -4,7 +4,14 @@ import dataclasses
 
 import pytest
 
-from benchmarks.arms import TooSlow, engine_free, engine_tuned, engine_xla, tf_runtime
+from benchmarks.arms import (
+    TooSlow,
+    engine_free,
+    engine_tuned,
+    engine_xla,
+    keras_fit_xla,
+    tf_runtime,
+)
 from benchmarks.race import preparation, process
 from benchmarks.race.workloads import WORKLOADS, Task
 from gradloop.data import pipeline
@@ -55,6 +62,16 @@ def test_xla_that_is_hopeless_is_too_slow_for_a_race(task, monkeypatch):
     monkeypatch.setattr(engine_tuned.Arm, "find_settings", lambda task: ({}, measured))
     with pytest.raises(TooSlow, match=r"9\.0 times slower"):
         engine_xla.Arm(task)
+
+
+def test_where_fit_gives_xla_up_no_settings_are_searched(task, monkeypatch):
+    def give_up(task):
+        raise TooSlow("4 steps took 9 s with XLA, 1 s without")
+
+    monkeypatch.setattr(keras_fit_xla, "probe", give_up)
+    found, (row,) = engine_xla.Arm(task, {}).tune()
+    assert not found
+    assert row["note"] == "given up: 4 steps took 9 s with XLA, 1 s without"
 
 
 @pytest.mark.slow
