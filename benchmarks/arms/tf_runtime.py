@@ -113,7 +113,9 @@ def make_fit_dataset(
     adapter = array_data_adapter.ArrayDataAdapter(x, y, batch_size=size, shuffle=shuffle)
     options = tf.data.Options()
     options.autotune.enabled = False
-    return adapter.get_tf_dataset().with_options(options)
+    dataset = adapter.get_tf_dataset().with_options(options)
+    # Where fit does not know the length, it begins a step more, which runs what needs no batch.
+    return dataset.apply(tf.data.experimental.assert_cardinality(adapter.num_batches))
 
 
 def probe_xla(train_plain: Callable[[], object], train_xla: Callable[[], object]) -> None:
