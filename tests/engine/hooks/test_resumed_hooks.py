@@ -259,3 +259,23 @@ def test_a_run_that_goes_back_is_as_if_it_had_not_been_further(arrays, tmp_path,
 
     back = GoBack(tmp_path, saved_at)
     assert train(back) == train() and back.count == 2
+
+
+class First(keras.callbacks.Callback):
+    """Keeps the loss of the first epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.first = logs["loss"] if self.first is None else self.first
+
+
+def test_a_callback_that_goes_on_in_its_process_is_saved_with_what_it_knew(arrays):
+    state, config = make_state(), make_config(epochs=3)
+    hook, other = engine.KerasCallbacks([First()]), engine.KerasCallbacks([First()])
+    engine.fit(state, make_pipeline(arrays), config, hooks=[hook, StopAfter(10)])
+    engine.fit(state, make_pipeline(arrays), config, hooks=[hook], resume=True)
+    other.restore(hook.state())  # as a new process does
+    assert other.callbacks[0].first == hook.callbacks[0].first is not None
