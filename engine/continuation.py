@@ -1,9 +1,10 @@
 """Continuation: how a run goes on where it was saved.
 
 What it needs beside its variables and its progress are its parts by name: "history", "hooks",
-"data", "validation" (its data), "lasting" (names of values that are logged as they were last),
-"logs" (that hooks have not seen yet), "stop" (why a hook ended it), "settings". A checkpoint asks
-for them at a save point; a run that is resumed, or rolled back, puts them back.
+"data", "validation" (its data), "validated" (the last one's logs), "lasting" (names of values that
+are logged as they were last), "logs" (that hooks have not seen yet), "stop" (why a hook ended it),
+"settings". A checkpoint asks for them at a save point; a run that is resumed, or rolled back, puts
+them back.
 """
 
 from __future__ import annotations
@@ -91,9 +92,8 @@ class Continuation:
                 f"This run is saved, but cannot be resumed exactly, and not within an epoch: {why}",
                 stacklevel=4,
             )
-        is_whole = self._config.validation_steps is None  # then their order changes nothing
         for name, source in self._validation.sources.items():
-            why = None if is_whole else source.why_not_resumable()
+            why = source.why_not_resumable()
             if why is not None:
                 warnings.warn(
                     f"This run is saved, but a resumed one may have other batches of its "
@@ -115,6 +115,7 @@ class Continuation:
             "excluded": sorted(session.excluded),
             "data": self._source.state(),
             "validation": self._validation.state(),
+            "validated": self._validation.last(),
             "settings": self._settings,
         }
 
@@ -130,6 +131,7 @@ class Continuation:
         self._step_logs.lasting |= set(parts.get("lasting", ()))
         session.num_cut = parts.get("num_cut", 0)
         session.owes_validation = parts.get("owes_validation", False)
+        self._validation.restore(parts.get("validated"))
         session.excluded |= set(parts.get("excluded", ()))
         self._restore_hooks(dict(parts.get("hooks", {})))
         self._restore_stop(parts.get("stop"))

@@ -19,7 +19,9 @@ _HARMLESS = re.compile(
 )
 _DEFAULT_SEED = 87654321  # of TensorFlow's operations, where no global seed is set
 # One batch is not enough to come to what these have drawn at the end of a pass.
-_DRAWS_LATER = ("_RepeatDataset", "CacheDataset", "_ConcatenateDataset")
+_DRAWS_LATER = (
+    "_RepeatDataset", "_ShuffleAndRepeatDataset", "CacheDataset", "_ConcatenateDataset",
+)  # fmt: skip
 
 
 def why_not_deterministic(inputs: Inputs) -> str | None:
@@ -74,6 +76,9 @@ def _why_not(dataset: tf.data.Dataset) -> str | None:
     if all(seed is not None and int(seed) == 0 for seed in seeds):
         return "it shuffles without a seed"
     for function in dataset._functions():
+        # A dataset that a function holds is not among `_inputs`, and may shuffle.
+        if any(tensor.dtype == tf.variant for tensor in function.function.captured_inputs):
+            return "a function in it takes from another dataset, which is not known"
         for operation in operations_of(function.function.graph):
             is_stateful = operation.op_def is not None and operation.op_def.is_stateful
             if is_stateful and not _HARMLESS.fullmatch(operation.type):
