@@ -9,6 +9,7 @@ them back.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 from typing import Any
@@ -56,6 +57,7 @@ class Continuation:
         self._source, self._validation = source, validation
         self._step_logs = function.step_logs
         self._settings = describe_settings(config, state)
+        self._begun: dict[str, Any] = {}  # the history with which the run begins
         self._parts = state.resumption.capture() if resume else {}
         step = state.progress.step_of_next_epoch
         check_settings(self._parts.get("settings"), self._settings, is_within_epoch=step > 0)
@@ -123,7 +125,9 @@ class Continuation:
         """Puts back all but the data. Context: after `on_train_begin`, where hooks forget."""
         parts, self._parts = self._parts, {}
         session = self._session
-        session.history.restore(parts.get("history", {}))
+        # A checkpoint of no run, to which this one goes back, is from before it began.
+        session.history.restore(parts.get("history", copy.deepcopy(self._begun)))
+        self._begun = self._begun or session.history.state()
         logs = parts.get("logs")
         session.pending = None if logs is None else (logs[0], logs[1])
         session.step_logs = None if logs is None else logs[0]

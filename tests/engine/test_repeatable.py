@@ -69,7 +69,7 @@ def test_what_a_person_states_counts(dataset):
     [
         (lambda d: d.shuffle(9, seed=1), "its order has gone on in this process"),
         (noisy, "other batches the next time, as it has the operation RandomStandardNormal"),
-        (held_by_a_function, "other batches the next time, as a function in it takes"),
+        (held_by_a_function, "its order has gone on in this process"),
     ],
 )
 def test_some_data_cannot_go_on_within_a_pass_in_the_same_process(change, reason, dataset):

@@ -261,6 +261,16 @@ def test_a_run_that_goes_back_is_as_if_it_had_not_been_further(arrays, tmp_path,
     assert train(back) == train() and back.count == 2
 
 
+def test_a_run_that_goes_back_to_a_checkpoint_of_no_run_begins_its_history_anew(arrays, tmp_path):
+    state, data, back = make_state(), make_pipeline(arrays), GoBack(tmp_path, saved_at=0)
+    state.build(data.element_spec)
+    engine.save_checkpoint(tmp_path, state)
+    config = make_config(epochs=3, steps_per_execution=1)
+    history = engine.fit(state, data, config, hooks=[back])
+    assert history.epoch == [0, 1, 2] == list(range(len(history.history["loss"])))
+    assert back.count == 2
+
+
 class First(keras.callbacks.Callback):
     """Keeps the loss of the first epoch."""
 
