@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -21,7 +21,7 @@ from .patching import adding_in_place, comparing_plainly, reading_once
 from .protocols import Batch, Logs
 from .replicas.example_weights import weighs_examples
 from .replicas.rng import distinct_seeds
-from .replicas.uneven import count_global, mean_over_replicas, take
+from .replicas.uneven import count_global, mean_over_replicas, of_all_replicas, take
 from .replicas.updates import updates_of
 from .replicas.xla import run_compiled
 from .state import TrainState
@@ -96,11 +96,12 @@ class ReplicatedStep:
                 undo.where(state.step_variables.num_skipped() > num_skipped)
             if state.notes.checks_finite:
                 self._end_checked(undo)
-        counts = num_examples if self._mode.rules.weighs_examples else None
         totals = {n: logs.pop(n) for n in self._step_logs.totals & set(logs)}
-        means = {n: mean_over_replicas(v, counts, state.strategy) for n, v in logs.items()}
-        local = state.strategy.experimental_local_results
-        return means | {n: tf.add_n(local(value)) for n, value in totals.items()}
+        of_all = functools.partial(of_all_replicas, strategy=state.strategy)
+        weighs = self._mode.rules.weighs_examples and logs
+        counts = of_all(num_examples) if weighs else None
+        means = {n: mean_over_replicas(of_all(value), counts) for n, value in logs.items()}
+        return means | {n: tf.add_n(of_all(value)) for n, value in totals.items()}
 
     @contextlib.contextmanager
     def _keras_changed(self) -> Iterator[None]:
@@ -222,6 +223,8 @@ class ReplicatedStep:
         batches = iter(batch if self._is_grouped else (batch,))
         if counts is not None:
             batches = take(batches, counts, notes.add_share)
+        elif isinstance(batch, tuple) and self._is_grouped:
+            batches = _noting(batch, [num_examples(one) for one in batch], notes.add_examples)
         batch = batches if self._is_grouped else next(batches)
         logs = self._call_step(batch) | notes.logs
         notes.end_share()
@@ -256,6 +259,15 @@ def _call(step: StepFn, state: TrainState, batch: Batch) -> Logs | None:
             "tf.map_fn for loops, tf.logical_and for and; apply_gradients(..., when=condition) for "
             "an update; or convert the function with tf.autograph.to_graph(function)."
         ) from error
+
+
+def _noting(
+    batches: Sequence[Batch], sizes: Sequence[tf.Tensor], note: Callable[[tf.Tensor], None]
+) -> Iterator[Batch]:
+    """Yields batches, and notes the examples of each when it is taken."""
+    for batch, size in zip(batches, sizes, strict=True):
+        note(size)
+        yield batch
 
 
 def _count(batches: Any) -> Any:

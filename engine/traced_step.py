@@ -43,6 +43,9 @@ def check_traced(traced: Any, state: TrainState, name: str, *, trains: bool) -> 
       state: What it is a step of.
       name: Of the step.
       trains: Whether it should update variables.
+
+    Raises:
+      ValueError: If the config or a hook asks for what only `state.apply_gradients` does.
     """
     written = {id(handle) for handle in written_handles(traced)}
     known = {id(h): v for _, v in state.named_variables() for h in handles_of(v)}
@@ -75,6 +78,12 @@ def check_traced(traced: Any, state: TrainState, name: str, *, trains: bool) -> 
             f"gradient_accumulation_steps={state.notes.accumulation_steps}, but {name} does not "
             "call state.apply_gradients(gradients) or state.minimize(loss_fn): no other update "
             "can wait. Call one of them, or leave gradient_accumulation_steps out."
+        )
+    if state.notes.checks_finite and not state.notes.has_applied:
+        raise ValueError(
+            f"on_nonfinite is set, but {name} does not call state.apply_gradients(gradients) or "
+            "state.minimize(loss_fn): no other update can be left out. Call one of them, or leave "
+            "on_nonfinite and its hook out."
         )
     if trains and state.watched_gradients and not state.notes.has_applied:
         raise ValueError(
