@@ -31,7 +31,8 @@ class MetricSet:
       strategy: Where means are created.
 
     Attributes:
-      means: Name of a step's log that is no metric to its mean, or its sum, over the epoch.
+      means: Name of a step's log that is no metric to its mean over the epoch.
+      totals: Likewise, to its sum. One step may log as a sum what another one logs as a mean.
     """
 
     def __init__(
@@ -41,12 +42,13 @@ class MetricSet:
         self._strategy = strategy
         self._extras = [e for e in extras.values() if isinstance(e, keras.metrics.Metric)]
         self.means: dict[str, keras.metrics.Metric] = {}
+        self.totals: dict[str, keras.metrics.Metric] = {}
         self._kept: list[tuple[keras.Variable, list[np.ndarray]]] = []
 
     def reset(self) -> None:
         """Resets all."""
         self._model.reset_metrics()
-        for metric in [*self._extras, *self.means.values()]:
+        for metric in [*self._extras, *self.means.values(), *self.totals.values()]:
             metric.reset_state()
 
     def results(self) -> Logs:
@@ -55,8 +57,8 @@ class MetricSet:
         return flatten_logs(results | {metric.name: metric.result() for metric in self._extras})
 
     def mean_results(self) -> Logs:
-        """Returns the means over the epoch of what steps log."""
-        return {name: mean.result() for name, mean in self.means.items()}
+        """Returns the means and sums over the epoch of what steps log."""
+        return {name: one.result() for name, one in (self.means | self.totals).items()}
 
     def add_mean(self, name: str, *, sums: bool = False) -> None:
         """Creates the mean, or the sum, of what a step logs under a name.
@@ -64,9 +66,10 @@ class MetricSet:
         The name of its variables is `metrics/logs.<name>/...` or `metrics/totals.<name>/...`, by
         which a checkpoint finds it.
         """
-        if name not in self.means:
+        kept = self.totals if sums else self.means
+        if name not in kept:
             with self._strategy.scope():
-                self.means[name] = (
+                kept[name] = (
                     keras.metrics.Sum(TOTALS_PREFIX + name, dtype="float64")
                     if sums
                     else keras.metrics.Mean(LOGS_PREFIX + name)
@@ -91,7 +94,8 @@ class MetricSet:
 
     def own_variables(self) -> list[keras.Variable]:
         """Returns the variables of the model's metrics and of the means, without the extras'."""
-        means = [variable for mean in self.means.values() for variable in mean.variables]
+        kept = [*self.means.values(), *self.totals.values()]
+        means = [variable for mean in kept for variable in mean.variables]
         return [*self._model.metrics_variables, *means]
 
     def variables(self) -> list[keras.Variable]:
