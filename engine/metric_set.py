@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.trainers.compile_utils import CompileMetrics
 
+from .patching import patched
 from .protocols import Logs
 from .step_logs import flatten_logs
 from .variables import (
@@ -53,8 +54,40 @@ class MetricSet:
 
     def results(self) -> Logs:
         """Returns the result of each metric by name, without the means; dicts are flattened."""
-        results: Logs = self._model.get_metrics_result()
+        results = self.own_results()
         return flatten_logs(results | {metric.name: metric.result() for metric in self._extras})
+
+    def own_results(self) -> Logs:
+        """Returns the results of the model's metrics, as Keras's method of the model does."""
+        with contextlib.ExitStack() as stack:
+            for metric in self._unbuilt():
+                stack.enter_context(patched(metric, result=dict))  # Keras's raises an error.
+            results: Logs = self._model.get_metrics_result()
+            return results
+
+    @contextlib.contextmanager
+    def not_built_in_steps(self) -> Iterator[None]:
+        """Says in a sentence what the compiled metrics lack, if a step builds them, while it runs.
+
+        Raises:
+          ValueError: If it does.
+        """
+
+        def build(y_true: Any, y_pred: Any) -> None:
+            raise ValueError(
+                "The dataset has no labels, and the step has made some for the compiled metrics: "
+                "under several replicas, these must know them before. Let the dataset have them, "
+                "as dataset.map(lambda x: (x, x)), and the step take them."
+            )
+
+        with contextlib.ExitStack() as stack:
+            for metric in self._unbuilt():
+                stack.enter_context(patched(metric, build=build))
+            yield
+
+    def _unbuilt(self) -> list[CompileMetrics]:
+        metrics = self._model.metrics
+        return [m for m in metrics if isinstance(m, CompileMetrics) and not m.built]
 
     def mean_results(self) -> Logs:
         """Returns the means and sums over the epoch of what steps log."""

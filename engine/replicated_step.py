@@ -77,7 +77,7 @@ class ReplicatedStep:
         """
         state = self._state
         state.notes = TraceNotes(
-            set(state.metrics_result()),
+            set(state.metrics.own_results()),
             accumulation_steps=self._mode.accumulation_steps if self._trains else 1,
             checks_finite=self._trains and self._mode.on_nonfinite is not None,
         )
@@ -112,6 +112,8 @@ class ReplicatedStep:
                 stack.enter_context(adding_in_place())
                 stack.enter_context(reading_once())
                 stack.enter_context(comparing_plainly())
+            if state.strategy.num_replicas_in_sync > 1:
+                stack.enter_context(state.metrics.not_built_in_steps())
             stack.enter_context(narrow_products(is_on=self._mode.narrows_products))
             if rules.has_distinct_rng:
                 stack.enter_context(distinct_seeds())
@@ -177,12 +179,14 @@ class ReplicatedStep:
         What it logs and which variables it needs is known once it is traced.
 
         Raises:
-          VariablesMissing: If there is none yet, such as for the mean of a log over the epoch.
+          VariablesMissing: If there is none yet, such as for the mean of a log over the epoch, or
+            if the step has made the compiled metrics.
         """
         compiled = self._compile()
         traced = compiled.get_concrete_function(element_spec)
         wanted, needed = self._state.notes.wanted, self._needed_means(traced)
-        if wanted or needed:
+        has_built = set(self._state.metrics.own_results()) != self._state.notes.metric_names
+        if wanted or needed or has_built:
             raise VariablesMissing([*wanted.values(), lambda: self._step_logs.add_means(needed)])
         check_traced(traced, self._state, self.name, trains=self._trains)
         return compiled, traced

@@ -106,7 +106,7 @@ class TraceNotes:
     """What a step does while it is traced, as far as its state sees it.
 
     Attributes:
-      metric_names: Of the metrics, before the step.
+      metric_names: Of the metrics of the model, before the step.
       accumulation_steps: Batches whose gradients are one update.
       checks_finite: Whether an update is left out where a gradient or the loss is not finite.
       has_updated_metrics: Whether it calls `state.update_metrics`.

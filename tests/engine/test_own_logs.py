@@ -106,3 +106,20 @@ def test_a_run_that_goes_on_at_the_end_of_an_epoch_has_the_last_step_s_value():
     state = train(StopAfter(3))[0]
     state.functions.clear()  # as in a new process
     assert train(state=state, resume=True)[1] == whole
+
+
+def test_results_of_its_metrics_are_over_all_replicas_whatever_the_extras_have():
+    class Own(keras.Sequential):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    found = []
+    for names in ((), ("other",)):
+        keras.utils.set_random_seed(0)
+        with mirrored().scope():
+            model = Own([keras.Input([4]), keras.layers.Dense(1, activation="sigmoid")])
+            model.compile("sgd", "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")])
+            extras = {name: keras.metrics.Mean(name=name) for name in names}
+            state = engine.TrainState(model, extras=extras)
+        found.append(engine.fit(state, X, CONFIG, y=Y > 0, shuffle=False).history)
+    assert found[0] == found[1]
