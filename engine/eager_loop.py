@@ -26,8 +26,8 @@ def loop_eagerly(
 ) -> tuple[int, Logs]:
     """Runs `one_step` until `num_steps` are done or the data ends.
 
-    No graph tells which metrics a step leaves alone: it is seen by their variables, to which nothing
-    is assigned.
+    No graph tells which metrics a step leaves alone: it is seen by their variables, which
+    nothing is assigned to.
 
     Returns:
       The number of steps done, and the logs of the last one.
