@@ -147,9 +147,9 @@ def _gather(value: tf.Tensor) -> tf.Tensor:
     is_mine = tf.reshape(is_mine, [-1] + [1] * value.shape.rank)
     # To each value, the other replicas add zeros: all have its bits, as in one process.
     value = tf.cast(value, tf.float64)
-    return context.all_reduce(
-        tf.distribute.ReduceOp.SUM, tf.where(is_mine, value, tf.zeros_like(value))
-    )
+    placed = tf.where(is_mine, value, tf.zeros_like(value))
+    gathered: tf.Tensor = context.all_reduce(tf.distribute.ReduceOp.SUM, placed)
+    return gathered
 
 
 def mean_over_replicas(
