@@ -28,7 +28,7 @@ from .state import TrainState
 from .step_errors import update_in_words
 from .step_logs import StepLogs, flatten_logs, last, num_examples
 from .trace_notes import TraceNotes
-from .traced_step import check_traced, unwritten_names
+from .traced_step import check_traced, check_updates, unwritten_names
 from .undo import Undo
 
 StepFn = Callable[[TrainState, Batch], Logs | None]
@@ -86,6 +86,8 @@ class ReplicatedStep:
         with self._keras_changed(), updates_of(state, self._mode):
             args = batch, self._count_global(batch)
             logs, voids, num_examples = state.strategy.run(self._run_on_replica, args=args)
+        if tf.executing_eagerly():
+            check_updates(state, self.name, trains=self._trains)
         if state.notes.takes_seeds:
             state.step_variables.advance_seeds()
         if undo is not None:
