@@ -181,7 +181,7 @@ class TrainConfig:
     sync_statistics: bool | None = option(
         None, "replicas",
         "average statistics that layers keep, such as BatchNormalization's, over the replicas at "
-        "each epoch's end and before each save; none: yes unless parity=fit",
+        "each epoch's end; none: yes unless parity=fit",
         on_resume="warned",
     )  # fmt: skip
     parity: str | None = option(

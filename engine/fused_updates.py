@@ -150,7 +150,8 @@ def _rmsprop_momentum(optimizer: Any, index: int, gradient: Any) -> tf.Variable:
 
 def _adam(optimizer: Any, index: int, handle: Any, gradient: Any, rate: Any) -> None:
     dtype = gradient.dtype
-    step = tf.cast(optimizer.iterations.value + 1, dtype)
+    # No variable, but a quotient, if the optimizer accumulates gradients itself.
+    step = tf.cast(tf.convert_to_tensor(optimizer.iterations) + 1, dtype)
     beta_1, beta_2 = tf.cast(optimizer.beta_1, dtype), tf.cast(optimizer.beta_2, dtype)
     tf.raw_ops.ResourceApplyAdam(
         var=handle,

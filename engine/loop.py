@@ -30,6 +30,7 @@ from .step_errors import explained
 from .step_function import StepFunction, cached_function, make_train_function
 from .strategy import may_train_resident
 from .timing import DATA, SETUP
+from .variables import assign_local_values, local_values
 from .workers.slices import of_context
 
 
@@ -251,6 +252,10 @@ def _finalize(state: TrainState) -> None:
     for optimizer in state.optimizers.values():
         if int(optimizer.iterations.numpy()) == 0:
             continue  # no update: there is no average, but zeros
-        is_own = optimizer is state.optimizer
-        variables = state.model.trainable_variables if is_own else optimizer._trainable_variables
+        # Not those of the model, as in fit: the optimizer has an average for each that it was built
+        # with, in their order, and a layer may have been frozen since. Its weights do not change.
+        variables = optimizer._trainable_variables
+        frozen = [(one, local_values(one)) for one in variables if not one.trainable]
         optimizer.finalize_variable_values(variables)
+        for one, values in frozen:
+            assign_local_values(one, values)

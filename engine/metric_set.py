@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.trainers.compile_utils import CompileMetrics
 
+from .patching import patched
 from .protocols import Logs
 from .step_logs import flatten_logs
 from .variables import (
@@ -31,7 +32,8 @@ class MetricSet:
       strategy: Where means are created.
 
     Attributes:
-      means: Name of a step's log that is no metric to its mean, or its sum, over the epoch.
+      means: Name of a step's log that is no metric to its mean over the epoch.
+      totals: Likewise, to its sum. One step may log as a sum what another one logs as a mean.
     """
 
     def __init__(
@@ -41,22 +43,55 @@ class MetricSet:
         self._strategy = strategy
         self._extras = [e for e in extras.values() if isinstance(e, keras.metrics.Metric)]
         self.means: dict[str, keras.metrics.Metric] = {}
+        self.totals: dict[str, keras.metrics.Metric] = {}
         self._kept: list[tuple[keras.Variable, list[np.ndarray]]] = []
 
     def reset(self) -> None:
         """Resets all."""
         self._model.reset_metrics()
-        for metric in [*self._extras, *self.means.values()]:
+        for metric in [*self._extras, *self.means.values(), *self.totals.values()]:
             metric.reset_state()
 
     def results(self) -> Logs:
         """Returns the result of each metric by name, without the means; dicts are flattened."""
-        results: Logs = self._model.get_metrics_result()
+        results = self.own_results()
         return flatten_logs(results | {metric.name: metric.result() for metric in self._extras})
 
+    def own_results(self) -> Logs:
+        """Returns the results of the model's metrics, as Keras's method of the model does."""
+        with contextlib.ExitStack() as stack:
+            for metric in self._unbuilt():
+                stack.enter_context(patched(metric, result=dict))  # Keras's raises an error.
+            results: Logs = self._model.get_metrics_result()
+            return results
+
+    @contextlib.contextmanager
+    def not_built_in_steps(self) -> Iterator[None]:
+        """Says in a sentence what the compiled metrics lack, if a step builds them, while it runs.
+
+        Raises:
+          ValueError: If it does.
+        """
+
+        def build(y_true: Any, y_pred: Any) -> None:
+            raise ValueError(
+                "The dataset has no labels, and the step has made some for the compiled metrics: "
+                "under several replicas, these must know them before. Let the dataset have them, "
+                "as dataset.map(lambda x: (x, x)), and the step take them."
+            )
+
+        with contextlib.ExitStack() as stack:
+            for metric in self._unbuilt():
+                stack.enter_context(patched(metric, build=build))
+            yield
+
+    def _unbuilt(self) -> list[CompileMetrics]:
+        metrics = self._model.metrics
+        return [m for m in metrics if isinstance(m, CompileMetrics) and not m.built]
+
     def mean_results(self) -> Logs:
-        """Returns the means over the epoch of what steps log."""
-        return {name: mean.result() for name, mean in self.means.items()}
+        """Returns the means and sums over the epoch of what steps log."""
+        return {name: one.result() for name, one in (self.means | self.totals).items()}
 
     def add_mean(self, name: str, *, sums: bool = False) -> None:
         """Creates the mean, or the sum, of what a step logs under a name.
@@ -64,9 +99,10 @@ class MetricSet:
         The name of its variables is `metrics/logs.<name>/...` or `metrics/totals.<name>/...`, by
         which a checkpoint finds it.
         """
-        if name not in self.means:
+        kept = self.totals if sums else self.means
+        if name not in kept:
             with self._strategy.scope():
-                self.means[name] = (
+                kept[name] = (
                     keras.metrics.Sum(TOTALS_PREFIX + name, dtype="float64")
                     if sums
                     else keras.metrics.Mean(LOGS_PREFIX + name)
@@ -91,7 +127,8 @@ class MetricSet:
 
     def own_variables(self) -> list[keras.Variable]:
         """Returns the variables of the model's metrics and of the means, without the extras'."""
-        means = [variable for mean in self.means.values() for variable in mean.variables]
+        kept = [*self.means.values(), *self.totals.values()]
+        means = [variable for mean in kept for variable in mean.variables]
         return [*self._model.metrics_variables, *means]
 
     def variables(self) -> list[keras.Variable]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -21,14 +21,14 @@ from .patching import adding_in_place, comparing_plainly, reading_once
 from .protocols import Batch, Logs
 from .replicas.example_weights import weighs_examples
 from .replicas.rng import distinct_seeds
-from .replicas.uneven import count_global, mean_over_replicas, take
+from .replicas.uneven import count_global, mean_over_replicas, of_all_replicas, take
 from .replicas.updates import updates_of
 from .replicas.xla import run_compiled
 from .state import TrainState
 from .step_errors import update_in_words
 from .step_logs import StepLogs, flatten_logs, last, num_examples
 from .trace_notes import TraceNotes
-from .traced_step import check_traced, unwritten_names
+from .traced_step import check_traced, check_updates, unwritten_names
 from .undo import Undo
 
 StepFn = Callable[[TrainState, Batch], Logs | None]
@@ -77,7 +77,7 @@ class ReplicatedStep:
         """
         state = self._state
         state.notes = TraceNotes(
-            set(state.metrics_result()),
+            set(state.metrics.own_results()),
             accumulation_steps=self._mode.accumulation_steps if self._trains else 1,
             checks_finite=self._trains and self._mode.on_nonfinite is not None,
         )
@@ -86,6 +86,8 @@ class ReplicatedStep:
         with self._keras_changed(), updates_of(state, self._mode):
             args = batch, self._count_global(batch)
             logs, voids, num_examples = state.strategy.run(self._run_on_replica, args=args)
+        if tf.executing_eagerly():
+            check_updates(state, self.name, trains=self._trains)
         if state.notes.takes_seeds:
             state.step_variables.advance_seeds()
         if undo is not None:
@@ -96,11 +98,12 @@ class ReplicatedStep:
                 undo.where(state.step_variables.num_skipped() > num_skipped)
             if state.notes.checks_finite:
                 self._end_checked(undo)
-        counts = num_examples if self._mode.rules.weighs_examples else None
         totals = {n: logs.pop(n) for n in self._step_logs.totals & set(logs)}
-        means = {n: mean_over_replicas(v, counts, state.strategy) for n, v in logs.items()}
-        local = state.strategy.experimental_local_results
-        return means | {n: tf.add_n(local(value)) for n, value in totals.items()}
+        of_all = functools.partial(of_all_replicas, strategy=state.strategy)
+        weighs = self._mode.rules.weighs_examples and logs
+        counts = of_all(num_examples) if weighs else None
+        means = {n: mean_over_replicas(of_all(value), counts) for n, value in logs.items()}
+        return means | {n: tf.add_n(of_all(value)) for n, value in totals.items()}
 
     @contextlib.contextmanager
     def _keras_changed(self) -> Iterator[None]:
@@ -111,6 +114,8 @@ class ReplicatedStep:
                 stack.enter_context(adding_in_place())
                 stack.enter_context(reading_once())
                 stack.enter_context(comparing_plainly())
+            if state.strategy.num_replicas_in_sync > 1:
+                stack.enter_context(state.metrics.not_built_in_steps())
             stack.enter_context(narrow_products(is_on=self._mode.narrows_products))
             if rules.has_distinct_rng:
                 stack.enter_context(distinct_seeds())
@@ -176,12 +181,14 @@ class ReplicatedStep:
         What it logs and which variables it needs is known once it is traced.
 
         Raises:
-          VariablesMissing: If there is none yet, such as for the mean of a log over the epoch.
+          VariablesMissing: If there is none yet, such as for the mean of a log over the epoch, or
+            if the step has made the compiled metrics.
         """
         compiled = self._compile()
         traced = compiled.get_concrete_function(element_spec)
         wanted, needed = self._state.notes.wanted, self._needed_means(traced)
-        if wanted or needed:
+        has_built = set(self._state.metrics.own_results()) != self._state.notes.metric_names
+        if wanted or needed or has_built:
             raise VariablesMissing([*wanted.values(), lambda: self._step_logs.add_means(needed)])
         check_traced(traced, self._state, self.name, trains=self._trains)
         return compiled, traced
@@ -222,6 +229,8 @@ class ReplicatedStep:
         batches = iter(batch if self._is_grouped else (batch,))
         if counts is not None:
             batches = take(batches, counts, notes.add_share)
+        elif isinstance(batch, tuple) and self._is_grouped:
+            batches = _noting(batch, [num_examples(one) for one in batch], notes.add_examples)
         batch = batches if self._is_grouped else next(batches)
         logs = self._call_step(batch) | notes.logs
         notes.end_share()
@@ -256,6 +265,15 @@ def _call(step: StepFn, state: TrainState, batch: Batch) -> Logs | None:
             "tf.map_fn for loops, tf.logical_and for and; apply_gradients(..., when=condition) for "
             "an update; or convert the function with tf.autograph.to_graph(function)."
         ) from error
+
+
+def _noting(
+    batches: Sequence[Batch], sizes: Sequence[tf.Tensor], note: Callable[[tf.Tensor], None]
+) -> Iterator[Batch]:
+    """Yields batches, and notes the examples of each when it is taken."""
+    for batch, size in zip(batches, sizes, strict=True):
+        note(size)
+        yield batch
 
 
 def _count(batches: Any) -> Any:

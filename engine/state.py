@@ -31,6 +31,7 @@ from .variables import (
     check_extras,
     digest,
     flatten_extras,
+    layers_of,
     local_values,
     name_variables,
 )
@@ -110,7 +111,7 @@ class TrainState(StepPieces):
         self.loss_tracker = model._loss_tracker if model.compiled else None
         self.metrics = MetricSet(model, self._flat_extras, self.strategy)
         self.step_variables = StepVariables(self.strategy, self.optimizers)
-        self._watched: list[keras.Variable] = []
+        self._watched: list[keras.Layer | keras.Variable] = []
         self.compiled_updates = CompiledUpdates()
         self.notes = TraceNotes()
         self._call_takes_training = "training" in inspect.signature(model.call).parameters
@@ -130,16 +131,19 @@ class TrainState(StepPieces):
             build_model(self, element_spec)
             self.step_variables.build()
         named = self.named_variables()
-        self._watched = [v for name, v in named if not name.startswith(METRICS_PREFIX)]
+        variables = [v for name, v in named if not name.startswith(METRICS_PREFIX)]
+        # A layer that is frozen stops updating its statistics, too: no variable tells of that.
+        self._watched = [*layers_of([self.model, *self._flat_extras.values()]), *variables]
 
     def trace_key(self) -> str:
         """Returns a word that changes with what a graph of a step depends on beside its batch."""
-        trainable = "".join("01"[variable.trainable] for variable in self._watched)
+        trainable = "".join("01"[one.trainable] for one in self._watched)
         return f"{trainable} {self.watched_gradients}"
 
     def trace_aspects(self) -> dict[str, Any]:
-        """Returns the same for people: which variables are trainable, and what is watched."""
-        trainable = tuple(variable.path for variable in self._watched if variable.trainable)
+        """Returns the same for people: what is trainable, and what is watched."""
+        found = [one for one in self._watched if one.trainable]
+        trainable = tuple(getattr(one, "path", None) or one.name for one in found)
         return {"trainable": trainable, "gradient norms": self.watched_gradients}
 
     @property

@@ -29,7 +29,8 @@ def train_step(state: TrainState, batch: Batch) -> Logs:
       Metric name to scalar of shape `[]`, on the device.
 
     Raises:
-      ValueError: If the model has no trainable variables.
+      ValueError: If the loss depends on none of the trainable variables. Where there are none, a
+        warning says so, and only what layers update themselves changes, as in fit.
 
     Example:
       >>> def noisy_step(state, batch):

@@ -61,6 +61,9 @@ class StepLogs:
         self.names = list(logs)
         self.lasting = {n for n, v in logs.items() if isinstance(v, Last)}
         self.totals = {n for n, v in logs.items() if isinstance(v, Total)}
+        # Traced again, a step may log otherwise what was a mean before.
+        stay = {n for n in self.averaged if n not in logs or n in self._kept(n)}
+        self.averaged = stay - self.lasting
         self._scalars = {n for n, v in logs.items() if is_scalar(v)}
         left = metric_names - (self._scalars if tf.executing_eagerly() else self.averaged)
         left -= self.lasting
@@ -78,14 +81,19 @@ class StepLogs:
         """Adds values, each of which weighs as much as its examples in a mean."""
         for name, value in values.items():
             weight = None if name in self.totals else num_examples
-            self._metrics.means[name].update_state(value, sample_weight=weight)
+            self._kept(name)[name].update_state(value, sample_weight=weight)
 
     def results(self) -> Logs:
         """Returns the results of metrics and of the means. Context: cross-replica."""
-        means = self._metrics.mean_results()
         results: Logs = self._metrics.results()
         results = {n: value for n, value in results.items() if n not in self.lasting}
-        return results | {name: means[name] for name in self.averaged}
+        kept = {name: self._kept(name).get(name) for name in self.averaged}
+        return results | {name: one.result() for name, one in kept.items() if one is not None}
+
+    def _kept(self, name: str) -> dict[str, Any]:
+        """Returns the totals, or the means, as a name was logged."""
+        kept: dict[str, Any] = self._metrics.totals if name in self.totals else self._metrics.means
+        return kept
 
     def needed_means(self, metric_names: set[str], unwritten: set[str]) -> set[str]:
         """Returns the names of logs that are no metric's, or of a metric that the step leaves.

@@ -159,7 +159,11 @@ class StepPieces:
         Example:
           >>> def train_step(state, batch):
           ...     x, y = batch
-          ...     return {"loss": state.minimize(lambda: state.mean((y - state.model(x)) ** 2))}
+          ...     def loss_fn():
+          ...         errors = (y - state.model(x)) ** 2
+          ...         return state.mean(errors), errors
+          ...     _, errors = state.minimize(loss_fn)
+          ...     return {"loss": tf.reduce_mean(errors)}
           >>> history = engine.fit(state, train_ds, config, train_step=train_step)
         """
         variables = list(self.model.trainable_variables if variables is None else variables)

@@ -145,7 +145,8 @@ class StepVariables:
         """Adds gradients to those of the batches before. Context: replica.
 
         Raises:
-          ValueError: If the optimizer is not one of the state, or accumulates itself.
+          ValueError: If the optimizer is not one of the state, accumulates itself, or has been
+            called for other variables in the same step.
         """
         key = self.name_of(optimizer)
         if key is None:
@@ -160,6 +161,14 @@ class StepVariables:
                 f"{optimizer.name} has its own: leave one of them out."
             )
         present, updated = optimizer._filter_empty_gradients(gradients, variables)
+        ids = {id(variable) for variable in updated}
+        if notes.accumulated.setdefault(key, ids) != ids:
+            raise ValueError(
+                f"gradient_accumulation_steps={notes.accumulation_steps}, and the step updates "
+                f"with {optimizer.name} several times, each time other variables: there is one "
+                "window an optimizer. Use an optimizer for each, in TrainState(extras={...}), "
+                "built, or make one update of all."
+            )
         if key not in self._accumulations:
             notes.want(ACCUMULATED + key, lambda: self._create_accumulation(key))
         guard, share = self.guard(notes), notes.replica.share
@@ -167,7 +176,7 @@ class StepVariables:
             self._accumulations[key].add_batch(
                 present,
                 updated,
-                num_examples=notes.replica.num_examples if share is None else share.even_part,
+                num_examples=notes.replica.num_taken if share is None else share.even_part,
                 num_batches=notes.accumulation_steps,
                 guard=guard,
             )

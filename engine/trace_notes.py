@@ -57,7 +57,18 @@ class ReplicaNotes:
     voids: list[tf.Tensor] = dataclasses.field(default_factory=list)
     pending_updates: list[PendingUpdate] | None = None
     num_open_means: int = 0
+    _taken: list[tf.Tensor] = dataclasses.field(default_factory=list)
     _begins_share: bool = True
+
+    @property
+    def num_taken(self) -> Any:
+        """Examples of the batches that it has taken since its last update, int32 scalar."""
+        return tf.add_n(self._taken) if self._taken else self.num_examples
+
+    def add_examples(self, num_examples: tf.Tensor) -> None:
+        """Notes that the replica has taken one of several batches, where it has no share."""
+        self._taken = [*([] if self._begins_share else self._taken), num_examples]
+        self._begins_share = False
 
     def add_share(self, share: Share) -> None:
         """Notes that the replica has taken a batch."""
@@ -87,7 +98,7 @@ class ReplicaNotes:
         """Notes that what it has taken was used for an update, or that the step ends."""
         if self.share is not None and not self._begins_share:
             self.voids.append(self.share.is_empty)
-            self._begins_share = True
+        self._begins_share = True
 
 
 @dataclasses.dataclass
@@ -95,7 +106,7 @@ class TraceNotes:
     """What a step does while it is traced, as far as its state sees it.
 
     Attributes:
-      metric_names: Of the metrics, before the step.
+      metric_names: Of the metrics of the model, before the step.
       accumulation_steps: Batches whose gradients are one update.
       checks_finite: Whether an update is left out where a gradient or the loss is not finite.
       has_updated_metrics: Whether it calls `state.update_metrics`.
@@ -103,6 +114,7 @@ class TraceNotes:
       takes_seeds: Whether it calls `state.seed`.
       scaled: `id` of each optimizer whose loss scale it uses.
       applied: Likewise, each optimizer that it applies gradients with.
+      accumulated: Name of an optimizer to the `id` of each variable that it accumulates for.
       wanted: Name to what creates the variables that it needs beside those of the state. No step
         can create them: this is done outside, and the step is traced again.
     """
@@ -115,6 +127,7 @@ class TraceNotes:
     takes_seeds: bool = False
     scaled: set[int] = dataclasses.field(default_factory=set)
     applied: dict[int, Any] = dataclasses.field(default_factory=dict)
+    accumulated: dict[str, set[int]] = dataclasses.field(default_factory=dict)
     wanted: dict[str, Callable[[], None]] = dataclasses.field(default_factory=dict)
     _replicas: dict[int, ReplicaNotes] = dataclasses.field(default_factory=dict)
 

@@ -43,6 +43,9 @@ def check_traced(traced: Any, state: TrainState, name: str, *, trains: bool) -> 
       state: What it is a step of.
       name: Of the step.
       trains: Whether it should update variables.
+
+    Raises:
+      ValueError: See `check_updates`.
     """
     written = {id(handle) for handle in written_handles(traced)}
     known = {id(h): v for _, v in state.named_variables() for h in handles_of(v)}
@@ -70,21 +73,40 @@ def check_traced(traced: Any, state: TrainState, name: str, *, trains: bool) -> 
             f"{name} uses trainable variables and changes none: call "
             "state.apply_gradients(gradients) in it, or evaluate instead."
         )
-    if state.notes.accumulation_steps > 1 and not state.notes.has_applied:
+    check_updates(state, name, trains=trains)
+    for optimizer in state.notes.unscaled_optimizers():
+        _warn(
+            f"{name} applies gradients of a loss that is not scaled, to {optimizer.name}, which "
+            "divides them by the loss scale: take the gradients of state.scale_loss(loss)."
+        )
+
+
+def check_updates(state: TrainState, name: str, *, trains: bool) -> None:
+    """Raises ValueError if a config or a hook asks for what only `state.apply_gradients` does.
+
+    Args:
+      state: Its notes are of a step that has been called.
+      name: Of the step.
+      trains: Whether it should update variables.
+    """
+    if state.notes.has_applied:
+        return
+    if state.notes.accumulation_steps > 1:
         raise ValueError(
             f"gradient_accumulation_steps={state.notes.accumulation_steps}, but {name} does not "
             "call state.apply_gradients(gradients) or state.minimize(loss_fn): no other update "
             "can wait. Call one of them, or leave gradient_accumulation_steps out."
         )
-    if trains and state.watched_gradients and not state.notes.has_applied:
+    if state.notes.checks_finite:
+        raise ValueError(
+            f"on_nonfinite is set, but {name} does not call state.apply_gradients(gradients) or "
+            "state.minimize(loss_fn): no other update can be left out. Call one of them, or leave "
+            "on_nonfinite and its hook out."
+        )
+    if trains and state.watched_gradients:
         raise ValueError(
             f"GradientNorm sees no gradients: {name} calls neither state.apply_gradients nor "
             "state.minimize. Call one of them, or leave the hook out."
-        )
-    for optimizer in state.notes.unscaled_optimizers():
-        _warn(
-            f"{name} applies gradients of a loss that is not scaled, to {optimizer.name}, which "
-            "divides them by the loss scale: take the gradients of state.scale_loss(loss)."
         )
 
 

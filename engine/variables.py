@@ -113,6 +113,12 @@ def assign_local_values(
         copy.assign(values[index] if index < len(values) else values[0])
 
 
+def layers_of(owners: Iterable[Any]) -> list[keras.Layer]:
+    """Returns the layers of those owners that are layers or models, nested ones too."""
+    tops = [owner for owner in owners if isinstance(owner, keras.Layer)]
+    return [layer for top in tops for layer in top._flatten_layers()]
+
+
 def digest(named: NamedValues) -> str:
     """Returns the SHA-256 of variables in order: path, dtype, shape, bytes of each value."""
     sha256 = hashlib.sha256()

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ..state import TrainState
 from ..traced_step import copies_of
-from ..variables import flatten_extras
+from ..variables import flatten_extras, layers_of
 
 
 def statistics_of(state: TrainState) -> list[keras.Variable]:
@@ -21,9 +21,7 @@ def statistics_of(state: TrainState) -> list[keras.Variable]:
     These are the floating-point weights of layers that are not trained: of the model, and of models
     among the extras. Layers that are frozen update nothing.
     """
-    owners = [state.model, *flatten_extras(state.extras).values()]
-    tops = [owner for owner in owners if isinstance(owner, keras.layers.Layer)]
-    layers = [layer for top in tops for layer in top._flatten_layers()]
+    layers = layers_of([state.model, *flatten_extras(state.extras).values()])
     frozen = {id(weight) for layer in layers if not layer.trainable for weight in layer.weights}
     weights = {id(weight): weight for layer in layers for weight in layer.weights}
     return [

@@ -123,21 +123,50 @@ def _has_rows(leaf: tf.Tensor) -> bool:
     return leaf.shape.rank == 0 or bool(leaf.shape.rank and leaf.shape[0])
 
 
-def mean_over_replicas(value: Any, counts: Any, strategy: tf.distribute.Strategy) -> tf.Tensor:
-    """Returns the mean of what replicas log. Context: cross-replica.
+def of_all_replicas(value: Any, strategy: tf.distribute.Strategy) -> Sequence[tf.Tensor]:
+    """Returns the value of each replica, of those on other workers too. Context: cross-replica.
 
     Args:
       value: One scalar a replica, or one array.
-      counts: Examples of each, which their values weigh; None: all weigh the same.
       strategy: Of the replicas.
     """
-    values = strategy.experimental_local_results(value)
+    values: Sequence[tf.Tensor] = strategy.experimental_local_results(value)
+    if len(values) == strategy.num_replicas_in_sync:
+        return values
+    found = strategy.run(_gather, args=(value,))
+    stacked = tf.cast(strategy.experimental_local_results(found)[0], values[0].dtype)
+    gathered: Sequence[tf.Tensor] = tf.unstack(stacked, num=strategy.num_replicas_in_sync)
+    return gathered
+
+
+def _gather(value: tf.Tensor) -> tf.Tensor:
+    """Returns the values of all replicas, stacked, as float64. Context: replica."""
+    context: Any = tf.distribute.get_replica_context()
+    place = tf.cast(context.replica_id_in_sync_group, tf.int32)
+    is_mine = tf.equal(tf.range(context.num_replicas_in_sync), place)
+    is_mine = tf.reshape(is_mine, [-1] + [1] * value.shape.rank)
+    # To each value, the other replicas add zeros: all have its bits, as in one process.
+    value = tf.cast(value, tf.float64)
+    placed = tf.where(is_mine, value, tf.zeros_like(value))
+    gathered: tf.Tensor = context.all_reduce(tf.distribute.ReduceOp.SUM, placed)
+    return gathered
+
+
+def mean_over_replicas(
+    values: Sequence[tf.Tensor], counts: Sequence[tf.Tensor] | None
+) -> tf.Tensor:
+    """Returns the mean of what replicas log. Context: cross-replica.
+
+    Args:
+      values: One scalar a replica, or one array.
+      counts: Examples of each, which their values weigh; None: all weigh the same.
+    """
     if len(values) == 1:
         return values[0]
     mean = tf.reduce_mean(values, axis=0)
     if counts is None:
         return mean
-    weights = tf.stack(strategy.experimental_local_results(counts))
+    weights = tf.stack(counts)
     weights = tf.reshape(tf.cast(weights, mean.dtype), [-1] + [1] * mean.shape.rank)
     stacked = tf.stack(values)
     here = tf.where(tf.equal(weights, 0), tf.zeros_like(stacked), stacked)

@@ -95,6 +95,22 @@ def test_a_window_ends_with_its_epoch_and_weighs_examples(data):
         np.testing.assert_allclose(new, other, atol=1e-7)
 
 
+def test_each_batch_of_a_step_weighs_its_examples(data):
+    def step(state, iterator):
+        for _ in range(2):
+            x, y = next(iterator)
+            state.minimize(lambda x=x, y=y: state.mean((y - state.model(x)) ** 2))
+
+    x, y = data[0][:10], data[1][:10]
+    expected, state = make_state(), make_state()
+    train(expected, batches((x, y), 10), epochs=1)
+    config = engine.TrainConfig(gradient_accumulation_steps=2)
+    engine.fit(state, batches((x, y), 8), config, train_step=step)
+    assert num_updates(state) == 1
+    for new, other in zip(weights(state), weights(expected), strict=True):
+        np.testing.assert_allclose(new, other, atol=1e-7)
+
+
 def test_an_overflow_on_one_replica_skips_the_whole_window():
     keras.config.set_dtype_policy("mixed_float16")
     x = np.full((8, 5), 0.1, "float32")
@@ -194,6 +210,11 @@ def foreign_optimizer(state, batch):
     state.minimize(lambda: state.mean(state.model(batch[0])), optimizer=optimizer)
 
 
+def one_for_two_losses(state, batch):
+    for layer in state.model.layers:
+        state.minimize(lambda: state.mean(state.model(batch[0])), layer.trainable_variables)
+
+
 def conditional(state, batch):
     state.minimize(lambda: state.mean(state.model(batch[0])), when=True)
 
@@ -203,6 +224,7 @@ def conditional(state, batch):
     [
         (own_step, r"own_step does not call state\.apply_gradients"),
         (foreign_optimizer, r"updates with sgd.*, which the state does not have"),
+        (one_for_two_losses, r"with sgd.* several times, each time other variables.*extras"),
         (conditional, r"gradient_accumulation_steps=2 with when="),
     ],
 )

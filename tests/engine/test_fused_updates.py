@@ -62,6 +62,14 @@ def test_the_formula_is_that_of_keras(name, update):
     assert not np.allclose(found[0], [1.0, -2.0, 3.0])
 
 
+def test_an_optimizer_may_accumulate_gradients_itself():
+    make = lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2)  # noqa: E731
+    expected, found = run(make, Update.KERAS)[0], run(make, Update.FUSED)[0]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(found[0], [1.0, -2.0, 3.0])
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_single_operations_are_used_where_there_is_one(name):
     _, types = run(OPTIMIZERS[name], Update.FUSED)

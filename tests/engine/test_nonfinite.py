@@ -272,3 +272,15 @@ def test_a_metric_that_the_step_leaves_alone_is_still_known():
         return fit(state, batches(), config, train_step=step, hooks=hooks).history["loss"]
 
     assert history("skip", [OnNonfinite("skip")]) == history(None, []) != [0.0]
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_a_step_that_updates_past_the_state_is_refused(run_eagerly):
+    class Own(keras.Sequential):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    state = TrainState(Own(build_net().layers), "sgd", loss="sparse_categorical_crossentropy")
+    config = make_config(on_nonfinite="skip", run_eagerly=run_eagerly)
+    with pytest.raises(ValueError, match=r"on_nonfinite is set, but train_step does not call"):
+        fit(state, batches(bad=[BAD_STEP]), config, hooks=[OnNonfinite("skip")])

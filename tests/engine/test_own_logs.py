@@ -106,3 +106,37 @@ def test_a_run_that_goes_on_at_the_end_of_an_epoch_has_the_last_step_s_value():
     state = train(StopAfter(3))[0]
     state.functions.clear()  # as in a new process
     assert train(state=state, resume=True)[1] == whole
+
+
+def test_results_of_its_metrics_are_over_all_replicas_whatever_the_extras_have():
+    class Own(keras.Sequential):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    found = []
+    for names in ((), ("other",)):
+        keras.utils.set_random_seed(0)
+        with mirrored().scope():
+            model = Own([keras.Input([4]), keras.layers.Dense(1, activation="sigmoid")])
+            model.compile("sgd", "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")])
+            extras = {name: keras.metrics.Mean(name=name) for name in names}
+            state = engine.TrainState(model, extras=extras)
+        found.append(engine.fit(state, X, CONFIG, y=CLASSES[:, :1], shuffle=False).history)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_a_metric_that_its_first_update_leaves_as_it_was_is_over_the_epoch(run_eagerly):
+    def step(state, batch):
+        predicted, y = batch
+        state.extras["precision"].update_state(y, predicted)
+        return {"precision": state.extras["precision"].result()}
+
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    extras = {"precision": keras.metrics.Precision(name="precision")}
+    state = engine.TrainState(model, "sgd", loss="mse", extras=extras)
+    predicted = np.repeat([0.0, 1.0, 1.0], 8)[:, np.newaxis]  # of the first batch, none is positive
+    config = engine.TrainConfig(global_batch_size=8, run_eagerly=run_eagerly)
+    y = CLASSES[:, :1]
+    history = engine.fit(state, predicted, config, y=y, shuffle=False, train_step=step).history
+    assert history["precision"] == [pytest.approx(y[8:].mean())]

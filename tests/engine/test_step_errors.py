@@ -149,6 +149,45 @@ def test_a_step_may_make_its_own_labels_as_a_model_may_in_fit():
     )
 
 
+class Reconstructs(keras.Sequential):
+    """Makes its labels of the inputs."""
+
+    def train_step(self, x):
+        return super().train_step((x, x))
+
+    def test_step(self, x):
+        return super().test_step((x, x))
+
+
+def build_reconstructing():
+    keras.utils.set_random_seed(1)
+    model = Reconstructs([keras.Input((4,)), keras.layers.Dense(4)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    return model
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_metrics_of_labels_that_a_model_makes_are_those_of_fit(run_eagerly):
+    data = batches(X)
+    theirs = build_reconstructing().fit(
+        data, validation_data=data, epochs=2, shuffle=False, verbose=0
+    )
+    state = engine.TrainState(build_reconstructing())
+    config = make_config(epochs=2, run_eagerly=run_eagerly)
+    ours = engine.fit(state, data, config, validation_data=data).history
+    assert ours.keys() == theirs.history.keys()
+    for name, values in theirs.history.items():
+        np.testing.assert_allclose(ours[name], values, rtol=1e-5 if run_eagerly else 0)
+
+
+def test_under_replicas_the_dataset_must_have_them():
+    with mirrored().scope():
+        state = engine.TrainState(build_reconstructing())
+    raises_in_one_line(
+        "has no labels", "dataset.map(lambda x: (x, x))", call=lambda: fit(state, batches(X))
+    )
+
+
 @pytest.mark.parametrize("arguments", [{}, {"optimizer": "sgd"}, {"metrics": ["accuracy"]}])
 def test_no_loss_is_named(arguments):
     for call in (fit, evaluate):

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop.engine.loop import fit
+from gradloop.engine.step_logs import total
 from tests.engine.nets import NUM_BATCHES, NUM_EXAMPLES, make_config, make_state, mirrored
 
 
@@ -53,3 +54,18 @@ def test_step_without_logs(dataset):
     history = fit(make_state(), dataset, make_config(), train_step=lambda state, batch: None)
     assert history.history == {}
     assert history.epoch_steps == [NUM_BATCHES]
+
+
+def test_one_step_may_sum_what_another_one_averages(dataset):
+    def count(state, batch):
+        return {"count": tf.shape(batch[0])[0]}
+
+    def count_all(state, batch):
+        return {"count": total(tf.shape(batch[0])[0])}
+
+    state = make_state()
+    found = [
+        fit(state, dataset, make_config(), train_step=step).history["count"][0]
+        for step in (count, count_all, count)
+    ]
+    assert found == [found[0], NUM_EXAMPLES, found[0]] != [NUM_EXAMPLES] * 3

@@ -187,6 +187,34 @@ def test_a_layer_that_is_frozen_between_two_fits_stays_as_it_is():
     assert not all((a == b).all() for a, b in zip(before, frozen.get_weights(), strict=True))
 
 
+def test_statistics_alone_can_be_frozen_too():
+    statistics = keras.layers.BatchNormalization(center=False, scale=False)
+    model = keras.Sequential([keras.Input([4]), statistics, keras.layers.Dense(1)])
+    state = engine.TrainState(model, "sgd", loss="mse")
+    fit(state, engine.train_step)
+    statistics.trainable = False
+    before = statistics.get_weights()
+    history = fit(state, engine.train_step)
+    cause = history.traces[0]["cause"]
+    assert "no longer trainable: " in cause and statistics.name in cause
+    assert all((a == b).all() for a, b in zip(before, statistics.get_weights(), strict=True))
+
+
+def test_averages_are_of_the_layers_that_still_train():
+    layers = [keras.layers.Dense(4, use_bias=False) for _ in range(3)]
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    state = engine.TrainState(keras.Sequential([keras.Input([4]), *layers]), optimizer, loss="mse")
+    fit(state, engine.train_step, y=X)
+    layers[0].trainable = False
+    before = [layer.get_weights()[0] for layer in layers]
+    fit(state, engine.train_step, y=X)
+    averages = [average.numpy() for average in optimizer._model_variables_moving_average]
+    found = [layer.get_weights()[0] for layer in layers]
+    for value, expected in zip(found, [before[0], *averages[1:]], strict=True):
+        np.testing.assert_array_equal(value, expected)
+    assert not np.allclose(found[1], before[1])
+
+
 def test_a_layer_that_a_hook_freezes_is_frozen_from_the_next_execution_on():
     state = make_state()
     layer, weights = state.model.layers[0], []

@@ -173,6 +173,24 @@ def predictions(strategy: tf.distribute.Strategy) -> Any:
     return found
 
 
+def last_logs(strategy: tf.distribute.Strategy) -> Any:
+    """A step logs what differs between the replicas; of the last batch, these have 3 and 2."""
+
+    def step(state: engine.TrainState, batch: Any) -> Any:
+        mean = tf.reduce_mean(batch[0])
+        logs = engine.train_step(state, batch)
+        return {**logs, "mine": engine.last(mean), "loss": engine.last(100 * mean)}
+
+    state = make_state(strategy)
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", min_delta=0.1, patience=1)
+    history = engine.fit(
+        state, make_dataset(0, 21), engine.TrainConfig(**fields(epochs=3)), train_step=step,
+        hooks=[engine.KerasCallbacks([plateau])],
+    )  # fmt: skip
+    np.testing.assert_allclose(history.history["mine"], [X[16:21].mean()] * 3, rtol=1e-5)
+    return result(state, history) | {"rate": float(state.learning_rate())}
+
+
 def uneven_batches(strategy: tf.distribute.Strategy) -> Any:
     """Batches of 15, none of which divides."""
     state = make_state(strategy)
@@ -214,7 +232,7 @@ def main(folder: Path, name: str, checks: Sequence[Callable[[Any], Any]]) -> Non
 
 CHECKS = (
     clocks_differ, one_stops, early_stopping, predictions, uneven, uneven_batches, one_overflows,
-    from_files,
+    from_files, last_logs,
 )  # fmt: skip
 
 if __name__ == "__main__":

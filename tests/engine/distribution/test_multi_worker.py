@@ -86,3 +86,9 @@ def test_a_last_batch_that_leaves_a_worker_without_examples(found):
     shared, _ = alike(found, "uneven")
     assert shared["num_steps"] == 6
     assert all(0 < loss < 10 for loss in shared["history"]["loss"])  # and not NaN
+
+
+def test_what_a_step_logs_itself_is_the_mean_over_all_workers(found):
+    shared, _ = alike(found, "last_logs")
+    assert len(shared["history"]["mine"]) == 3
+    assert shared["rate"] < 0.01  # the callback has done the same on each worker
