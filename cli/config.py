@@ -31,14 +31,15 @@ MODES = (*JOB_MODES, "sweep", *FOLDER_MODES)
 MULTI_WORKER_MODES = ("train", "evaluate", "predict", "check")
 MODES_OF_A_CHECKPOINT = ("evaluate", "predict", "export")
 # The modes that read a field of the engine, where some do not: those of a checkpoint train nothing.
-MODES_OF = dict.fromkeys(
+MODES_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
     (
         "epochs", "initial_epoch", "steps_per_epoch", "gradient_accumulation_steps", "on_nonfinite",
         "max_skipped_steps", "validation_freq", "validate_every_steps", "clip", "sync_statistics",
         "compile_update", "narrow_products",
     ),
     UPDATES,
-) | dict.fromkeys(("validation_steps", "fast_dev_run"), (*UPDATES, "evaluate"))  # fmt: skip
+)  # fmt: skip
+MODES_OF |= dict.fromkeys(("validation_steps", "fast_dev_run"), (*UPDATES, "evaluate"))
 FAST_DEV_RUN_STEPS = 8
 MAX_COMPARED = 8  # runs, which have a colour each
 

@@ -174,7 +174,7 @@ def _check_modes(flags: Mapping[str, Any], mode: str) -> None:
         if field.name not in flags or field.name in ("mode", "run_dir"):
             continue
         declared = field.metadata.get("modes")
-        modes = declared or MODES_OF.get(field.name, JOB_MODES)
+        modes: tuple[str, ...] = declared or MODES_OF.get(field.name, JOB_MODES)
         wanted = {mode, "train"} if mode == "sweep" else {mode}  # the runs of a sweep train
         if not wanted & set(modes):
             is_of_runs = declared is None and mode not in JOB_MODES

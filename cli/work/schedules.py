@@ -141,7 +141,7 @@ def _first(rate: Any) -> float:
 def _steps(initial: float, num_updates: int, boundaries: Any) -> dict[str, list[Any]]:
     """Returns boundaries, and a tenth of the rate before at each: at a half and three quarters."""
     found = sorted({num_updates // 2, num_updates * 3 // 4}) if boundaries is None else boundaries
-    if not isinstance(found, list | tuple) or not found or not all(map(_is_number, found)):
+    if not isinstance(found, list) or not found or not all(map(_is_number, found)):
         raise ConfigError(
             f"set=schedule.boundaries={boundaries!r} must be a list of numbers of updates, such as "
             "schedule.boundaries=[100,200]."
