@@ -68,6 +68,19 @@ def test_tune_keeps_a_choice_that_later_runs_take(tmp_path, monkeypatch, capsys,
     assert config["steps_per_execution"] is None
 
 
+@pytest.mark.usefixtures("own_cache")
+def test_a_choice_that_cannot_be_kept_is_shown_all_the_same(tmp_path, monkeypatch, capsys):
+    found = Tuning(exact={"steps_per_execution": 2})
+    monkeypatch.setattr("gradloop.engine.tuning.search.tune", lambda *args, **options: found)
+    (tmp_path / "cache").write_text("no folder")
+    assert train.main([*QUICK, "--tune", "--run_dir", str(tmp_path / "tune")]) == 1
+    shown = capsys.readouterr()
+    assert "bits fit: steps_per_execution=2" in shown.out
+    assert str(tmp_path / "cache") in shown.err
+    assert "Traceback" not in shown.err
+    assert read(tmp_path / "tune")["tuning"]["exact"] == {"steps_per_execution": 2}
+
+
 @pytest.fixture
 def short_search(monkeypatch):
     """A search of few candidates, one of which needs a process, in short windows."""
