@@ -133,7 +133,7 @@ class Bench:
                 self._end(failed)
             return Measurement(changes, note=f"its process failed: {error}")
         except Exception as error:  # what XLA or another precision makes of a person's own code
-            return Measurement(changes, note=f"failed: {_in_one_line(error)}")
+            return Measurement(changes, note=f"failed: {in_one_line(error)}")
 
     def _excuse(self, changes: Changes, best: Measurement) -> Measurement | None:
         """Returns the row of a candidate that is not tried; None: it is."""
@@ -227,7 +227,8 @@ def _check_first_windows(trial: Measurable, other: Measurable) -> None:
     raise _TooSlow(f"{factor:.1f} times slower")
 
 
-def _in_one_line(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
+    """Returns the type of an error, and what it says, shortened."""
     text = " ".join(str(error).split())
     if text.startswith("in user code:"):  # AutoGraph puts the lines of code before what is wrong
         text = str(error).rstrip().splitlines()[-1].strip()

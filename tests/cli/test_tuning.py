@@ -143,6 +143,16 @@ def test_processes_tell_their_bits_of_batches_as_the_run_has_them():
     assert ask({"numerics": "fast", "precision": "mixed_bfloat16"}) != bits
 
 
+@pytest.mark.slow
+def test_a_process_that_fails_says_why():
+    config = JobConfig(model="tests.cli.own_nets:broken", dataset="synthetic")
+    with (
+        trial_process.started(config, {}) as trial,
+        pytest.raises(OSError, match="a bug of mine"),
+    ):
+        trial.measure(0.1)
+
+
 @pytest.mark.parametrize(
     ("num_examples", "expected"), [(1000, 136), (100, 100), (20, 20), (64, 64)]
 )
