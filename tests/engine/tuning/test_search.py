@@ -202,7 +202,7 @@ def test_one_thread_with_other_bits_is_free_and_says_so(fake_search):
     assert result.fast == {"intra_op_threads": 1}
     rows = [m for m in result.measurements if "intra_op_threads" in m.changes]
     assert {one.bits for one in rows} == {Bits.FREE}
-    assert [one.note for one in rows] == ["has other bits", "has other bits", ""]
+    assert [one.note for one in rows] == ["has other bits: not kept"] * 2 + [""]
     assert rows[-1].changes["numerics"] == "fast"
 
 
