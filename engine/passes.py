@@ -77,6 +77,11 @@ class Passes:
         is_told = getattr(self._inputs.source, "is_deterministic", None) is not None
         return is_told or has_orders(self._inputs)
 
+    @property
+    def has_any(self) -> bool:
+        """Whether there has been an iterator."""
+        return any(map(_is_pass, self._events))
+
     def begin_epoch(self) -> None:
         """Starts the workers of a PyDataset, of which a stop may have left an epoch unfinished."""
         if self._events and self._events[-1] != _END:

@@ -141,14 +141,12 @@ class Source:
         self.restart()
 
     def reset(self, *, takes_batch: bool) -> None:
-        """Does what Keras does to data before a training or an evaluation: what reshuffles moves.
-
-        Args:
-          takes_batch: Whether Keras takes a batch to build the model, as it does under a strategy.
-        """
+        """Does what Keras does to data at first: under a strategy, it takes a batch to build."""
         if takes_batch and not self.seeks:
             self._passes.begin_epoch()
-            self._passes.iterate(1)
+            # With steps_per_epoch, Keras has an iterator from the evaluation before.
+            if self._asked is None or not self._passes.has_any:
+                self._passes.iterate(1)
         self._passes.end_epoch()
 
     def why_not_resumable(self) -> str | None:
