@@ -1,13 +1,15 @@
 """Continuation: how a run goes on where it was saved.
 
 What it needs beside its variables and its progress are its parts by name: "history", "hooks",
-"data", "validation" (its data), "lasting" (names of values that are logged as they were last),
-"logs" (that hooks have not seen yet), "stop" (why a hook ended it), "settings". A checkpoint asks
-for them at a save point; a run that is resumed, or rolled back, puts them back.
+"data", "validation" (its data), "validated" (the last one's logs), "lasting" (names of values that
+are logged as they were last), "logs" (that hooks have not seen yet), "stop" (why a hook ended it),
+"settings". A checkpoint asks for them at a save point; a run that is resumed, or rolled back, puts
+them back.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 from typing import Any
@@ -55,6 +57,7 @@ class Continuation:
         self._source, self._validation = source, validation
         self._step_logs = function.step_logs
         self._settings = describe_settings(config, state)
+        self._begun: dict[str, Any] = {}  # the history with which the run begins
         self._parts = state.resumption.capture() if resume else {}
         step = state.progress.step_of_next_epoch
         check_settings(self._parts.get("settings"), self._settings, is_within_epoch=step > 0)
@@ -91,9 +94,8 @@ class Continuation:
                 f"This run is saved, but cannot be resumed exactly, and not within an epoch: {why}",
                 stacklevel=4,
             )
-        is_whole = self._config.validation_steps is None  # then their order changes nothing
         for name, source in self._validation.sources.items():
-            why = None if is_whole else source.why_not_resumable()
+            why = source.why_not_resumable()
             if why is not None:
                 warnings.warn(
                     f"This run is saved, but a resumed one may have other batches of its "
@@ -115,6 +117,7 @@ class Continuation:
             "excluded": sorted(session.excluded),
             "data": self._source.state(),
             "validation": self._validation.state(),
+            "validated": self._validation.last(),
             "settings": self._settings,
         }
 
@@ -122,7 +125,9 @@ class Continuation:
         """Puts back all but the data. Context: after `on_train_begin`, where hooks forget."""
         parts, self._parts = self._parts, {}
         session = self._session
-        session.history.restore(parts.get("history", {}))
+        # A checkpoint of no run, to which this one goes back, is from before it began.
+        session.history.restore(parts.get("history", copy.deepcopy(self._begun)))
+        self._begun = self._begun or session.history.state()
         logs = parts.get("logs")
         session.pending = None if logs is None else (logs[0], logs[1])
         session.step_logs = None if logs is None else logs[0]
@@ -130,6 +135,7 @@ class Continuation:
         self._step_logs.lasting |= set(parts.get("lasting", ()))
         session.num_cut = parts.get("num_cut", 0)
         session.owes_validation = parts.get("owes_validation", False)
+        self._validation.restore(parts.get("validated"))
         session.excluded |= set(parts.get("excluded", ()))
         self._restore_hooks(dict(parts.get("hooks", {})))
         self._restore_stop(parts.get("stop"))

@@ -121,7 +121,7 @@ class Evaluation:
 
     def _run_steps(self, session: Session, planner: Planner) -> Logs:
         """Returns what the last execution logged."""
-        self.source.reset(takes_batch=False)
+        self.source.reset(takes_batch=session.state.has_scope)
         self.source.begin_epoch(0)
         logs: Logs = {}
         stops = Stops(session.stops_evaluation, session.stops_at_once)
@@ -135,7 +135,7 @@ class Evaluation:
             if session.needs_exact_logs:
                 session.set_logs(session.fetch(logs), session.state.progress.num_steps_completed)
             session.call("on_eval_execution_end")
-        self.source.restart()
+        self.source.end_evaluation()
         return logs
 
 
@@ -215,6 +215,18 @@ class Validation:
     def state(self) -> dict[str, Any]:
         """Returns where the data stand."""
         return self._place_before or {name: one.state() for name, one in self.sources.items()}
+
+    def last(self) -> dict[str, Any] | None:
+        """Returns the last validation within an epoch, which its end does not repeat."""
+        if self._last is None:
+            return None
+        return {"of": list(self.sources), "num_steps": self._last[0], "logs": self._last[1]}
+
+    def restore(self, last: dict[str, Any] | None) -> None:
+        """Takes what `last` returned, if it is of data of the same names."""
+        self._last = None
+        if last is not None and last["of"] == list(self.sources):
+            self._last = last["num_steps"], last["logs"]
 
     def _run(self) -> Logs:
         place = self.state()

@@ -40,6 +40,7 @@ class Inputs:
       source: What was passed as `x`.
       shuffles: Whether arrays have another order than their own.
       num_batches: Of an epoch; None where only its end tells.
+      is_endless: Whether it has none.
 
     Raises:
       ValueError: As Keras does, for what it cannot train on.
@@ -65,7 +66,7 @@ class Inputs:
         if is_dataset and y is sample_weight is None:
             self.dataset = x
             if class_weight is not None:
-                self.dataset = x.map(class_weight_map(class_weight))
+                self.dataset = _weighted(x, class_weight)
         else:
             with data_in_words(x=x, y=y, sample_weight=sample_weight):
                 self._adapter = data_adapters.get_data_adapter(
@@ -84,6 +85,8 @@ class Inputs:
         self.is_endless = False
         if self._adapter is not None:
             self.num_batches = self._adapter.num_batches
+            is_indexed = isinstance(self._adapter, data_adapters.PyDatasetAdapter)
+            self.is_endless = is_indexed and self.num_batches is None
         elif not self.is_of_function:
             cardinality = self.dataset.cardinality
             cardinality = int(cardinality() if callable(cardinality) else cardinality)
@@ -128,6 +131,14 @@ class Inputs:
     def gives_once(self) -> bool:
         """Whether a batch that was taken does not come again: of a Python generator."""
         return isinstance(self._adapter, data_adapters.GeneratorDataAdapter)
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether the data may end before `num_batches`: it is unknown, or what a person says."""
+        if self.is_endless:
+            return False
+        is_told = self._adapter is not None and not self.is_of_arrays
+        return is_told or self.num_batches is None
 
     @property
     def is_distributed(self) -> bool:
@@ -181,6 +192,26 @@ def split_validation(
         arrays, validation_split=validation_split
     )
     return split
+
+
+# Of `Seekable`, `Stateful` and `HasBatchSize`, which batches with weights leave as they are.
+_KEPT = ("seek", "state", "restore", "global_batch_size")
+
+
+def _weighted(dataset: Any, class_weight: Mapping[int, float]) -> tf.data.Dataset:
+    """Returns the batches with the weights of their classes: they start where the dataset does."""
+    add_weights = class_weight_map(class_weight)
+    if not isinstance(dataset, tf.data.Dataset):
+        raise ValueError(
+            f"class_weight does not go with {describe(dataset)}, which is distributed already: "
+            "return (x, y, sample_weight) from dataset.map(...) before it is distributed (or in "
+            "the function of tf.distribute.InputContext), or pass the tf.data.Dataset itself."
+        )
+    weighted = dataset.map(add_weights)
+    for name in _KEPT:
+        if hasattr(dataset, name):
+            setattr(weighted, name, getattr(dataset, name))
+    return weighted
 
 
 def class_weight_map(class_weight: Mapping[int, float]) -> Any:

@@ -202,6 +202,8 @@ def _train_epoch(session: Session, epoch: int, parts: _Parts, validation: Valida
         session.save_point()
     planner.pause()
     if not session.info.stops_now:
+        with session.timing.part(DATA):
+            source.end_epoch(progress.step)
         function.end_epoch(source.distributed.element_spec)
     session.timing.wait_for_device(session.step_logs or {})
     session.history.train_secs += time.perf_counter() - started_at

@@ -77,8 +77,15 @@ class Passes:
         is_told = getattr(self._inputs.source, "is_deterministic", None) is not None
         return is_told or has_orders(self._inputs)
 
+    @property
+    def has_any(self) -> bool:
+        """Whether there has been an iterator."""
+        return any(map(_is_pass, self._events))
+
     def begin_epoch(self) -> None:
-        """Starts the workers of a PyDataset."""
+        """Starts the workers of a PyDataset, of which a stop may have left an epoch unfinished."""
+        if self._events and self._events[-1] != _END:
+            self.end_epoch()
         self._inputs.on_epoch_begin()
         self._note(_BEGIN)
 
@@ -158,6 +165,12 @@ class Passes:
                 "iterator: its order has gone on in this process. Resume in a new process, or "
                 f"{_FIX}."
             )
+        why = why_not_deterministic(self._inputs)
+        if why is not None:
+            raise ValueError(
+                "The run stopped within a pass over a dataset that may give other batches the next "
+                f"time, as {why}: {_FIX}, or resume from a checkpoint of the end of an epoch."
+            )
         last = next(event for event in reversed(events) if _is_pass(event))
         return self.iterate(int(last))
 
@@ -170,7 +183,9 @@ class Passes:
         A generator gives each batch once, and others draw later too: all of them are taken.
         """
         passes = [index for index, event in enumerate(events) if _is_pass(event)]
-        num_read = int(events[passes[-1]]) if is_open else 0
+        takes_all = self._inputs.gives_once or draws_later(self._inputs.source)
+        read = passes if takes_all else passes[-1:] if is_open else []
+        num_read = sum(int(events[index]) for index in read)
         if num_read:
             warnings.warn(
                 f"The dataset has no seek(epoch, step): {num_read} batches are read again to come "
@@ -178,7 +193,6 @@ class Passes:
                 stacklevel=4,
             )
         iterator = None
-        takes_all = self._inputs.gives_once or draws_later(self._inputs.source)
         for index, (number, event) in enumerate(zip(order, events, strict=True)):
             yield number
             if event == _BEGIN:
@@ -186,8 +200,7 @@ class Passes:
             elif event == _END:
                 self.end_epoch()
             else:
-                is_whole = (is_open and index == passes[-1]) or takes_all
-                iterator = self.iterate(int(event) if is_whole else min(int(event), 1))
+                iterator = self.iterate(int(event) if index in read else min(int(event), 1))
                 self._events[self._last] = event
         return iterator if is_open else None
 
@@ -241,10 +254,15 @@ def _is_pass(event: str | int) -> bool:
     return isinstance(event, int)
 
 
-def warn_of_early_end(step: int, asked: int) -> None:
-    """Warns that an epoch has fewer steps than it was asked for."""
+def warn_of_early_end(step: int, length: int, *, is_asked: bool) -> None:
+    """Warns that an epoch has fewer steps than a person asks for, or than its data say."""
+    fix = (
+        "Use dataset.repeat(), or a smaller steps_per_epoch"
+        if is_asked
+        else "Make the length that the data tell (__len__) that of the epoch"
+    )
     warnings.warn(
-        f"The data ended after {step} of {asked} steps of this epoch: the next epoch starts from "
-        "its beginning. Use dataset.repeat(), or a smaller steps_per_epoch.",
+        f"The data ended after {step} of {length} steps of this epoch: the next epoch starts from "
+        f"its beginning. {fix}.",
         stacklevel=2,
     )

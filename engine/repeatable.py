@@ -19,7 +19,9 @@ _HARMLESS = re.compile(
 )
 _DEFAULT_SEED = 87654321  # of TensorFlow's operations, where no global seed is set
 # One batch is not enough to come to what these have drawn at the end of a pass.
-_DRAWS_LATER = ("_RepeatDataset", "CacheDataset", "_ConcatenateDataset")
+_DRAWS_LATER = (
+    "_RepeatDataset", "_ShuffleAndRepeatDataset", "CacheDataset", "_ConcatenateDataset",
+)  # fmt: skip
 
 
 def why_not_deterministic(inputs: Inputs) -> str | None:
@@ -43,22 +45,23 @@ def has_orders(inputs: Inputs) -> bool:
     """Returns whether each pass may have another order."""
     if not isinstance(inputs.source, tf.data.Dataset):
         return inputs.shuffles or not inputs.is_of_arrays
-    return any(hasattr(one, "_seed") for one in what_moves(inputs.source))
+    return any(map(_moves, _all_of(inputs.source)))
 
 
 def what_moves(source: Any) -> list[Any]:
     """Returns what has a place that iterators move: of `tf.data` what shuffles, if anything."""
     if not isinstance(source, tf.data.Dataset):
         return [source]
-    return [one for one in _all_of(source) if hasattr(one, "_seed")] or [source]
+    return [one for one in _all_of(source) if _moves(one)] or [source]
 
 
 def draws_later(source: Any) -> bool:
     """Returns whether a pass may draw orders after its first batch."""
     if not isinstance(source, tf.data.Dataset):
         return False
-    later = [one for one in _all_of(source) if type(one).__name__ in _DRAWS_LATER]
-    return any(hasattr(below, "_seed") for one in later for below in _all_of(one))
+    names = ((type(one).__name__, one) for one in _all_of(source))
+    later = [one for name, one in names if name in _DRAWS_LATER or _holds_dataset(one)]
+    return any(_moves(below) for one in later for below in _all_of(one))
 
 
 def _all_of(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
@@ -67,12 +70,25 @@ def _all_of(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
         yield from _all_of(below)
 
 
+def _moves(dataset: tf.data.Dataset) -> bool:
+    """Returns whether it shuffles, as far as it can be known."""
+    return hasattr(dataset, "_seed") or _holds_dataset(dataset)
+
+
+def _holds_dataset(dataset: tf.data.Dataset) -> bool:
+    """Returns whether a function of it has captured another one, which may shuffle."""
+    captured = (tensor for f in dataset._functions() for tensor in f.function.captured_inputs)
+    return any(tensor.dtype == tf.variant for tensor in captured)
+
+
 def _why_not(dataset: tf.data.Dataset) -> str | None:
     if dataset.options().deterministic is False:
         return "its options say deterministic=False"
     seeds = getattr(dataset, "_seed", None), getattr(dataset, "_seed2", None)
     if all(seed is not None and int(seed) == 0 for seed in seeds):
         return "it shuffles without a seed"
+    if _holds_dataset(dataset):
+        return "a function in it takes from another dataset, of which nothing is known"
     for function in dataset._functions():
         for operation in operations_of(function.function.graph):
             is_stateful = operation.op_def is not None and operation.op_def.is_stateful

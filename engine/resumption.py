@@ -9,10 +9,10 @@ from typing import Any
 class Resumption:
     """The parts of a run by name, each a tree as `Hook.state` returns it.
 
-    "history", "hooks" (by name), "data", "validation" (its data), "lasting" (names of values that
-    are logged as they were last), "logs" (that hooks have not seen yet), "stop" (why the run
-    ended), "settings" (what its bits depend on). A run in progress makes them when somebody asks; a
-    checkpoint saves them, and puts back what it has.
+    "history", "hooks" (by name), "data", "validation" (its data), "validated" (the last one's
+    logs), "lasting" (names of values that are logged as they were last), "logs" (that hooks have
+    not seen yet), "stop" (why the run ended), "settings" (what its bits depend on). A run in
+    progress makes them when somebody asks; a checkpoint saves them, and puts back what it has.
 
     Attributes:
       is_saved: Whether a hook saves the run that is in progress.

@@ -253,5 +253,7 @@ def check_hooks(hooks: Any) -> Sequence[Hook]:
 
 def to_host(logs: Logs) -> dict[str, Any]:
     """Returns floats, and arrays where a result is no scalar, sorted by name as in Keras."""
-    values = {name: np.asarray(keras.ops.convert_to_tensor(v)) for name, v in logs.items()}
+    # A float, such as one that a checkpoint has kept, has more digits than the tensor of it.
+    tensors = [v if isinstance(v, float) else keras.ops.convert_to_tensor(v) for v in logs.values()]
+    values = dict(zip(logs, map(np.asarray, tensors), strict=True))
     return {name: float(v) if v.ndim == 0 else v for name, v in sorted(values.items())}

@@ -43,16 +43,10 @@ class Source:
     """
 
     def __init__(
-        self,
-        inputs: Inputs | tf.data.Dataset,
-        strategy: tf.distribute.Strategy,
-        steps_per_epoch: int | None,
-        *,
-        first_epoch: int = 0,
-        resident: bool = False,
-        ordered: bool = False,
-        batch_size: BatchSizeCheck | None = None,
-    ) -> None:
+        self, inputs: Inputs | tf.data.Dataset, strategy: tf.distribute.Strategy,
+        steps_per_epoch: int | None, *, first_epoch: int = 0, resident: bool = False,
+        ordered: bool = False, batch_size: BatchSizeCheck | None = None,
+    ) -> None:  # fmt: skip
         self._inputs = inputs = inputs if isinstance(inputs, Inputs) else Inputs(inputs)
         self._arrays = inputs.array_batches() if ordered else None
         dataset = inputs.dataset if self._arrays is None else None
@@ -61,7 +55,6 @@ class Source:
         self._asked = steps_per_epoch
         self._first_epoch = first_epoch
         self._cardinality = inputs.num_batches
-        self._may_end_early = inputs.num_batches is None and not inputs.is_endless
         if inputs.is_endless and steps_per_epoch is None:
             raise ValueError("The dataset has no end: set steps_per_epoch (or validation_steps).")
         batches: Any = inputs if self._arrays is None else self._arrays
@@ -134,15 +127,26 @@ class Source:
         """Lets the next epoch start a new pass over the data."""
         self.iterator = None
 
-    def reset(self, *, takes_batch: bool) -> None:
-        """Does what `fit` does to the data before the first epoch: what reshuffles moves on.
+    def end_epoch(self, step: int) -> None:
+        """Ends the epoch after its last step, where a hook's stop came before its data's end."""
+        if not self._has_ended and self._num_left(step) == 0:
+            self._end_epoch(step)
 
-        Args:
-          takes_batch: Whether fit takes a batch to build the model, as it does under a strategy.
-        """
-        if takes_batch and self._seekable is None:
+    def end_evaluation(self) -> None:
+        """Lets the next evaluation start a new pass."""
+        is_whole = self._has_ended and self._num_seen == self._cardinality
+        # After a whole pass, Keras has made an iterator for another epoch, and does not use it.
+        if is_whole and self._asked is not None and not self.seeks:
+            self._passes.iterate()
+        self.restart()
+
+    def reset(self, *, takes_batch: bool) -> None:
+        """Does what Keras does to data at first: under a strategy, it takes a batch to build."""
+        if takes_batch and not self.seeks:
             self._passes.begin_epoch()
-            self._passes.iterate(1)
+            # With steps_per_epoch, Keras has an iterator from the evaluation before.
+            if self._asked is None or not self._passes.has_any:
+                self._passes.iterate(1)
         self._passes.end_epoch()
 
     def why_not_resumable(self) -> str | None:
@@ -166,23 +170,17 @@ class Source:
 
     def resume(self, state: dict[str, Any], *, step: int = 0) -> Replay[None]:
         """Comes to that place, in which `step` steps are done of the epoch; for `replay_all`."""
-        is_open = state["num_seen"] is not None
+        # The pass of an epoch that a hook has ended is over, unless the next epoch continues it.
+        is_open = state["num_seen"] is not None and (step > 0 or self._asked is not None)
         self.iterator = yield from self._passes.resume(state, is_open=is_open)
         self._num_seen = state["num_seen"] or 0
         self._is_within_epoch = step > 0
         self._has_ended = state["has_ended"]
 
     def executions(
-        self,
-        function: BatchFunction,
-        planner: Planner,
-        stops: Stops,
-        timing: Timing,
-        *,
-        step: int = 0,
-        num_steps_completed: int = 0,
-        excluded: Collection[int] = (),
-    ) -> Iterator[Execution]:
+        self, function: BatchFunction, planner: Planner, stops: Stops, timing: Timing, *,
+        step: int = 0, num_steps_completed: int = 0, excluded: Collection[int] = (),
+    ) -> Iterator[Execution]:  # fmt: skip
         """Yields each execution until the epoch or the data ends.
 
         Args:
@@ -261,8 +259,8 @@ class Source:
         timing.book_execution(num_steps, graph_secs, waited_secs, has_traced=has_traced)
         if not has_traced:
             planner.measure_call(num_steps, time.perf_counter() - started_at)
-        # Waits for the device, so only where the number of batches is unknown.
-        num_done = int(function.num_steps_done) if self._may_end_early else num_steps
+        # Waits for the device, so only where the number of batches is not certain.
+        num_done = int(function.num_steps_done) if self._inputs.may_end_early else num_steps
         # The first batch may have been the last.
         ends = (
             num_done <= 1 if self._cardinality is None else self._num_seen + 1 >= self._cardinality
@@ -290,8 +288,8 @@ class Source:
         self._has_ended = True
         if step == self._num_seen == 0:
             raise ValueError(NO_BATCH)
-        if self._asked and step < self._asked:
-            warn_of_early_end(step, self._asked)
+        if step < (length := self.steps_per_epoch or 0):
+            warn_of_early_end(step, length, is_asked=self._asked is not None)
             self.restart()
         elif self._cardinality is not None and self._num_seen >= self._cardinality:
             self.restart()

@@ -60,6 +60,7 @@ class KerasCallbacks(Hook):
         self._calls: list[_Call] = []  # a training, an evaluation within it, ...
         # None: no training has begun.
         self._at_begin: list[dict[str, Held | None] | None] = [None for _ in self._all]
+        self._restored: list[set[str]] = [set() for _ in self._all]  # names of attributes
 
     def on_train_begin(self, info: HookInfo) -> None:
         """Tells the callbacks of the model, and begins at the epoch that one asks for."""
@@ -68,6 +69,7 @@ class KerasCallbacks(Hook):
         self._begin(info, progress.num_epochs, progress.steps_per_epoch)
         self._list.on_train_begin()
         self._at_begin = [copies_of(callback) for callback in self._all]
+        self._restored = [set() for _ in self._all]
         # How BackupAndRestore tells fit where to continue.
         if model._initial_epoch:
             progress.epoch = progress.num_epochs_completed = model._initial_epoch
@@ -80,11 +82,13 @@ class KerasCallbacks(Hook):
     def state(self) -> dict[str, Any]:
         """Returns the attributes that training has changed, callback by callback."""
         states = []
-        for callback, before in zip(self._all, self._at_begin, strict=True):
+        parts = zip(self._all, self._at_begin, self._restored, strict=True)
+        for callback, before, restored in parts:
+            # What was restored has changed, also where the callback had it when training began.
             changed = {
                 name: held.value()
                 for name, held in attributes_of(callback)
-                if not held.equals((before or {}).get(name))
+                if name in restored or not held.equals((before or {}).get(name))
             }
             states.append([type(callback).__name__, changed])
         return {"callbacks": states}
@@ -92,13 +96,15 @@ class KerasCallbacks(Hook):
     def restore(self, state: dict[str, Any]) -> None:
         """Puts the attributes back; a callback that is new begins anew."""
         saved = list(state["callbacks"])
-        for callback, before in zip(self._all, self._at_begin, strict=True):
+        parts = zip(self._all, self._at_begin, self._restored, strict=True)
+        for callback, before, restored in parts:
             if before is not None:
                 go_back(callback, before)
             name = type(callback).__name__
             index = next((i for i, (other, _) in enumerate(saved) if other == name), None)
             for attribute, value in ({} if index is None else saved.pop(index)[1]).items():
                 set_attribute(callback, attribute, value)
+                restored.add(attribute)
 
     def on_epoch_begin(self, info: HookInfo) -> None:
         """Calls `on_epoch_begin`."""

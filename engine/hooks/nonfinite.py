@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..history import StopKind
+from ..history import Progress, StopKind
 from ..nonfinite import LeftOut
 from ..storage import checkpoint
 from ..storage.checkpoint_folder import CheckpointFolder, num_steps_of
+from ..storage.format import CheckpointFile
 from .base import Hook, HookInfo, check_period
 
 _ACTIONS = ("stop", "skip", "rollback")
@@ -69,8 +70,8 @@ class OnNonfinite(Hook):
       action: "stop" ends the run as `StopKind.DIVERGED`, with the weights from before the step.
         "skip" goes on without the step, and tells of the first one and of their number. "rollback"
         goes back to the newest good checkpoint from before the step, and leaves out its batch.
-      directory: Of `SaveCheckpoint`, for "rollback". If it has no checkpoint yet, the start of the
-        run is saved.
+      directory: Of `SaveCheckpoint`, for "rollback". The start of the run is saved there, unless it
+        has the checkpoint from which the run goes on.
       max_rollbacks: How many there are in a run; one more ends it as `StopKind.DIVERGED`.
       global_batch_size: Examples of a batch, to name those of the step; None: they are not named.
       line: Called with each line.
@@ -128,7 +129,9 @@ class OnNonfinite(Hook):
         if self._has_begun or self.nonfinite_action != "rollback":
             return
         self._has_begun = True
-        if self._newest_until(info, info.progress.num_steps_completed) is None:
+        path = self._newest_until(info, info.progress.num_steps_completed)
+        is_there = info.state.writes and path is not None and _is_of(path, info.progress)
+        if not info.state.peers.of_chief(is_there):
             with contextlib.suppress(OSError):  # SaveCheckpoint says what is wrong.
                 self._folder.save(info.state)
 
@@ -260,6 +263,16 @@ class _Reading(NamedTuple):
     def batch_of(self, step: int) -> int:
         """Returns the index of its batch in the epoch, from 1."""
         return self.step - (self.num_steps - step)
+
+
+def _is_of(path: Path, progress: Progress) -> bool:
+    """Returns whether a checkpoint is of this place in a run, and not of a state without a run."""
+    with CheckpointFile(path) as file:
+        saved, parts = file.progress, file.read_tree()
+    return "history" in parts and (saved.num_steps_completed, saved.num_epochs_completed) == (
+        progress.num_steps_completed,
+        progress.num_epochs_completed,
+    )
 
 
 def _what(found: LeftOut) -> str:

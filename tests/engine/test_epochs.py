@@ -1,5 +1,6 @@
 """Epochs, steps and the ends of data mean what they mean to Keras."""
 
+import keras
 import pytest
 import tensorflow as tf
 
@@ -12,6 +13,7 @@ from tests.engine.nets import (
     make_config,
     make_state,
     mirrored,
+    num_updates,
 )
 
 IGNORED = ("ignore:Your input ran out of data", "ignore:The data ended after")
@@ -70,6 +72,43 @@ def test_infinite_data_needs_steps(dataset):
         fit(make_state(), dataset, make_config(), validation_data=dataset.repeat())
 
 
+class Indexed(keras.utils.PyDataset):
+    """As many batches as its length says, which is the next one after each epoch."""
+
+    def __init__(self, arrays, *lengths):
+        super().__init__()
+        self._arrays, self._lengths = arrays[:2], list(lengths)
+
+    @property
+    def num_batches(self):
+        return self._lengths[0]
+
+    def __getitem__(self, index):
+        start = index % 6 * 4
+        return tuple(array[start : start + 4] for array in self._arrays)
+
+    def on_epoch_end(self):
+        self._lengths[:-1] = self._lengths[1:-1]
+
+
+def test_data_that_are_shorter_than_they_say_end_the_epoch_with_a_warning(arrays):
+    state = make_state()
+    with pytest.warns(UserWarning, match=r"after 4 of 6 steps .*\(__len__\)"):
+        history = fit(state, Indexed(arrays, 6, 6, 4), make_config(epochs=3))
+    assert history.epoch_steps == [6, 4, 4]
+    assert state.progress.num_steps_completed == num_updates(state) == 14
+
+
+def test_a_pydataset_without_a_length_is_endless(arrays, dataset):
+    endless = Indexed(arrays, None)
+    with pytest.raises(ValueError, match="no end: set steps_per_epoch"):
+        fit(make_state(), endless, make_config(), shuffle=False)
+    with pytest.raises(ValueError, match="validation_steps"):
+        fit(make_state(), dataset, make_config(), validation_data=endless)
+    config = make_config(epochs=2, steps_per_epoch=5)
+    assert fit(make_state(), endless, config, shuffle=False).epoch_steps == [5, 5]
+
+
 def test_too_few_data_for_steps_per_epoch_warns_once_an_epoch(dataset):
     with pytest.warns(UserWarning, match="after 7 of 9 steps") as caught:
         history = fit(make_state(), dataset, make_config(epochs=2, steps_per_epoch=9))
@@ -102,3 +141,16 @@ def test_a_distributed_dataset_gives_the_same_bits(dataset):
         for data in (dataset, distributed)
     ]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    "distribute",
+    [
+        lambda strategy, data: strategy.experimental_distribute_dataset(data),
+        lambda strategy, data: lambda context: data,
+    ],
+)
+def test_class_weights_of_a_distributed_dataset_are_refused(distribute, dataset):
+    data = distribute(mirrored(), dataset)
+    with pytest.raises(ValueError, match=r"distributed already: .*dataset\.map"):
+        fit(make_state(strategy=mirrored()), data, make_config(), class_weight={0: 2.0})

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from gradloop.engine.history import StopKind
 from gradloop.engine.hooks import Hook, SaveCheckpoint
 from gradloop.engine.loop import fit
 from gradloop.engine.storage import checkpoint
@@ -21,13 +22,6 @@ from tests.engine.nets import (
     make_state,
 )
 from tests.engine.observers import StopAfter
-
-
-class Saves(Hook):
-    """A hook that may save."""
-
-    def on_save_point(self, info):
-        pass
 
 
 class Batches(keras.utils.PyDataset):
@@ -102,6 +96,21 @@ def counted(arrays, *, is_endless=False):
     return dataset
 
 
+def fused(arrays):
+    """Two passes in one."""
+    examples = tf.data.Dataset.from_tensor_slices(tuple(array[:12] for array in arrays[:2]))
+    both = tf.data.experimental.shuffle_and_repeat(12, 2, seed=3)
+    return examples.apply(both).batch(4)
+
+
+def held(arrays):
+    """A function has the dataset that shuffles, and takes two passes of it."""
+    batches = shuffled(tuple(array[:12] for array in arrays))
+    dataset = tf.data.Dataset.range(2).flat_map(lambda _: batches)
+    dataset.is_deterministic = True
+    return dataset
+
+
 def fresh_state():
     keras.utils.clear_session(free_memory=False)
     return make_state(build_dense, compile_arguments)
@@ -109,35 +118,78 @@ def fresh_state():
 
 MAKERS = {
     "shuffled": shuffled,
+    "asked": shuffled,
     "repeated": lambda arrays: shuffled(arrays).repeat(),
     "twice": lambda arrays: shuffled(tuple(array[:12] for array in arrays)).repeat(2),
+    "fused": fused,
     "joined": joined,
     "cached": lambda arrays: shuffled(arrays).cache(),
+    "held": held,
     "generated": generated,
     "counted": counted,
     "PyDataset": Batches,
 }
+STEPS = {"repeated": 5, "asked": 7}  # of an epoch, if the config says it
+TAKEN_WHOLE = ("repeated", "twice", "fused", "joined", "cached", "held")  # all passes are
+
+
+def compare_resumed(name, make_stop, arrays, tmp_path):
+    """Compares a run that ends early and goes on with one that does not."""
+    config, make = make_config(epochs=3, steps_per_epoch=STEPS.get(name)), MAKERS[name]
+    whole = fresh_state()
+    expected = fit(whole, make(arrays), config)
+
+    stopped = fresh_state()
+    fit(stopped, make(arrays), config, hooks=[make_stop(expected.epoch_steps[0])])
+    checkpoint.save(tmp_path, stopped)
+    state, dataset = fresh_state(), make(arrays)
+    state.build(shuffled(arrays).element_spec)
+    checkpoint.restore(tmp_path, state)
+    resumed = fit(state, dataset, config, resume=True)
+    assert_same_weights(state.model, whole.model)
+    assert resumed.history == expected.history
 
 
 @pytest.mark.parametrize("stop_at", [2, 5, 12])
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_dataset_that_cannot_seek_is_resumed_exactly(name, stop_at, arrays, tmp_path):
-    steps = 5 if name == "repeated" else None
-    config, make = make_config(epochs=3, steps_per_epoch=steps), MAKERS[name]
-    whole = fresh_state()
-    expected = fit(whole, make(arrays), config)
+    number = f" {stop_at}" if name in TAKEN_WHOLE else ""
+    reads_again = pytest.warns(UserWarning, match=f"{number} batches are read again")
+    with reads_again if name != "counted" else contextlib.nullcontext():
+        compare_resumed(name, lambda _: StopAfter(stop_at), arrays, tmp_path)
 
-    stopped = fresh_state()
-    fit(stopped, make(arrays), config, hooks=[StopAfter(stop_at)])
+
+class Pause(Hook):
+    """Ends the run after a step, and lets its epoch end first."""
+
+    def __init__(self, num_steps):
+        self.every_steps = num_steps
+
+    def on_execution_end(self, info):
+        if info.progress.num_steps_completed == self.every_steps:
+            info.request_stop("later", kind=StopKind.STEP_LIMIT)
+
+
+# Whether a step was the last of an epoch, the dataset of unknown length with a state knows later.
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "counted"])
+@pytest.mark.filterwarnings("ignore:The dataset has no seek")
+def test_a_pause_at_the_end_of_an_epoch_changes_nothing(name, arrays, tmp_path):
+    compare_resumed(name, Pause, arrays, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_batches"), [("shuffled", 7), ("generated", 6), ("PyDataset", 5)]
+)
+def test_after_an_epoch_that_a_hook_has_ended_comes_a_whole_one(
+    name, num_batches, arrays, tmp_path
+):
+    stopped, state, config = fresh_state(), fresh_state(), make_config(epochs=2)
+    fit(stopped, MAKERS[name](arrays), config, hooks=[Pause(3)])
     checkpoint.save(tmp_path, stopped)
-    state, dataset = fresh_state(), make(arrays)
     state.build(shuffled(arrays).element_spec)
     checkpoint.restore(tmp_path, state)
-    reads_again = pytest.warns(UserWarning, match="batches are read again")
-    with reads_again if name != "counted" else contextlib.nullcontext():
-        resumed = fit(state, dataset, config, resume=True)
-    assert_same_weights(state.model, whole.model)
-    assert resumed.history == expected.history
+    history = fit(state, MAKERS[name](arrays), config, resume=True)
+    assert history.epoch_steps == [3, num_batches]
 
 
 def whole_and_part(arrays):
@@ -206,42 +258,6 @@ def test_the_data_of_validations_are_resumed_too(make, stop, arrays, tmp_path):
     resumed = go(state, resume=True)
     assert_same_weights(state.model, whole.model)
     assert resumed.history == expected.history
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda d: d.unbatch().shuffle(9).batch(4), "shuffles without a seed"),
-        (lambda d: d.map(lambda x, y: (x + tf.random.normal([]), y)), "RandomStandardNormal"),
-        (lambda d: d.with_options(_unordered()), "deterministic=False"),
-    ],
-)
-def test_what_cannot_be_resumed_exactly_is_said_at_the_start(change, reason, dataset):
-    tf.random.set_seed(None)
-    dataset = change(dataset)
-    with pytest.warns(UserWarning, match=rf"cannot be resumed exactly.*{reason}"):
-        fit(fresh_state(), dataset, make_config(), hooks=[Saves()])
-    fit(fresh_state(), dataset, make_config())  # It is not saved: nothing is said.
-
-
-def _unordered():
-    options = tf.data.Options()
-    options.deterministic = False
-    return options
-
-
-def test_what_a_person_states_counts(dataset, arrays):
-    dataset.is_deterministic = False
-    with pytest.warns(UserWarning, match="is_deterministic is False"):
-        fit(fresh_state(), dataset, make_config(), hooks=[Saves()])
-    fit(fresh_state(), generated(arrays), make_config(), hooks=[Saves()])
-
-
-def test_a_shuffled_dataset_cannot_go_on_within_a_pass_in_the_same_process(arrays):
-    state, dataset = fresh_state(), shuffled(arrays)
-    fit(state, dataset, make_config(epochs=2), hooks=[StopAfter(4)])
-    with pytest.raises(ValueError, match="its order has gone on in this process"):
-        fit(state, dataset, make_config(epochs=2), resume=True)
 
 
 def test_arrays_are_resumed_in_their_order(arrays, tmp_path):

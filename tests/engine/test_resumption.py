@@ -8,9 +8,18 @@ import tensorflow as tf
 from gradloop.engine.hooks import LambdaHook, SaveCheckpoint
 from gradloop.engine.hooks.base import HOOK_METHODS
 from gradloop.engine.loop import fit
+from gradloop.engine.step import train_step
+from gradloop.engine.step_logs import last
 from gradloop.engine.storage import checkpoint
 from tests.engine.against_fit import assert_same_weights
-from tests.engine.nets import make_config, make_pipeline, make_state, make_tiny, num_updates
+from tests.engine.nets import (
+    NUM_BATCHES,
+    make_config,
+    make_pipeline,
+    make_state,
+    make_tiny,
+    num_updates,
+)
 from tests.engine.observers import StopAfter
 
 
@@ -106,3 +115,23 @@ def test_resume_after_the_last_epoch_does_nothing(dataset):
     assert (history.num_steps, state.weights_sha256()) == (0, before)
     history = fit(state, dataset, make_config(epochs=3), resume=True)
     assert history.epoch == [0, 1, 2]
+
+
+def test_class_weights_leave_the_pipeline_its_position(arrays):
+    weights, config = {0: 2.0, 1: 0.5, 2: 1.0}, make_config(epochs=3, initial_epoch=1)
+    whole, state, dataset = make_tiny(), make_tiny(), make_pipeline(arrays)
+    fit(whole, make_pipeline(arrays, class_weight=weights), config)
+    fit(state, dataset, config, class_weight=weights, hooks=[StopAfter(4)])
+    fit(state, dataset, config, class_weight=weights, resume=True)
+    assert_same_weights(state.model, whole.model)
+
+
+def test_logs_of_float64_keep_their_digits(dataset):
+    def step(state, batch):
+        return {**train_step(state, batch), "third": last(tf.constant(1 / 3, tf.float64))}
+
+    state, third = make_tiny(), [1 / 3]
+    assert fit(make_tiny(), dataset, make_config(), train_step=step).history["third"] == third
+    fit(state, dataset, make_config(), train_step=step, hooks=[StopAfter(NUM_BATCHES)])
+    history = fit(state, dataset, make_config(), train_step=step, resume=True)
+    assert history.history["third"] == third

@@ -102,6 +102,35 @@ def test_what_was_validated_at_the_last_step_is_not_validated_again(dataset):
     assert history.history["val_loss"] == [evaluations[0]["loss"]]
 
 
+def interrupt(info):
+    """Ends the run as a signal does."""
+    info.request_stop("s", kind=engine.StopKind.INTERRUPTED, immediately=True)
+
+
+def test_a_validation_at_the_last_step_is_not_repeated_by_a_run_that_goes_on(arrays, tmp_path):
+    evaluations = []
+    note = engine.LambdaHook(on_eval_end=lambda info: evaluations.append(info.logs["loss"]))
+
+    def train(folder, *hooks):
+        keras.utils.clear_session(free_memory=False)
+        state, data = make_state(), make_pipeline(arrays)
+        state.build(data.element_spec)
+        resume = engine.latest_checkpoint(folder) is not None
+        if resume:
+            engine.restore_checkpoint(folder, state)
+        config = make_config(epochs=3, validate_every_steps=NUM_BATCHES, validation_steps=2)
+        return engine.fit(
+            state, data, config, validation_data=dataset_of(arrays).shuffle(7, seed=3),
+            hooks=[note, *hooks, engine.SaveCheckpoint(folder)], resume=resume,
+        ).history  # fmt: skip
+
+    expected, all_of_it = train(tmp_path / "whole"), list(evaluations)
+    evaluations.clear()
+    train(tmp_path / "again", engine.LambdaHook(on_validation_end=interrupt))
+    assert train(tmp_path / "again") == expected
+    assert evaluations == all_of_it and len(evaluations) == 3
+
+
 class StopInValidation(engine.Hook):
     """Ends the run, as a signal does, in its first validation."""
 

@@ -42,6 +42,10 @@ def as_dataset():
     return tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
 
 
+def shuffled():
+    return tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(50, seed=3).batch(8)
+
+
 def as_one_hot():
     return as_dataset().map(lambda x, y: (x, tf.one_hot(y, 3)))
 
@@ -68,6 +72,14 @@ CASES = {
     "validation of a pydataset": (
         lambda: X, {"y": Y},
         {"epochs": 3, "validation_data": Batches, "validation_steps": 3, "batch_size": 8},
+    ),
+    "some shuffled validation": (
+        lambda: X, {"y": Y},
+        {"epochs": 3, "shuffle": False, "validation_data": shuffled, "validation_steps": 3},
+    ),
+    "all shuffled validation": (
+        lambda: X, {"y": Y},
+        {"epochs": 3, "shuffle": False, "validation_data": shuffled, "validation_steps": 7},
     ),
     "workers": (lambda: Batches(workers=2), {}, {"epochs": 2}),
     "generator": (endless, {}, {"epochs": 3, "steps_per_epoch": 4}),
@@ -139,7 +151,9 @@ def test_inputs_on_one_device(name):
 
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed", "ignore:Your input ran out")
 @pytest.mark.filterwarnings("ignore:The data ended after")
-@pytest.mark.parametrize("name", ["in order", "dataset"])
+@pytest.mark.parametrize(
+    "name", ["in order", "dataset", "some shuffled validation", "all shuffled validation"]
+)
 def test_inputs_on_two_replicas(name):
     config = engine.TrainConfig(strategy="mirrored", num_replicas=2)
     train_both(name, engine.make_strategy(config))

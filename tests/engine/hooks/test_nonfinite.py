@@ -41,7 +41,7 @@ def make_dataset(arrays, *bad):
                 changed[(step - first) * BATCH_SIZE - 1, 0] = np.inf
         dataset.replace(changed, y)
 
-    hook = LambdaHook(on_train_begin=replace, on_epoch_end=replace)
+    hook = LambdaHook(on_epoch_begin=replace)
     return dataset, hook
 
 
@@ -156,6 +156,19 @@ def test_the_start_is_saved_to_go_back_to(arrays, tmp_path):
     run = Run(arrays, "rollback", 1, directory=tmp_path)
     assert "back to step 0" in run.lines[0]
     assert run.values() == Run(arrays, "skip", 1).values()
+
+
+def test_a_checkpoint_of_no_run_is_not_gone_back_to(arrays, tmp_path):
+    state, lines = make_state(), []
+    dataset, hook = make_dataset(arrays, BAD_STEP)
+    state.build(dataset.element_spec)
+    save(tmp_path, state)
+    acts = OnNonfinite("rollback", directory=tmp_path, line=lines.append)
+    config = make_config(epochs=3, on_nonfinite="rollback", steps_per_execution=4)
+    history = fit(state, dataset, config, hooks=[acts, hook])
+    assert "back to step 0" in lines[0] and len(lines) == 1
+    assert history.epoch == [0, 1, 2]
+    assert history.history["loss"] == Run(arrays, "skip", BAD_STEP).history.history["loss"]
 
 
 def test_a_damaged_checkpoint_is_not_gone_back_to(arrays, tmp_path):

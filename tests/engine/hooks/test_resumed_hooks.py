@@ -259,3 +259,33 @@ def test_a_run_that_goes_back_is_as_if_it_had_not_been_further(arrays, tmp_path,
 
     back = GoBack(tmp_path, saved_at)
     assert train(back) == train() and back.count == 2
+
+
+def test_a_run_that_goes_back_to_a_checkpoint_of_no_run_begins_its_history_anew(arrays, tmp_path):
+    state, data, back = make_state(), make_pipeline(arrays), GoBack(tmp_path, saved_at=0)
+    state.build(data.element_spec)
+    engine.save_checkpoint(tmp_path, state)
+    config = make_config(epochs=3, steps_per_execution=1)
+    history = engine.fit(state, data, config, hooks=[back])
+    assert history.epoch == [0, 1, 2] == list(range(len(history.history["loss"])))
+    assert back.count == 2
+
+
+class First(keras.callbacks.Callback):
+    """Keeps the loss of the first epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.first = logs["loss"] if self.first is None else self.first
+
+
+def test_a_callback_that_goes_on_in_its_process_is_saved_with_what_it_knew(arrays):
+    state, config = make_state(), make_config(epochs=3)
+    hook, other = engine.KerasCallbacks([First()]), engine.KerasCallbacks([First()])
+    engine.fit(state, make_pipeline(arrays), config, hooks=[hook, StopAfter(10)])
+    engine.fit(state, make_pipeline(arrays), config, hooks=[hook], resume=True)
+    other.restore(hook.state())  # as a new process does
+    assert other.callbacks[0].first == hook.callbacks[0].first is not None
