@@ -18,7 +18,7 @@ from .settings.reliability import (
 )
 from .settings.stopping import StoppingSettings, check_stopping
 from .settings.sweeping import SweepSettings, check_sweep, names_metric
-from .settings.work import RECIPE, WorkSettings, check_work
+from .settings.work import RECIPE, UPDATES, WorkSettings, check_work
 from .texts import parse_duration, parse_profile
 
 JOB_MODES = (
@@ -30,6 +30,16 @@ FOLDER_MODES = ("report", "compare_runs", "runs")
 MODES = (*JOB_MODES, "sweep", *FOLDER_MODES)
 MULTI_WORKER_MODES = ("train", "evaluate", "predict", "check")
 MODES_OF_A_CHECKPOINT = ("evaluate", "predict", "export")
+# The modes that read a field of the engine, where some do not: those of a checkpoint train nothing.
+MODES_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
+    (
+        "epochs", "initial_epoch", "steps_per_epoch", "gradient_accumulation_steps", "on_nonfinite",
+        "max_skipped_steps", "validation_freq", "validate_every_steps", "clip", "sync_statistics",
+        "compile_update", "narrow_products",
+    ),
+    UPDATES,
+)  # fmt: skip
+MODES_OF |= dict.fromkeys(("validation_steps", "fast_dev_run"), (*UPDATES, "evaluate"))
 FAST_DEV_RUN_STEPS = 8
 MAX_COMPARED = 8  # runs, which have a colour each
 
@@ -87,8 +97,8 @@ class JobConfig(
     checkpoint: str | None = option(
         None,
         "output",
-        "checkpoint to start from, or to evaluate, predict or export with: a file, or a folder for "
-        "its newest",
+        "checkpoint to start from, with its optimizer but not its learning rate, or to evaluate, "
+        "predict or export with: a file, or a folder for its newest",
     )
     resume: bool | str = option(
         False, "output",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from .settings.data import DataSettings
 from .settings.work import WorkSettings
 from .yaml_files import parse_yaml
 
+# A checkpoint is evaluated with their arguments: the step, hooks and optimizer are not used.
+_MEASURED = ("model", "dataset", "loss")
 _READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     ".json": ("JSON", parse_json),
     ".yaml": ("YAML", parse_yaml),
@@ -121,14 +123,27 @@ def read_settings_beside(chosen: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     saved = read_saved_settings(folder)
     for name in ("model", "set"):
-        before = saved.get(name)
-        now = overlaid({name: before}, chosen)[name]
+        before = _of_the_model(saved).get(name)
+        now = _of_the_model(overlaid(saved, chosen)).get(name)
         if now != before:
             raise ConfigError(
                 f"{name}={show(now)}, but the run in {folder} has {show(before)}, and its weights "
                 "are of that: leave it out."
             )
-    return {name: value for name, value in saved.items() if name in _of_work(chosen["mode"])}
+    found = {name: value for name, value in saved.items() if name in _of_work(chosen["mode"])}
+    # Another dataset or loss that is chosen has arguments of its own.
+    same = {name for name in _MEASURED if chosen.get(name, saved.get(name)) == saved.get(name)}
+    return found | {"set": _arguments(saved, same)}
+
+
+def _of_the_model(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {"model": settings.get("model"), "set": _arguments(settings, {"model"})}
+
+
+def _arguments(settings: Mapping[str, Any], prefixes: Collection[str]) -> dict[str, Any] | None:
+    """Returns those arguments of `set` that have one of some prefixes; None if there is none."""
+    values = settings.get("set") or {}
+    return {k: v for k, v in values.items() if k.partition(".")[0] in prefixes} or None
 
 
 def _of_work(mode: str) -> set[str]:

@@ -20,9 +20,10 @@ from gradloop.files import force_to_disk, make_directory
 from .job import Job, Status
 from .log import Log
 from .run_folder import RunFolder
+from .work.objectives import are_probabilities
 
 SIGNATURE = "serving_default"
-OUTPUT = "probabilities"
+PROBABILITIES, OUTPUTS = "probabilities", "outputs"
 # Written in here, and moved out when it is complete; what a killed process left is removed.
 _UNFINISHED = "unfinished"
 
@@ -72,8 +73,11 @@ def model_on_one_device(job: Job) -> Any:
 
 
 def _write_saved_model(job: Job, path: Path) -> None:
-    rank = 1 + len(job.splits.input_shape)
-    serving = _Serving(model_on_one_device(job), rank, rescale=job.config.rescale)
+    rank, trained = 1 + len(job.splits.input_shape), job.state.model
+    loss = trained.loss if trained.compiled else None
+    is_of_classes = job.splits.num_classes is not None
+    output = PROBABILITIES if is_of_classes and are_probabilities(trained, loss) else OUTPUTS
+    serving = _Serving(model_on_one_device(job), rank, output, rescale=job.config.rescale)
     function = tf.function(serving.predict, input_signature=[_input_spec(job)], autograph=False)
     serving.function = function
     signatures = {SIGNATURE: function.get_concrete_function()}
@@ -92,30 +96,40 @@ def _input_spec(job: Job) -> tf.TensorSpec:
 
 
 class _Serving(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """From uint8 images or other inputs, as the dataset has them, to probabilities.
+    """From uint8 images or other inputs, as the dataset has them, to what the model gives.
 
     Args:
       model: Takes what the pipeline makes of images.
       rank: Of what it takes.
+      output: Name of what it gives.
       rescale: Whether the pipeline divides bytes by 255; see `data.pipeline.make_dataset`.
     """
 
-    def __init__(self, model: Any, rank: int, *, rescale: bool | None) -> None:
+    def __init__(self, model: Any, rank: int, output: str, *, rescale: bool | None) -> None:
         super().__init__()
         self.model = model
-        self._rank, self._rescale = rank, rescale
+        self._rank, self._output, self._rescale = rank, output, rescale
         # A variable: TensorFlow would make a multiplication of a division by a constant, which
         # rounds twice, and the pipeline divides.
         self.white = tf.Variable(255.0, trainable=False, name="white")
         self.function: Any = None
 
     def predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns float32 `[batch, num_classes]` by name. Context: graph."""
+        """Returns what the model gives, by name. Context: graph.
+
+        Raises:
+          ConfigError: If that is more than one tensor.
+        """
         x = images if images.shape.rank == self._rank else images[..., tf.newaxis]
         if is_pixels(x, self._rescale):
             x = tf.cast(x, tf.float32)
             x = x if self._rescale is False else x / self.white
-        return {OUTPUT: self.model(x, training=False)}
+        outputs = self.model(x, training=False)
+        if not tf.is_tensor(outputs):
+            raise engine.ConfigError(
+                "format='saved_model' is for models of one output: use format='keras'."
+            )
+        return {self._output: outputs}
 
 
 def _write_keras(job: Job, path: Path) -> None:

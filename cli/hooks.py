@@ -27,6 +27,7 @@ from gradloop.engine.storage.writers import CSVWriter, JSONLinesWriter, MultiWri
 
 from .config import JobConfig
 from .log import Log
+from .monitored import direction_for
 from .run_folder import RunFolder
 from .texts import parse_duration, parse_profile
 
@@ -65,7 +66,7 @@ def make_hooks(
             every_secs=config.checkpoint_every_secs,
             max_to_keep=config.keep,
             keep_best=config.keep_best,
-            mode=config.direction or "auto",
+            mode=direction_for(config, config.keep_best) or "auto",
             asynchronous=config.checkpoint_async,
             on_error="stop" if config.on_save_error == "stop" else "continue",
             grace_secs=config.grace_secs,
@@ -97,7 +98,7 @@ def _early_stopping(config: JobConfig) -> list[Hook]:
             config.early_stopping,
             min_delta=config.min_delta or 0.0,
             patience=config.patience or 0,
-            mode=config.direction or "auto",
+            mode=direction_for(config, config.early_stopping) or "auto",
             restore_best_weights=config.restore_best,
         )
     ]

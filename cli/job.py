@@ -64,7 +64,7 @@ class Job:
       started_at: The `time.monotonic()` when the process began.
       state: Created by `start`.
       restored: Checkpoint that the state comes from; None for new weights.
-      initial: Where the first weights come from, in words; "": they are new.
+      initial: In words, where first weights come from, or the rate that a checkpoint had; "": none.
       status: How the job ended.
       signal_number: Of the signal that ended it, on whichever worker it came; 0: none.
       facts: What summary.json says beyond the state.

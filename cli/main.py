@@ -254,7 +254,7 @@ def begin(job: Job, folder: RunFolder, log: Log) -> None:
         for line in findings.warning_lines(job.check_setup()):
             log.line(f"warning: {line}", stream=sys.stderr)
         _describe_start(job, folder, log)
-    log.attempt(folder.write_config, job.config)
+    log.attempt(folder.write_config, resuming.recorded(job.config, job.plan))
     log.attempt(folder.write_environment)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _MORE = r"acc|accuracy|auc|precision|recall|f1|f1_score|fbeta_score|iou|r2_score|bleu|similarity"
 _LESS = r"loss|error|mse|mae|rmse|mape|msle|divergence|perplexity|crossentropy"
@@ -25,3 +26,18 @@ def direction_of(metric: str, direction: str | None = None) -> str | None:
         if re.search(rf"(^|_)({pattern})(_|$)", metric.lower()):
             return word
     return None
+
+
+def directions_of(metrics: Iterable[str], direction: str | None) -> dict[str, str | None]:
+    """Returns the direction of each of some metrics where a person says one; None: as each says.
+
+    One metric has that direction. Of several, those have it whose names tell none.
+
+    Example:
+      >>> directions_of(["val_loss"], "max"), directions_of(["val_loss", "reward"], "max")
+      ({'val_loss': 'max'}, {'val_loss': 'min', 'reward': 'max'})
+    """
+    named = dict.fromkeys(metrics)
+    if direction is None or len(named) == 1:
+        return dict.fromkeys(named, direction)
+    return {metric: direction_of(metric) or direction for metric in named}

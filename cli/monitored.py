@@ -8,12 +8,20 @@ from gradloop.engine.state import TrainState
 from gradloop.usage import did_you_mean
 
 from .config import JobConfig
+from .metric_directions import directions_of
 from .settings.sweeping import METRIC_SETTINGS
 
 
 def monitored(config: JobConfig) -> tuple[str | None, str | None]:
     """Returns the metric by which an epoch is the best, and its direction, if settings say so."""
-    return config.keep_best or config.early_stopping, config.direction
+    metric = config.keep_best or config.early_stopping
+    return metric, direction_for(config, metric)
+
+
+def direction_for(config: JobConfig, metric: str | None) -> str | None:
+    """Returns the direction of a metric that a setting names; None: as the metric says."""
+    named = [getattr(config, setting) for setting in METRIC_SETTINGS]
+    return directions_of(filter(None, named), config.direction).get(metric or "")
 
 
 def check_metrics(config: JobConfig, state: TrainState, *, has_validation: bool) -> None:
@@ -35,7 +43,7 @@ def check_metrics(config: JobConfig, state: TrainState, *, has_validation: bool)
                 f"{setting}={name!r} is not one of: {', '.join(legal)}.{did_you_mean(name, legal)}"
             )
         try:
-            find_direction(setting, name, config.direction or "auto", state)
+            find_direction(setting, name, direction_for(config, name) or "auto", state)
         except ValueError as error:
             raise ConfigError(
                 f"{setting}={name!r}: it is not known whether more or less of it is better. Add "

@@ -9,15 +9,24 @@ import inspect
 import os
 import pkgutil
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import gradloop
 from gradloop.engine.options import ConfigError
 from gradloop.usage import did_you_mean
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _OPTIONAL = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+# Where code lies that is no person's own: this package and libraries.
+_PACKAGE = Path(gradloop.__file__).parent
+_OTHERS = [
+    *((_PACKAGE / name).resolve() for name in (".", "engine", "data", "models", "cli")),
+    *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")),
+]
 
 
 def is_own(text: str) -> bool:
@@ -74,6 +83,13 @@ def make_importable() -> None:
     directory = os.getcwd()
     if sys.path[:1] != [directory]:
         sys.path.insert(0, directory)
+
+
+def lies_in_working_directory(file: str) -> bool:
+    """Returns whether a file there is a person's: an environment, or we, may lie there, too."""
+    path = Path(file).resolve()
+    is_there = path.is_relative_to(Path.cwd().resolve()) and path.is_file()  # not "<string>"
+    return is_there and not any(map(path.is_relative_to, _OTHERS))
 
 
 def _import(module_name: str, text: str, field: str) -> ModuleType:

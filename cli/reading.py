@@ -18,7 +18,14 @@ from gradloop.models import registry
 from gradloop.usage import did_you_mean
 
 from .catalog import DATASETS
-from .config import FAST_DEV_RUN_STEPS, JOB_MODES, MODES_OF_A_CHECKPOINT, JobConfig, choice_key
+from .config import (
+    FAST_DEV_RUN_STEPS,
+    JOB_MODES,
+    MODES_OF,
+    MODES_OF_A_CHECKPOINT,
+    JobConfig,
+    choice_key,
+)
 from .config_files import overlaid, read_config_file, read_saved_settings, read_settings_beside
 from .flags import parse_flags
 from .own_code import is_own
@@ -153,6 +160,11 @@ def _choose(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 def _name_step(chosen: dict[str, Any]) -> None:
     """A `step` that is no number names a step of a person's own: `train_step`."""
     if isinstance(chosen.get("step"), str):
+        if chosen.get("train_step") is not None:
+            raise ConfigError(
+                f"step={chosen['step']!r} and train_step={chosen['train_step']!r} both name "
+                "the step: keep one."
+            )
         chosen["train_step"] = chosen.pop("step")
 
 
@@ -161,10 +173,13 @@ def _check_modes(flags: Mapping[str, Any], mode: str) -> None:
     for field in dataclasses.fields(JobConfig):
         if field.name not in flags or field.name in ("mode", "run_dir"):
             continue
-        modes = field.metadata.get("modes")
+        declared = field.metadata.get("modes")
+        modes: tuple[str, ...] = declared or MODES_OF.get(field.name, JOB_MODES)
         wanted = {mode, "train"} if mode == "sweep" else {mode}  # the runs of a sweep train
-        if not wanted & set(modes or JOB_MODES):
-            words = f"is for mode {' or '.join(map(repr, modes))}" if modes else "is of a run"
+        if not wanted & set(modes):
+            is_of_runs = declared is None and mode not in JOB_MODES
+            words = f"is for mode {' or '.join(map(repr, modes))}"
+            words = "is of a run" if is_of_runs else words
             raise ConfigError(f"{field.name} {words}, and this is mode={mode!r}: leave it out.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,17 @@ from gradloop.engine.first_nonfinite import (
 )
 from gradloop.engine.source import Source
 from gradloop.engine.storage.checkpoint_folder import CheckpointFolder, num_steps_of
+from gradloop.engine.storage.format import CheckpointFile
 
+from . import restoring
 from .config import JobConfig
 from .job import Job, Status
 from .log import Log
 from .run_folder import RunFolder
 from .work.initial import take_weights
+
+# The variable of an optimizer in a checkpoint; there is none where the rate follows a schedule.
+_RATE = "learning_rate"
 
 
 def replay(job: Job, folder: RunFolder, log: Log) -> None:
@@ -36,8 +42,17 @@ def replay(job: Job, folder: RunFolder, log: Log) -> None:
     config, step = job.fit_config(), job.config.step
     assert isinstance(step, int), "JobConfig checks it"
     _check_step(job, config, step)
+    rate = _rate_of_step(job, folder, step)
     path = _restore_before(job, folder, log, step)
+    if rate is not None:
+        restoring.set_rate(job.state, rate)
     log.line(f"from {path or 'the initial weights'} to step {step}")
+    if job.config.hook is not None and (path is None or num_steps_of(path) < step - 1):
+        log.line(
+            f"warning: hook={','.join(job.config.hook)} does not run here: if it changes weights "
+            f"or the learning rate, step {step} begins with other weights than it had in the run",
+            stream=sys.stderr,
+        )
     _train_until(job, config, step, resume=path is not None)
     facts = {"step": step, "checkpoint": None if path is None else path.name}
     facts |= _find(job, config, log)
@@ -91,11 +106,34 @@ def _restore_before(job: Job, folder: RunFolder, log: Log, step: int) -> Path | 
     return None
 
 
+def _rate_of_step(job: Job, folder: RunFolder, step: int) -> float | None:
+    """Returns the fixed rate of a step; None: as the checkpoint before it has it.
+
+    A run goes on with the rate of its settings at that time. The next checkpoint has it; after the
+    last one, the config.
+    """
+    if job.config.hook is not None:
+        return None
+    for path in reversed(CheckpointFolder(folder.checkpoints).by_age()):
+        if num_steps_of(path) < step:
+            continue
+        with contextlib.suppress(engine.CheckpointError), CheckpointFile(path) as file:
+            names = [n for n in file.traits if n.startswith("optimizer/") and n.endswith(_RATE)]
+            return float(file.read(names)[names[0]][0]) if names else None
+    return restoring.rate_of(job.state)
+
+
 def _restore_start(job: Job, folder: RunFolder) -> None:
     saved = json.loads((folder.path / "config.json").read_text("utf-8"))
     if saved.get("checkpoint") is not None:
-        engine.restore_checkpoint(saved["checkpoint"], job.state)
-        job.state.progress = engine.Progress()
+        try:
+            restoring.begin_from(job, saved["checkpoint"])
+        except engine.CheckpointError as error:
+            raise engine.ConfigError(
+                f"{folder.checkpoints} has no good checkpoint from before step {job.config.step}, "
+                "and the one from which the run began cannot be restored, so pass a later --step: "
+                f"{error}"
+            ) from error
     elif job.config.init_from is not None:
         take_weights(job.config.init_from, job.state, job.config.exclude or ())
     elif job.config.seed is None:

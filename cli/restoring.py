@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from gradloop import engine
 from gradloop.engine.storage.checkpoint import final_checkpoint
@@ -30,15 +29,51 @@ def restore(job: Job) -> None:
     config = job.config
     if job.resumes:
         _resume(job)
+    elif config.checkpoint is not None and config.mode == "train":
+        begin_from(job, config.checkpoint)
+        # The file: the newest in a folder may be another one when a step is replayed.
+        job.config = dataclasses.replace(config, checkpoint=str(job.restored))
     elif config.checkpoint is not None:
-        path = checkpoints_of(Path(config.checkpoint))
-        if config.mode == "train":
-            job.restored = engine.restore_checkpoint(path, job.state)
-        else:
-            _restore_weights(job, path)
+        _restore_weights(job, checkpoints_of(Path(config.checkpoint)))
         job.state.progress = engine.Progress()
     elif config.init_from is not None:
         job.initial = take_weights(config.init_from, job.state, config.exclude or ())
+
+
+def begin_from(job: Job, checkpoint: str) -> None:
+    """Restores all but the progress and the learning rate, which is that of the settings.
+
+    So a run that begins from a checkpoint and is killed goes on with the rate that it had: a run
+    that goes on has the rate of its settings, too.
+
+    Raises:
+      CheckpointError: If it cannot be restored.
+    """
+    rate = rate_of(job.state)
+    job.restored = engine.restore_checkpoint(checkpoints_of(Path(checkpoint)), job.state)
+    job.state.progress = engine.Progress()
+    before = rate_of(job.state)
+    if rate is None or before is None or not set_rate(job.state, rate):
+        return  # there is none, or it follows a schedule
+    if before != rate:
+        job.initial = f"learning_rate={rate:g}, and {before:g} in the checkpoint"
+
+
+def rate_of(state: engine.TrainState) -> float | None:
+    """Returns the learning rate; None where there is not one."""
+    rate = state.learning_rate()
+    return None if rate is None else float(rate)
+
+
+def set_rate(state: engine.TrainState, rate: float) -> bool:
+    """Sets the learning rate; returns whether that is possible: it may follow a schedule."""
+    if state.optimizer is None:
+        return False
+    try:
+        state.optimizer.learning_rate = rate
+    except TypeError:
+        return False
+    return True
 
 
 def _restore_weights(job: Job, path: Path) -> None:
@@ -56,9 +91,9 @@ def _resume(job: Job) -> None:
     if job.config.mode == "replay":
         return  # it restores a checkpoint from before its step
     if job.config.mode == "train":
-        learning_rate = np.asarray(job.state.learning_rate())  # as the config has it
+        rate = rate_of(job.state)  # as the config has it
         job.restored = engine.restore_checkpoint(checkpoints, job.state)
-        _set_learning_rate(job, learning_rate)
+        _set_learning_rate(job, rate)
         _check_work_left(job)
         return
     if not checkpoints.is_dir():
@@ -66,17 +101,13 @@ def _resume(job: Job) -> None:
     _restore_weights(job, checkpoints)
 
 
-def _set_learning_rate(job: Job, learning_rate: np.ndarray) -> None:
+def _set_learning_rate(job: Job, rate: float | None) -> None:
     """Sets a fixed rate, also if a kill came between config.json and the first checkpoint."""
-    optimizer = job.state.optimizer
     change = resuming.find_changes(job.config).get("learning_rate")
-    if optimizer is None or (job.config.hook is not None and change is None):
+    if job.state.optimizer is None or (job.config.hook is not None and change is None):
         return  # a hook may have set another, which is restored
-    try:
-        optimizer.learning_rate = float(learning_rate)
-    except TypeError as error:  # It follows a schedule.
-        if change is not None:
-            raise resuming.refusal(job.config, "learning_rate", *change) from error
+    if (rate is None or not set_rate(job.state, rate)) and change is not None:
+        raise resuming.refusal(job.config, "learning_rate", *change)
 
 
 def _check_work_left(job: Job) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from gradloop.engine.options import ConfigError, show
 
 from .config import JobConfig
-from .config_files import read_saved_settings
+from .config_files import read_config_file, read_saved_settings
 from .flags import NOT_RESUMED
 from .reading import PROG
 from .run_directory import has_checkpoints, read_summary
@@ -101,6 +101,15 @@ def command_to_go_on(run_dir: Path, num_steps: int = 0) -> str:
     most = read_saved_settings(str(run_dir)).get("max_steps") or math.inf
     more = ["--max_steps", "none"] if num_steps >= most else []
     return shlex.join([*program, "--run_dir", str(run_dir), "--resume", *more])
+
+
+def recorded(config: JobConfig, plan: Plan) -> dict[str, Any]:
+    """Returns the settings for config.json: a run that goes on still says where it began."""
+    values = dataclasses.asdict(config)
+    path = Path(config.run_dir or "", "config.json")
+    if config.mode == "train" and plan is Plan.GO_ON and path.exists():
+        values["checkpoint"] = read_config_file(path).get("checkpoint")
+    return values
 
 
 def find_changes(config: JobConfig) -> dict[str, tuple[Any, Any]]:

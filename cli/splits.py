@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from gradloop import data, engine
@@ -36,7 +37,7 @@ def load_splits(config: JobConfig) -> Splits:
     try:
         splits = read()
         if config.validation_split is not None:
-            if splits.validation is not None and _is_new(config):
+            if splits.validation is not None and _is_new(config, "validation_split"):
                 raise ValueError(
                     f"validation_split={config.validation_split:g}, and {config.dataset} has "
                     "validation examples of its own: leave it out."
@@ -44,6 +45,8 @@ def load_splits(config: JobConfig) -> Splits:
             splits = splits.with_validation(config.validation_split, config.seed or 0)
     except ValueError as error:
         raise engine.ConfigError(str(error)) from error
+    if config.rescale is True and _is_new(config, "rescale"):
+        _check_bytes(splits, config)
     if config.input == "resident" and splits.train.decode is not None:
         raise engine.ConfigError(
             f"input='resident' is for examples in memory, and those of {config.dataset} are read "
@@ -52,16 +55,27 @@ def load_splits(config: JobConfig) -> Splits:
     return splits if config.overfit_batches is None else _few_batches(splits, config)
 
 
-def _is_new(config: JobConfig) -> bool:
-    """Returns whether a training begins: not with the settings of a run that there is.
+def _check_bytes(splits: Splits, config: JobConfig) -> None:
+    """Raises ConfigError if no input is of bytes, which `rescale` divides."""
+    example, _ = splits.train.take([0])
+    dtypes = sorted({str(np.asarray(array).dtype) for array in keras.tree.flatten(example)})
+    if "uint8" not in dtypes:
+        raise engine.ConfigError(
+            f"rescale=true divides bytes (uint8) by 255, and dataset={config.dataset!r} has "
+            f"{', '.join(dtypes)} alone, which stays as it is: leave it out, and scale it yourself."
+        )
+
+
+def _is_new(config: JobConfig, name: str) -> bool:
+    """Returns whether a training begins with a setting: it is not that of a run that there is.
 
     One of an earlier version may have a `validation_split` beside validation examples of the
-    dataset's own. Its steps are of the examples that were left.
+    dataset's own, and its steps are of the examples that were left; or a `rescale` of no bytes.
     """
     if config.mode in MODES_OF_A_CHECKPOINT:
         return False
     saved = read_saved_settings(config.run_dir or "") if config.resume else {}
-    return saved.get("validation_split") is None
+    return saved.get(name) is None
 
 
 def _reader(config: JobConfig) -> Callable[[], Splits]:

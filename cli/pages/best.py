@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..metric_directions import direction_of
+from ..metric_directions import direction_of, directions_of
 from ..settings.sweeping import METRIC_SETTINGS
 from .run_files import Record, RunFiles, number
 
@@ -47,10 +47,9 @@ def metrics_of(
     """
     if metric is not None:
         return {metric: direction}
-    said = direction or run.config.get("direction")
-    named = [run.config.get(name) for name in METRIC_SETTINGS]
+    named = [str(run.config[name]) for name in METRIC_SETTINGS if run.config.get(name)]
     others = dict.fromkeys(name for name in METRICS if name not in named)
-    return {str(name): said for name in named if name} | others
+    return directions_of(named, direction or run.config.get("direction")) | others
 
 
 def find_best(epochs: Sequence[Record], metric: str, direction: str | None) -> Best | None:

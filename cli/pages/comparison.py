@@ -24,7 +24,6 @@ _NOT_COMPARED = {
     "run_name",
     "tags",
     "resume",
-    "checkpoint",
     "mode",
     "num_workers",
     "quiet",

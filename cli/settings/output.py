@@ -45,7 +45,7 @@ class OutputSettings:
         None, "output",
         "draw pictures, and end a training with predictions of the test set for them; auto: "
         "pictures if matplotlib is installed, predictions of at most 20,000 examples", none="auto",
-        modes=("train", "evaluate", "predict"),
+        modes=("train", "predict"),
     )  # fmt: skip
     logger: list[str] | None = option(  # noqa: RUF009 - likewise
         None, "output", "trackers that get the numbers, too; wandb, mlflow or both",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from gradloop.engine.options import ConfigError, option, show
+
+from ..metric_directions import direction_of
+from .sweeping import METRIC_SETTINGS
 
 _OF_EARLY_STOPPING = ("patience", "min_delta", "restore_best")
 
@@ -35,8 +39,8 @@ class StoppingSettings:
     )  # fmt: skip
     direction: str | None = option(
         None, "training", "which values of the metric of early_stopping, keep_best or a sweep are "
-        "better; auto: as the metric says, min for a loss", choices=("min", "max"), none="auto",
-        modes=("train", "sweep", "runs"),
+        "better; of two, of that whose name tells none; auto: as the metric says, min for a loss",
+        choices=("min", "max"), none="auto", modes=("train", "sweep", "runs"),
     )  # fmt: skip
 
 
@@ -58,4 +62,20 @@ def check_stopping(config: StoppingSettings, *, names_metric: bool) -> None:
         raise ConfigError(
             f"direction={config.direction!r} is of the metric of early_stopping, keep_best or "
             "metric, and none is named: leave it out."
+        )
+    _check_direction(config)
+
+
+def _check_direction(config: Any) -> None:
+    """Raises ConfigError if a direction is not that of two metrics whose names tell theirs."""
+    named = {getattr(config, setting) for setting in METRIC_SETTINGS} - {None}
+    known = {name: direction_of(name) for name in sorted(named)}
+    is_used = len(known) < 2 or None in known.values()
+    if config.mode != "train" or config.direction is None or is_used:
+        return
+    if set(known.values()) != {config.direction}:
+        listed = " and ".join(f"{word} of {name}" for name, word in known.items())
+        raise ConfigError(
+            f"direction={config.direction!r} beside keep_best and early_stopping, whose names tell "
+            f"theirs, {listed}: leave it out."
         )

@@ -23,7 +23,7 @@ SCHEDULES = (
 # What `set` names arguments of, before the dot.
 SET_PREFIXES = ("model", "dataset", "step", "hook", "loss", "optimizer", "schedule")
 CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
-_UPDATES = ("train", "compare", "tune", "diagnose_input", "check", "sweep")
+UPDATES = ("train", "compare", "tune", "diagnose_input", "check", "sweep")
 _OWN = "or pkg.module:name of your own"
 
 
@@ -58,45 +58,46 @@ class WorkSettings:
     )  # fmt: skip
     optimizer: str | None = option(
         None, "training", f"{', '.join(OPTIMIZERS)}, {_OWN}", default_text=RECIPE,
-        on_resume="refused", modes=_UPDATES,
+        on_resume="refused", modes=UPDATES,
     )  # fmt: skip
     learning_rate: float | None = option(
-        None, "training", "learning rate of the optimizer", above=0, default_text=RECIPE
-    )
+        None, "training", "learning rate of the optimizer", above=0, default_text=RECIPE,
+        modes=UPDATES,
+    )  # fmt: skip
     weight_decay: float | None = option(
         None, "training", "weight decay of the optimizer", minimum=0, default_text=RECIPE,
-        on_resume="warned", modes=_UPDATES,
+        on_resume="warned", modes=UPDATES,
     )  # fmt: skip
     momentum: float | None = option(
         None, "training", "momentum of the optimizer", minimum=0, maximum=1, default_text=RECIPE,
-        on_resume="refused", modes=_UPDATES,
+        on_resume="refused", modes=UPDATES,
     )  # fmt: skip
     schedule: str | None = option(
         None, "training",
         f"of the learning rate, over all updates of the run: {', '.join(SCHEDULES)}, {_OWN}",
-        default_text=RECIPE, on_resume="refused", modes=_UPDATES,
+        default_text=RECIPE, on_resume="refused", modes=UPDATES,
     )  # fmt: skip
     warmup_steps: int | None = option(
         None, "training", "first updates, in which the learning rate rises from 0; none: no such",
-        minimum=1, on_resume="refused", modes=_UPDATES,
+        minimum=1, on_resume="refused", modes=UPDATES,
     )  # fmt: skip
     clipnorm: float | None = option(
         None, "training", "norm to which the gradient of each variable is clipped", above=0,
-        on_resume="warned", modes=_UPDATES,
+        on_resume="warned", modes=UPDATES,
     )  # fmt: skip
     clipvalue: float | None = option(
         None, "training", "size to which each number of a gradient is clipped", above=0,
-        on_resume="warned", modes=_UPDATES,
+        on_resume="warned", modes=UPDATES,
     )  # fmt: skip
     global_clipnorm: float | None = option(
         None, "training", "norm to which all gradients together are clipped", above=0,
-        on_resume="warned", modes=_UPDATES,
+        on_resume="warned", modes=UPDATES,
     )  # fmt: skip
     ema: float | None = option(
         None, "training",
         "momentum of a moving average of the weights, such as 0.999, which replaces them at the "
         "end; none: no average",
-        above=0, below=1, on_resume="refused", modes=_UPDATES,
+        above=0, below=1, on_resume="refused", modes=UPDATES,
     )  # fmt: skip
     init_from: str | None = option(
         None, "what",
@@ -132,6 +133,7 @@ def check_work(config: Any) -> None:
             f"init_from={config.init_from!r} beside checkpoint={config.checkpoint!r}: the one "
             "takes weights alone, the other the optimizer too. Choose one."
         )
+    _check_schedule(config)
     if config.mode == "compare" and config.train_step is not None:
         raise ConfigError(
             f"train_step={config.train_step!r} with mode='compare': fit knows no such step. Leave "
@@ -154,6 +156,20 @@ def _check_name(name: str | None, field: str, legal: Iterable[str]) -> None:
         f"{field}={name!r} is not one of: {', '.join(legal)}; nor pkg.module:name of your own."
         f"{did_you_mean(name, legal)}"
     )
+
+
+def _check_schedule(config: Any) -> None:
+    """Raises ConfigError if a schedule would not begin at its start: updates are counted on."""
+    if config.checkpoint is None or config.mode not in ("train", "check", "sweep"):
+        return
+    for name in ("schedule", "warmup_steps"):
+        value = getattr(config, name)
+        if value is not None and str(value).lower() != "constant":
+            raise ConfigError(
+                f"{name}={value} beside checkpoint={config.checkpoint!r}, whose optimizer goes on "
+                "counting its updates, so that it would not begin at its start: use init_from, for "
+                "the weights alone, or leave it out."
+            )
 
 
 def _check_set(config: Any) -> None:

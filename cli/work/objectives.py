@@ -214,6 +214,20 @@ def are_logits(model: Any, loss: Any) -> bool:
     return ends_in_logits(model)
 
 
+def are_probabilities(model: Any, loss: Any) -> bool:
+    """Returns whether what a model of classes gives is probabilities, as far as anybody says.
+
+    The last layer does; where it does not tell, a cross-entropy that takes probabilities. Arguments
+    as of `are_logits`.
+    """
+    last = _last_activation(model)
+    if last is not None:
+        return last in (keras.activations.softmax, keras.activations.sigmoid)
+    one, *_ = keras.tree.flatten(loss) or [None]
+    is_of_scores = one is not None and "crossentropy" in name_of(one)
+    return is_of_scores and not getattr(one, "from_logits", False)
+
+
 def ends_in_logits(model: Any) -> bool:
     """Returns whether the last layer of a functional or sequential model is a linear one."""
     return _last_activation(model) is keras.activations.linear

@@ -17,7 +17,7 @@ from gradloop.models import registry
 from gradloop.models.recipe import Recipe
 
 from ..config import JobConfig
-from ..own_code import arguments_for, is_own, load_object
+from ..own_code import arguments_for, is_own, lies_in_working_directory, load_object
 from ..settings.work import arguments_of
 from . import objectives
 from .optimizers import is_changed, make_optimizer
@@ -119,11 +119,12 @@ class Work:
         )
 
     def is_of_own_code(self, error: BaseException) -> bool:
-        """Returns whether an error came from a person's own module, whose bug it is then."""
-        names = [name for name in (self._config.model, self._config.loss) if name and is_own(name)]
-        files = {sys.modules[name.partition(":")[0]].__file__ for name in names}
+        """Returns whether an error came through a person's own code, whose bug it is then."""
+        named = (self._config.model, self._config.loss, *(self._config.metrics or ()))
+        names = [name.partition(":")[0] for name in named if name and is_own(name)]
+        files = {getattr(sys.modules[name], "__file__", None) for name in names}
         frames = traceback.extract_tb(error.__traceback__)
-        return any(frame.filename in files for frame in frames)
+        return any(f.filename in files or lies_in_working_directory(f.filename) for f in frames)
 
     def _loss(self, model: keras.Model) -> Any:
         name, chosen = self._config.loss, arguments_of(self._config, "loss")

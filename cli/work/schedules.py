@@ -81,6 +81,11 @@ class Schedule:
     chosen: Mapping[str, Any]
     num_updates: int
 
+    @property
+    def _kind(self) -> str | None:
+        """The name, in lower case where it is one of `SCHEDULES`: settings take any case."""
+        return self.name if self.name is None or is_own(self.name) else self.name.lower()
+
     def rate(self, initial: Rate) -> Rate:
         """Returns the learning rate for an optimizer.
 
@@ -97,16 +102,16 @@ class Schedule:
                 f"warmup_steps={warmup}, but the run has {self.num_updates} updates: pass fewer, "
                 "or train for more epochs."
             )
-        if self.name is None or self.name == "constant":
-            rate = initial if self.name is None else _first(initial)
+        if self._kind in (None, "constant"):
+            rate = initial if self._kind is None else _first(initial)
             return WarmUp(rate, warmup) if warmup else rate
-        if self.name == "cosine" and warmup:  # Keras's own
+        if self._kind == "cosine" and warmup:  # Keras's own
             return self._make(0.0, {"warmup_target": _first(initial), "warmup_steps": warmup})
         made = self._make(_first(initial), {})
         return WarmUp(made, warmup) if warmup else made
 
     def _make(self, initial: float, more: Mapping[str, Any]) -> Any:
-        name = str(self.name)
+        name = str(self._kind)
         num_updates = self.num_updates - (self.warmup_steps or 0)
         offered = {"initial_learning_rate": initial, "decay_steps": num_updates, **more}
         if is_own(name):
@@ -117,7 +122,7 @@ class Schedule:
                     "keras.optimizers.schedules.LearningRateSchedule."
                 )
             return made
-        make, defaults = _MAKERS[name.lower()]
+        make, defaults = _MAKERS[name]
         offered |= defaults
         if name == "step":
             offered |= _steps(initial, num_updates, self.chosen.get("boundaries"))
@@ -135,5 +140,14 @@ def _first(rate: Any) -> float:
 
 def _steps(initial: float, num_updates: int, boundaries: Any) -> dict[str, list[Any]]:
     """Returns boundaries, and a tenth of the rate before at each: at a half and three quarters."""
-    found = boundaries or sorted({num_updates // 2, num_updates * 3 // 4})
+    found = sorted({num_updates // 2, num_updates * 3 // 4}) if boundaries is None else boundaries
+    if not isinstance(found, list) or not found or not all(map(_is_number, found)):
+        raise ConfigError(
+            f"set=schedule.boundaries={boundaries!r} must be a list of numbers of updates, such as "
+            "schedule.boundaries=[100,200]."
+        )
     return {"boundaries": found, "values": [initial * 0.1**i for i in range(len(found) + 1)]}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -91,9 +91,10 @@ def from_value(value: Any, where: str, options: FileOptions) -> Splits:
     """
     if isinstance(value, str | Path):
         return load_path(Path(value), options)
-    options.refuse_others(("target_type",), f"what {where} returns")
     if isinstance(value, Splits):
+        options.refuse_others((), f"the Splits that {where} returns")
         return value
+    options.refuse_others(("target_type",), f"what {where} returns")
     if isinstance(value, Mapping):
         return arrays.from_named(value, where, options)
     pairs = value if isinstance(value, tuple) else ()

@@ -117,3 +117,8 @@ def other_input():
     return keras.Sequential(
         [keras.Input((9, 9, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
     )
+
+
+def broken_metric(y_true, y_pred):
+    """Has a bug of the kind that Keras raises for wrong shapes."""
+    raise ValueError("a bug in my metric")

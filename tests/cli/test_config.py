@@ -7,7 +7,7 @@ import pytest
 
 from gradloop.cli import main, modes
 from gradloop.cli.config import FAST_DEV_RUN_STEPS, MODES, JobConfig, choice_key
-from gradloop.cli.config_files import read_config_file
+from gradloop.cli.config_files import read_config_file, read_settings_beside
 from gradloop.cli.reading import make_config, may_change, read_config
 from gradloop.cli.texts import parse_profile
 from gradloop.engine.options import ConfigError
@@ -237,10 +237,39 @@ def test_a_resumed_run_keeps_its_settings(tmp_path):
     assert make_config(chosen).resume
 
 
+def test_settings_of_a_training_may_stand_elsewhere_than_on_the_line_of_an_evaluation(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "config.json").write_text(json_text(JobConfig(epochs=3, on_nonfinite="skip")))
+    (tmp_path / "c.toml").write_text("validation_steps = 5")
+    monkeypatch.setenv("GRADLOOP_LEARNING_RATE", "0.5")
+    for flags in (["--resume", "--run_dir"], ["--checkpoint"]):
+        line = ["--mode", "predict", "--config", str(tmp_path / "c.toml"), *flags, str(tmp_path)]
+        assert read_config(line).config.learning_rate == 0.5
+    sweep = ["--mode", "sweep", "--set", "seed=1,2", "--learning_rate", "1", "--epochs", "2"]
+    assert read_config(sweep).config.epochs == 2
+
+
 def test_a_resumed_quick_run_can_be_made_longer(tmp_path):
     (tmp_path / "config.json").write_text(json_text(make_config({"fast_dev_run": True})))
     config = make_config(choices("--resume", "--run_dir", str(tmp_path), "--epochs", "2"))
     assert (config.epochs, config.steps_per_epoch) == (2, FAST_DEV_RUN_STEPS)
+
+
+def test_a_checkpoint_is_measured_with_the_arguments_of_what_measures_it(tmp_path):
+    arguments = {"model.units": 3, "dataset.n": 4, "loss.x": 5, "step.y": 6, "optimizer.z": 7}
+    saved = {"model": "m:build", "dataset": "d:load", "loss": "l:Loss", "set": arguments}
+    (tmp_path / "config.json").write_text(json.dumps(saved | {"train_step": "s:step"}))
+
+    def found(**chosen):
+        return read_settings_beside({"mode": "predict", "checkpoint": str(tmp_path), **chosen})[
+            "set"
+        ]
+
+    assert found() == {"model.units": 3, "dataset.n": 4, "loss.x": 5}
+    assert found(dataset="mnist", loss="mse", set={"loss.x": 9}) == {"model.units": 3}
+    with pytest.raises(ConfigError, match="its weights are of that"):
+        found(set={"model.units": 9})
 
 
 def test_without_resume_the_folder_is_not_read(tmp_path):

@@ -15,7 +15,9 @@ from gradloop.cli.config import JobConfig
 from gradloop.cli.job import Job
 from gradloop.cli.log import Log
 from gradloop.cli.run_folder import RunFolder
+from gradloop.cli.work import objectives
 from gradloop.cli.work.parts import Work
+from tests.cli import own_nets
 from tests.cli.runs import ROOT, contents
 
 NUM_IMAGES = 200  # 4 batches, the last one partial
@@ -50,12 +52,12 @@ def in_batches(function, images, size):
     return np.concatenate([function(images[i : i + size]) for i in range(0, len(images), size)])
 
 
-def served(path, job):
+def served(path, job, output="probabilities"):
     signature = tf.saved_model.load(str(path)).signatures["serving_default"]
     assert signature.structured_input_signature[1]["images"].dtype == tf.uint8
     size = job.config.global_batch_size
     return in_batches(
-        lambda x: signature(images=tf.constant(x))["probabilities"].numpy(), job.splits.test.x, size
+        lambda x: signature(images=tf.constant(x))[output].numpy(), job.splits.test.x, size
     )
 
 
@@ -78,16 +80,41 @@ class Own(keras.Model):
 
 
 @pytest.mark.parametrize(
-    "make",
-    [Own, lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(10)])],
+    ("make", "output"),
+    [
+        (Own, "probabilities"),  # for which the loss takes them
+        (lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(10)]), "outputs"),
+    ],
     ids=["subclassed", "without an input"],
 )
-def test_models_that_are_built_by_their_first_batch_are_exported(make, tmp_path, monkeypatch):
+def test_models_that_are_built_by_their_first_batch_are_exported(
+    make, output, tmp_path, monkeypatch
+):
     with monkeypatch.context() as patch:
         patch.setattr(Work, "build_model", lambda self: make())
         job = make_job()
         path = run(job, tmp_path) / "saved_model"
-    np.testing.assert_array_equal(served(path, job), expected(job))
+    np.testing.assert_array_equal(served(path, job, output), expected(job))
+
+
+@pytest.mark.parametrize(
+    ("make", "loss", "are_such"),
+    [
+        (lambda: own_nets.yes_or_no((3,)), None, True),
+        (lambda: own_nets.number((3,)), keras.losses.CategoricalCrossentropy(), False),
+        (lambda: own_nets.Subclassed(2), "sparse_categorical_crossentropy", True),
+        (lambda: own_nets.Subclassed(2), keras.losses.BinaryCrossentropy(from_logits=True), False),
+        (lambda: own_nets.Subclassed(2), "mse", False),
+    ],
+)
+def test_probabilities_are_what_the_last_layer_or_the_loss_says(make, loss, are_such):
+    assert objectives.are_probabilities(make(), loss) == are_such
+
+
+def test_a_model_of_several_outputs_is_refused_in_a_sentence():
+    serving = export_lib._Serving(lambda x, training: [x, x], 2, "outputs", rescale=None)
+    with pytest.raises(engine.ConfigError, match="models of one output: use format='keras'"):
+        serving.predict(tf.zeros((2, 3)))
 
 
 @pytest.mark.parametrize("form", ["saved_model", "keras", "weights"])

@@ -99,6 +99,16 @@ def test_each_schedule_is_kerass_over_the_updates_of_the_run(name, expected, cho
     assert [float(late(n)) for n in (0, 5, 10)] == [0.0, 0.125, 0.25]
 
 
+@pytest.mark.parametrize("name", ["Constant", "Step", "COSINE"])
+def test_names_of_schedules_are_taken_in_any_case(name):
+    def rate(schedule):
+        made = make(keras.optimizers.SGD(0.5), schedule=schedule, warmup_steps=20)
+        return made.get_config()["learning_rate"]
+
+    assert rate(name) == rate(name.lower())
+    assert JobConfig(schedule="Constant", checkpoint="a.npz").checkpoint == "a.npz"
+
+
 def test_a_warm_up_is_restored_from_its_config():
     of = WarmUp(schedules.ExponentialDecay(0.5, 10, 0.5), 4)
     again = schedules.deserialize(schedules.serialize(of))
@@ -117,6 +127,15 @@ def test_a_warm_up_is_restored_from_its_config():
         ({"exclude": ["head"]}, "exclude=head without init_from"),
         ({"init_from": "a.npz", "checkpoint": "b.npz"}, "beside checkpoint='b.npz'"),
         ({"step": "own:step"}, "step='own:step' must be a number"),
+        (
+            {"schedule": "cosine", "checkpoint": "b.npz"},
+            "schedule=cosine beside checkpoint=",
+        ),
+        ({"warmup_steps": 3, "checkpoint": "b.npz"}, "warmup_steps=3 beside checkpoint="),
+        (
+            {"schedule": "step", "set": {"schedule.boundaries": 100}},
+            "set=schedule.boundaries=100 must be a list of numbers of updates",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(settings, message):

@@ -1,11 +1,14 @@
 """A person's own code is found by `pkg.module:name`, and is called with what it takes."""
 
+import contextlib
 import itertools
 import sys
 
+import keras
 import pytest
 
-from gradloop.cli.own_code import call_with, load_object
+from gradloop.cli import own_code
+from gradloop.cli.own_code import call_with, lies_in_working_directory, load_object
 from gradloop.engine import ConfigError
 
 _NUMBERS = itertools.count()
@@ -63,6 +66,17 @@ def test_a_bug_in_the_module_is_the_persons(package, tmp_path):
     (tmp_path / package / "broken.py").write_text("import no_such_library\n")
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
         load_object(f"{package}.broken:build", "model")
+
+
+def test_files_of_the_working_directory_are_a_persons_and_others_are_not(tmp_path, monkeypatch):
+    (tmp_path / "layers.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert lies_in_working_directory(str(tmp_path / "layers.py"))
+    assert not lies_in_working_directory("<string>")
+    monkeypatch.chdir("/")
+    assert lies_in_working_directory(__file__)
+    others = [own_code.__file__, keras.__file__, contextlib.__file__]
+    assert not any(map(lies_in_working_directory, others))
 
 
 def build(input_shape, units=4):

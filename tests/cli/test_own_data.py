@@ -147,7 +147,7 @@ def test_evaluate_and_predict_read_files_again(tmp_path):
     folder = tmp_path / "run"
     for mode in ("evaluate", "predict"):
         keras.utils.clear_session(free_memory=False)
-        flags = ["--mode", mode, "--run_dir", str(folder), "--resume", "--no_plots"]
+        flags = ["--mode", mode, "--run_dir", str(folder), "--resume"]
         assert train.main(flags) == 0
         found = read(folder, f"summary.{mode}.json")
         assert found["test_accuracy"] == pytest.approx(trained["test_accuracy"])
@@ -215,6 +215,8 @@ BAD = {
     "overfit": [["--overfit_batches", "9999", *SMALL], "full batches of"],
     "two validation sets": [["--dataset", "with_val.npz", "--validation_split", "0.1"],
                             "has validation examples of its own"],
+    "no bytes": [["--dataset", "table.csv", "--target", "kind", "--rescale"],
+                 "rescale=true divides bytes (uint8) by 255, and dataset='table.csv' has float32"],
     "both": [["--overfit_batches", "2", "--validation_split", "0.1", *SMALL], "leave one of"],
     "no test set": [["--mode", "evaluate", "--dataset", "table.csv", "--target", "kind",
                      "--checkpoint", "none.npz"], ""],

@@ -216,6 +216,9 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, capsys, flags, messa
 def test_a_bug_of_the_person_keeps_its_traceback(tmp_path):
     with pytest.raises(KeyError, match="a bug of mine"):
         start(tmp_path / "run", model=f"{NETS}:broken")
+    with pytest.raises(ValueError, match="a bug in my metric") as error:
+        start(tmp_path / "run", "--metrics", f"{NETS}:broken_metric")
+    assert not isinstance(error.value, engine.ConfigError)
     assert not (tmp_path / "run").exists()
 
 
@@ -230,6 +233,10 @@ def test_a_step_of_ones_own(tmp_path):
     assert read(scaled)["weights_sha256"] != read(default)["weights_sha256"]
     config = read(scaled, "config.json")
     assert (config["train_step"], config["step"]) == (f"{NETS}:train_step", None)
+    keras.utils.clear_session(free_memory=False)  # its arguments are none of an evaluation
+    flags = ["--mode", "evaluate", "--checkpoint", str(scaled), "--run_dir", str(tmp_path / "e")]
+    assert train.main(flags) == 0
+    assert read(tmp_path / "e")["test_accuracy"] == read(scaled)["test_accuracy"]
 
 
 def test_a_number_of_step_is_replays(tmp_path):

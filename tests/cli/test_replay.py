@@ -1,7 +1,9 @@
 """--mode replay: which operation of a step went wrong, from the bits that the run had."""
 
 import dataclasses
+import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -42,23 +44,85 @@ def test_a_step_without_a_fault_is_said_to_be_finite(trained, capsys):
     assert {path: before[path] for path in saved} == {path: after[path] for path in saved}
 
 
-@pytest.mark.parametrize("step", [1, 4, 5, 8])
-def test_the_step_begins_with_the_bits_that_the_run_had(trained, monkeypatch, step):
-    digests = []
+@pytest.fixture
+def digests(monkeypatch):
+    """Of the weights and the batch with which each replayed step begins."""
+    found = []
     find = replay_lib.find_first_nonfinite
 
     def spy(train_step, state, batch, **options):
         x = tf.nest.flatten(batch)[0].numpy()
-        digests.append((state.weights_sha256(), x.tobytes()))
+        found.append((state.weights_sha256(), x.tobytes()))
         return find(train_step, state, batch, **options)
 
     monkeypatch.setattr(replay_lib, "find_first_nonfinite", spy)
+    return found
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 8])
+def test_the_step_begins_with_the_bits_that_the_run_had(trained, digests, monkeypatch, step):
     assert replay(trained, step) == 0
     # From the beginning, without any checkpoint.
     monkeypatch.setattr(replay_lib.CheckpointFolder, "by_age", lambda self: [])
     assert replay(trained, step) == 0
     assert digests[0] == digests[1]
     assert read(trained, "replay.json")["checkpoint"] is None
+
+
+@pytest.fixture(scope="module")
+def faster(tmp_path_factory):
+    """A run that went on with another learning rate after step 4."""
+    folder = tmp_path_factory.mktemp("runs") / "faster"
+    first = [*TRAIN, "--epochs", "1", "--keep", "9", "--run_dir", str(folder)]
+    assert train.main(first) == 0
+    keras.utils.clear_session(free_memory=False)
+    flags = ["--resume", "--epochs", "2", "--learning_rate", "0.5", "--run_dir", str(folder)]
+    assert train.main(flags) == 0
+    return folder
+
+
+@pytest.mark.parametrize(("step", "earlier"), [(4, None), (7, "ckpt-4.npz")])
+def test_the_steps_before_have_the_learning_rate_of_the_run(
+    faster, digests, monkeypatch, step, earlier
+):
+    assert replay(faster, step) == 0
+    by_age = replay_lib.CheckpointFolder.by_age
+
+    def without_the_one_before(self):
+        return [path for path in by_age(self) if replay_lib.num_steps_of(path) != step - 1]
+
+    monkeypatch.setattr(replay_lib.CheckpointFolder, "by_age", without_the_one_before)
+    assert replay(faster, step) == 0
+    assert read(faster, "replay.json")["checkpoint"] == earlier
+    assert digests[0] == digests[1]
+
+
+def test_a_run_that_began_from_a_run_is_replayed_from_there(
+    trained, digests, monkeypatch, tmp_path, capsys
+):
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(trained, first)
+    flags = [*TRAIN, "--keep", "9", "--checkpoint", str(first), "--run_dir", str(second)]
+    assert train.main(flags) == 0
+    assert replay(second, 4) == 0
+    monkeypatch.setattr(replay_lib.CheckpointFolder, "by_age", lambda self: [])
+    assert replay(second, 4) == 0
+    assert digests[0] == digests[1]
+    (first / "checkpoints" / "ckpt-8.npz").unlink()  # another one is the newest now
+    assert replay(second, 4) == 2
+    err = capsys.readouterr().err
+    assert "cannot be restored, so pass a later --step: there is no checkpoint" in err
+    assert err.count("\n") == 1
+
+
+def test_hooks_of_ones_own_do_not_run_which_is_said(tmp_path, capsys):
+    flags = ["--hook", "tests.cli.own_nets:callbacks", "--run_dir", str(tmp_path)]
+    assert train.main([*TRAIN, *flags]) == 0
+    capsys.readouterr()
+    said = "warning: hook=tests.cli.own_nets:callbacks does not run here"
+    for step, is_said in ((7, False), (8, True)):  # there is ckpt-6
+        assert replay(tmp_path, step) == 0
+        assert (said in capsys.readouterr().err) == is_said
 
 
 def test_a_run_that_validated_within_epochs_is_replayed(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """--resume: the bits of a run without a stop, and nothing of the earlier run is lost."""
 
 import keras
+import numpy as np
 import pytest
 
 from gradloop.cli import main as train
@@ -59,3 +60,37 @@ def test_a_refused_resume_changes_nothing(trained, flags):
     arguments = flags.format(trained=trained).split()
     assert train.main([*arguments, "--run_dir", str(trained)]) == 2
     assert contents(trained) == before
+
+
+STEPS = ["--limit_train_batches", "2", "--validation_steps", "1", "--no_tensorboard", "--no_plots"]
+
+
+def start(folder, *flags):
+    keras.utils.clear_session(free_memory=False)
+    return train.main([*flags, "--run_dir", str(folder)])
+
+
+@pytest.fixture(scope="module")
+def faster(tmp_path_factory):
+    """A run with a higher learning rate than the recipe's."""
+    folder = tmp_path_factory.mktemp("runs") / "faster"
+    assert start(folder, *SMALL, *STEPS, "--epochs", "1", "--learning_rate", "0.5") == 0
+    return folder
+
+
+@pytest.mark.parametrize("flags", [[], ["--learning_rate", "0.25"]])
+def test_a_run_from_a_checkpoint_has_the_rate_of_its_settings(faster, tmp_path, flags):
+    rate = np.float32(flags[-1] if flags else 0.001)
+    flags = [*SMALL, *STEPS, "--checkpoint", str(faster), *flags]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert start(whole, *flags, "--epochs", "2") == 0
+    assert start(parts, *flags, "--epochs", "1") == 0
+    assert start(parts, "--resume", "--epochs", "2") == 0
+    assert read(whole)["history"]["learning_rate"] == [rate, rate]
+    assert read(parts)["history"] == read(whole)["history"]
+    assert read(parts)["weights_sha256"] == read(whole)["weights_sha256"]
+    said = f"initial    learning_rate={rate:g}, and 0.5 in the checkpoint"
+    assert said in (whole / "train.log").read_text()
+    for folder in (whole, parts):  # also once it was resumed
+        file = read(folder, "config.json")["checkpoint"]
+        assert file == str(faster / "checkpoints" / "ckpt-2.npz")

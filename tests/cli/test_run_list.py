@@ -10,6 +10,8 @@ import pytest
 from gradloop import lock
 from gradloop.cli import folder_modes, outcomes
 from gradloop.cli.metric_directions import direction_of
+from gradloop.cli.pages import run_files
+from gradloop.cli.pages.best import metrics_of
 from gradloop.cli.reading import read_config
 
 
@@ -115,3 +117,10 @@ def test_it_needs_no_tensorflow(root):
 def test_names_tell_what_is_better(metric, direction):
     assert direction_of(metric) == direction
     assert direction_of(metric, "max") == "max"
+
+
+def test_a_page_takes_a_direction_for_the_metric_that_needs_one(tmp_path):
+    settings = {"keep_best": "reward", "early_stopping": "val_loss", "direction": "max"}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    named = list(metrics_of(run_files.read(tmp_path)).items())
+    assert named[:2] == [("reward", "max"), ("val_loss", "min")]

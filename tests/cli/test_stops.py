@@ -4,8 +4,13 @@ import keras
 import numpy as np
 import pytest
 
+from gradloop import engine
 from gradloop.cli import main as train
 from gradloop.cli.config import JobConfig
+from gradloop.cli.hooks import make_hooks
+from gradloop.cli.log import Log
+from gradloop.cli.monitored import monitored
+from gradloop.cli.run_folder import RunFolder
 from gradloop.engine import ConfigError
 from tests.cli.runs import SMALL, read
 
@@ -86,3 +91,15 @@ def test_a_direction_needs_a_metric(tmp_path):
         JobConfig(direction="max")
     assert run(tmp_path / "run", "--keep_best", "accuracy", "--direction", "min") == 0
     assert (tmp_path / "run" / "checkpoints" / "best.npz").exists()
+
+
+def test_a_direction_is_of_that_of_two_metrics_whose_name_does_not_tell(tmp_path):
+    config = JobConfig(keep_best="val_reward", early_stopping="val_loss", direction="max")
+    assert monitored(config) == ("val_reward", "max")
+    with Log(None) as log:
+        hooks = make_hooks(RunFolder(tmp_path), log, config)
+    modes = {type(hook): hook.mode for hook in hooks if hasattr(hook, "mode")}
+    assert modes == {engine.EarlyStopping: "min", engine.SaveCheckpoint: "max"}
+    JobConfig(keep_best="val_accuracy", early_stopping="accuracy", direction="max")
+    with pytest.raises(ConfigError, match=r"tell theirs, max of val_accuracy and min of val_loss:"):
+        JobConfig(keep_best="val_accuracy", early_stopping="val_loss", direction="max")

@@ -68,6 +68,13 @@ WRONG_USAGE = {
     "--profile 5,2": "profile=5,2 must be A,B",
     "--profile 3,9 --limit_train_batches 4 --epochs 2": "this run has 8 steps",
     "--profile 3,5 --mode compare": "only training steps are profiled",
+    "--mode predict --checkpoint c.npz --validation_steps 9": "validation_steps is for mode",
+    "--mode predict --checkpoint c.npz --fast_dev_run": "fast_dev_run is for mode 'train'",
+    "--mode evaluate --checkpoint c.npz --epochs 5": "epochs is for mode 'train'",
+    "--mode evaluate --checkpoint c.npz --learning_rate 1": "learning_rate is for mode 'train'",
+    "--mode export --checkpoint c.npz --on_nonfinite skip": "on_nonfinite is for mode 'train'",
+    "--mode evaluate --checkpoint c.npz --plots": "plots is for mode 'train' or 'predict'",
+    "--step a:x --train_step b:y": "step='a:x' and train_step='b:y' both name the step: keep one",
 }
 
 

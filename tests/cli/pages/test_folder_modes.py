@@ -17,7 +17,7 @@ def two_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path / "one")
     summary = SUMMARY | {"status": "diverged", "images_per_sec": 99.0}
-    config = CONFIG | {"learning_rate": 0.5, "run_dir": "elsewhere"}
+    config = CONFIG | {"learning_rate": 0.5, "run_dir": "elsewhere", "checkpoint": "first.npz"}
     csv = CSV.replace("0.55,1.25", "0.15,7.25")
     make_folder(tmp_path / "two", summary=summary, config=config, csv=csv)
     return tmp_path
@@ -34,6 +34,7 @@ def test_compare_runs_prints_and_draws_runs_side_by_side(two_runs, capsys):
     assert train.main(["--mode", "compare_runs", "one", "two", "--run_dir", "out"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["learning_rate", "-", "0.5"] in lines, "what differs"
+    assert ["checkpoint", "-", "first.npz"] in lines, "where training began"
     assert not any(line[:1] == ["run_dir"] for line in lines), "where files lie is no difference"
     assert ["status", "completed", "diverged"] in lines
     assert ["examples", "a", "second", "1,234", "99"] in lines

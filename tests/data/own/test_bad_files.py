@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gradloop import data
+from gradloop.data import Split, Splits
 from gradloop.data.own import FileError, FileOptions, from_value
 from tests.data.own import files
 
@@ -232,3 +233,10 @@ def test_what_a_function_returns(value, expected):
     with pytest.raises(FileError, match="own:load") as caught:
         from_value(value, "own:load", FileOptions())
     assert expected in str(caught.value)
+
+
+def test_splits_of_a_function_have_the_targets_that_they_have():
+    splits = Splits(Split(np.zeros((3, 2)), np.arange(3), num_classes=3))
+    assert from_value(splits, "own:load", FileOptions()) is splits
+    with pytest.raises(FileError, match="target_type='numbers' is not for the Splits that own:"):
+        from_value(splits, "own:load", FileOptions(target_type="numbers"))
