@@ -142,8 +142,9 @@ def tune(job: Job, folder: RunFolder, log: Log) -> None:
         trial_in_process=lambda changes: trial_process.started(job.config, changes),
         show=log.line,
     )
-    path = tuning.save(choice_key(job.config))
     log.result(tuning.to_table())
+    job.facts["tuning"] = dataclasses.asdict(tuning)
+    path = tuning.save(choice_key(job.config))
     log.line(f"kept for later runs in {path}")
     found = {*tuning.exact, *tuning.xla} & {*MAY_CHANGE_BITS}
     if found and may_change(job.config):
@@ -151,7 +152,6 @@ def tune(job: Job, folder: RunFolder, log: Log) -> None:
             f"not {', '.join(sorted(found))}: code or data of your own may change, and their bits "
             "with them. Pass it yourself to have it."
         )
-    job.facts["tuning"] = dataclasses.asdict(tuning)
     job.end(Status.COMPLETED)
 
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import keras
 import numpy as np
@@ -28,6 +28,7 @@ from gradloop import engine
 from gradloop.data import Split
 from gradloop.engine.hooks.state_digest import digest_of_state
 from gradloop.engine.tuning import trial as trial_lib
+from gradloop.engine.tuning.bench import in_one_line
 from gradloop.engine.tuning.trial import make_trial
 from gradloop.files import json_text
 
@@ -41,6 +42,7 @@ TIME_LIMIT_SECS = 90.0
 NUM_BATCHES = 4
 _BITS = "bits"
 _REFUSED = "refused:"
+_FAILED = "failed:"
 
 
 class ProcessTrial:
@@ -88,6 +90,8 @@ class ProcessTrial:
             raise OSError(f"exit code {self._process.wait()}")
         if answer.startswith(_REFUSED):
             raise engine.ConfigError(answer.removeprefix(_REFUSED).strip())
+        if answer.startswith(_FAILED):
+            raise OSError(answer.removeprefix(_FAILED).strip())
         return answer.strip()
 
 
@@ -120,19 +124,22 @@ def serve(path: str) -> None:
     """Answers each line that comes, until there are no more. Context: the process."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed
+    try:
+        _answer(JobConfig(**json.loads(Path(path).read_text("utf-8"))), answers)
+    except engine.ConfigError as error:
+        answers.write(f"{_REFUSED} {error}\n")
+    except Exception as error:
+        answers.write(f"{_FAILED} {in_one_line(error)}\n")
+
+
+def _answer(config: JobConfig, answers: TextIO) -> None:
     from .main import make_job, prepare
 
-    config = JobConfig(**json.loads(Path(path).read_text("utf-8")))
     strategy, _ = prepare(config)
     job = make_job(config, strategy)
     with strategy.scope():
         state = job.state = job.make_state()
-    dataset = job.make_dataset(training=True)
-    try:
-        trial = make_trial(state, dataset, config, job.work.train_step)
-    except engine.ConfigError as error:
-        answers.write(f"{_REFUSED} {error}\n")
-        return
+    trial = make_trial(state, job.make_dataset(training=True), config, job.work.train_step)
     for line in map(str.strip, sys.stdin):
         if line == _BITS:
             answers.write(f"{_digest(job)}\n")

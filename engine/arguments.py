@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from gradloop.usage import did_you_mean
@@ -206,17 +207,19 @@ def data_in_words(**given: Any) -> Iterator[None]:
     except (ValueError, TypeError, KeyError, IndexError) as error:
         if str(error).startswith("Data cardinality is ambiguous"):
             raise ValueError(_explain_sizes(given)) from None
+        # Keras refuses what it does not know before it looks at dtypes, and of any argument.
         is_unknown = str(error).startswith("Unrecognized data type")
-        for name, data in given.items():
-            sentence = _explain_data(name, data, is_unknown=is_unknown)
-            if sentence is not None:
-                raise ValueError(sentence) from None
+        for explain in (_explain_unknown, _explain_values) if is_unknown else (_explain_values,):
+            for name, data in given.items():
+                sentence = explain(name, data)
+                if sentence is not None:
+                    raise ValueError(sentence) from None
         raise
 
 
 def _explain_sizes(given: dict[str, Any]) -> str:
     sizes = [
-        f"{name} {len(leaf)}"
+        f"{name} {leaf.shape[0]}"  # len() fails for sparse ones
         for name, data in given.items()
         for leaf in tf.nest.flatten(data)
         if getattr(leaf, "shape", None)
@@ -227,29 +230,42 @@ def _explain_sizes(given: dict[str, Any]) -> str:
     )
 
 
-def _explain_data(name: str, data: Any, *, is_unknown: bool) -> str | None:
-    if data is None:
-        return f"x is None: pass {_DATA}." if name == "x" else None
-    leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
-    unknown = [leaf for leaf in leaves if not hasattr(leaf, "shape")]
-    if unknown and is_unknown and isinstance(data, list | tuple):
+def _explain_unknown(name: str, data: Any) -> str | None:
+    unknown = [leaf for leaf in _leaves(data) if not hasattr(leaf, "shape")]
+    if unknown and isinstance(data, list | tuple):
         return (
             f"{name} is a {type(data).__name__} that holds {describe(unknown[0])}: pass "
             f"np.asarray({name}), or tf.constant({name}) of strings."
         )
-    if unknown and is_unknown and not hasattr(data, "__next__"):
+    if unknown and not hasattr(data, "__next__"):
         hint = "call it and pass what it returns" if callable(unknown[0]) else f"pass {_DATA}"
         return f"{name} is {describe(unknown[0])}: {hint}."
-    for leaf in leaves:
+    return None
+
+
+def _explain_values(name: str, data: Any) -> str | None:
+    if data is None:
+        return f"x is None: pass {_DATA}." if name == "x" else None
+    for leaf in _leaves(data):
         dtype = getattr(leaf, "dtype", None)
-        if getattr(dtype, "kind", "f") in "OUSMm":
+        if getattr(dtype, "kind", "f") in "OUSMm" and not _is_of_strings(leaf):
             return (
-                f"{name} is an array of dtype {dtype}, which no layer takes: pass numbers, "
+                f"{name} is an array of dtype {dtype}, which Keras does not take: pass numbers, "
                 f"{name}.astype('float32'), or strings as tf.constant({name})."
             )
         if getattr(leaf, "shape", (1,)) == ():
             return f"{name} is {describe(leaf)}, a single value: pass an array of examples."
     return None
+
+
+def _leaves(data: Any) -> list[Any]:
+    return [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
+
+
+def _is_of_strings(array: Any) -> bool:
+    """Returns whether Keras makes a tensor of strings of an array."""
+    is_row = isinstance(array, np.ndarray) and array.dtype == object and array.ndim == 1
+    return is_row and all(isinstance(one, str) for one in array)
 
 
 def check_strategy_kind(strategy: Any) -> None:

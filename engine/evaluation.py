@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from . import step as step_lib
@@ -144,7 +143,7 @@ class Validation:
 
     Args:
       session: Of the training.
-      validation_data: A dataset or arrays, named "val"; or a dict of name to dataset or tuple.
+      validation_data: A dataset or arrays, named "val"; or a dict of name to any of these.
       config: Read: `validation_freq`, and what `evaluate` reads.
       eval_step: As in `evaluate`.
 
@@ -248,9 +247,16 @@ def _name_datasets(validation_data: Any) -> Mapping[str, Any]:
     """Returns datasets by name. A dict of arrays is the inputs of a model, as in Keras."""
     if validation_data is None:
         return {}
-    kinds = (tuple, tf.data.Dataset, tf.distribute.DistributedDataset, keras.utils.PyDataset)
-    is_named = isinstance(validation_data, Mapping) and bool(validation_data)
-    if is_named and all(isinstance(data, kinds) for data in validation_data.values()):
+    if isinstance(validation_data, Mapping) and _are_data(list(validation_data.values())):
         named: Mapping[str, Any] = validation_data
         return named
     return {"val": validation_data}
+
+
+def _are_data(values: list[Any]) -> bool:
+    """Returns whether these are data to validate on, each by itself, and not inputs of a model."""
+    if values and all(isinstance(one, tuple | list) for one in values):
+        return True  # pairs of inputs and targets
+    # Inputs are arrays, which have a shape; a dataset, a generator or a function has none.
+    leaves = tf.nest.flatten(values)
+    return not all(leaf is None or hasattr(leaf, "shape") for leaf in leaves)

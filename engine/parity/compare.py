@@ -15,6 +15,7 @@ from .. import loop
 from ..arguments import check_config, check_function, check_state
 from ..config import TrainConfig
 from ..hooks.base import Hook, LambdaHook
+from ..options import ConfigError, show
 from ..protocols import Seekable
 from ..state import TrainState
 from ..step_variables import LOSS_SCALING
@@ -23,6 +24,20 @@ from .comparison import Comparison, VariableDifference, count_ulps, same_history
 
 Values = dict[str, list[np.ndarray]]
 Digests = list[dict[str, bytes]]
+
+# What fit does not have, where it may change numbers.
+_OF_ENGINE: dict[str, tuple[Any, ...]] = {
+    "numerics": ("fast",),
+    "jit_scope": ("update",),
+    "narrow_products": (True,),
+    "on_nonfinite": ("stop", "skip", "rollback"),
+}
+_OF_REPLICAS: dict[str, tuple[Any, ...]] = {
+    "uneven": ("exact",),
+    "clip": ("global",),
+    "replica_rng": ("distinct",),
+    "sync_statistics": (True,),
+}
 
 
 def compare_with_fit(
@@ -43,8 +58,9 @@ def compare_with_fit(
       make_state: Returns a new state; called inside the strategy's scope, with the global seed set.
       make_dataset: Returns a new dataset. Under a strategy, fit takes one batch to build the model
         before it trains: the order must be fixed, or the dataset seekable, as the pipeline's.
-      config: As for `fit`; `jit_compile` is given to both sides, so that with it the bits are those
-        of `fit(jit_compile=True)`, at any `jit_scope`. Keras runs one step an execution.
+      config: As for `fit`; both sides have its `jit_compile` and `run_eagerly`: the bits are those
+        of `fit(jit_compile=True)`, at any `jit_scope`, or of `fit(run_eagerly=True)`. Keras runs
+        one step an execution.
       make_validation_data: Likewise, for validation.
       strategy: Default: TensorFlow's own for one device.
       class_weight: Given to both sides.
@@ -52,7 +68,10 @@ def compare_with_fit(
 
     Returns:
       What was found. If the two differ, both are trained again and compared after each step, to
-      name the first one at which they part.
+      name the first one at which they part, and settings that fit does not have.
+
+    Raises:
+      ConfigError: If fit cannot train with this config.
 
     Example:
       >>> make_state = lambda: engine.TrainState(build_model(), "sgd", loss="mse")
@@ -63,19 +82,45 @@ def compare_with_fit(
     check_function(make_state, "make_state", "a new TrainState")
     check_function(make_dataset, "make_dataset", "a new dataset")
     check_config(config)
+    strategy = strategy or tf.distribute.get_strategy()
+    _check_comparable(config, strategy)
     config = dataclasses.replace(config, parity="fit")
-    sides = _Sides(
-        make_state, make_dataset, config, make_validation_data,
-        strategy or tf.distribute.get_strategy(), class_weight,
-    )  # fmt: skip
+    sides = _Sides(make_state, make_dataset, config, make_validation_data, strategy, class_weight)
     ours, engine_history, before = sides.train_with_engine(hooks=hooks)
     theirs, fit_history = sides.train_with_fit(before)
     differences = [_difference(name, ours[name], theirs[name], before[name]) for name in before]
-    other = "fit(jit_compile=True)" if config.jit_compile else "fit"
+    other = "fit(run_eagerly=True)" if config.run_eagerly else "fit"
+    other = "fit(jit_compile=True)" if config.jit_compile else other
     found = Comparison(engine_history, fit_history, differences, None, other)
     if found.is_equal:
         return found
-    return dataclasses.replace(found, first_difference=_find_first_difference(sides, before))
+    first = _find_first_difference(sides, before) + _name_own(config, strategy)
+    return dataclasses.replace(found, first_difference=first)
+
+
+def _check_comparable(config: TrainConfig, strategy: tf.distribute.Strategy) -> None:
+    """Raises ConfigError if fit cannot train with a config."""
+    number = config.gradient_accumulation_steps
+    if number > 1:
+        raise ConfigError(
+            f"gradient_accumulation_steps={number} in a comparison: fit has it in the optimizer "
+            "alone, where schedules, averages and `iterations` count each batch, so that its "
+            "numbers are others. Leave it out, or give it to the optimizer, which both sides have."
+        )
+    num_replicas = strategy.num_replicas_in_sync
+    if config.jit_compile and num_replicas > 1:
+        raise ConfigError(
+            f"jit_compile=true in a comparison on {num_replicas} replicas: fit fails there, since "
+            "XLA cannot compile the exchange between replicas. Leave it out, or use one replica."
+        )
+
+
+def _name_own(config: TrainConfig, strategy: tf.distribute.Strategy) -> str:
+    """Returns a sentence on settings that may be why the two differ, or ""."""
+    own = _OF_ENGINE | (_OF_REPLICAS if strategy.num_replicas_in_sync > 1 else {})
+    values = {name: getattr(config, name) for name in own}
+    named = [f"{name}={show(value)}" for name, value in values.items() if value in own[name]]
+    return f" Fit does not have {', '.join(named)}, which may be why." if named else ""
 
 
 class _Sides:
@@ -130,6 +175,8 @@ class _Sides:
         state.model.steps_per_execution = 1  # not what it was compiled with
         if config.jit_compile is not None:
             state.model.jit_compile = config.jit_compile
+        if config.run_eagerly:
+            state.model.run_eagerly = True
         history = state.model.fit(
             dataset,
             epochs=config.epochs,

@@ -1,8 +1,8 @@
 """What `tune` found to be fastest on this machine, kept for later runs.
 
-There are three classes of bits (docs/parity.md), and a choice for each, the fastest row of its
-class: a few fields of a config, in a file of the user's cache whose name is made of what the choice
-depends on. Later runs take the choice of their own class for fields that nobody set.
+There are three classes of bits (docs/parity.md), and a choice for each, the fastest row that was
+tried for it: a few fields of a config, in a file of the user's cache whose name is made of what the
+choice depends on. Later runs take the choice of their own class for fields that nobody set.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ def _diagnose(
     is_resident: bool,
 ) -> InputDiagnosis:
     share, share_low, share_high, *_ = ratio_of(training, ceiling)
-    batch_size = int(next(len(t) for t in tf.nest.flatten(batch) if tf.is_tensor(t)))
+    batch_size = int(next(t.shape[0] for t in tf.nest.flatten(batch) if tf.is_tensor(t)))
     return InputDiagnosis(
         share=share,
         share_low=share_low,
@@ -280,12 +280,17 @@ def _repeated(batch: Batch, element_spec: Any) -> tf.data.Dataset:
 
 def _look_at(state: TrainState, batch: Batch) -> Logs:
     """A step that does nothing but use its batch."""
-    tensors = [t for t in tf.nest.flatten(batch) if tf.is_tensor(t) and t.dtype != tf.string]
+    tensors = [t for t in _tensors(batch) if t.dtype != tf.string]
     firsts = [tf.cast(tf.reshape(t, [-1])[:1], tf.float32) for t in tensors]
     return {"first": tf.reduce_sum(tf.concat([*firsts, tf.zeros([1])], axis=0))}
 
 
+def _tensors(batch: Batch) -> list[tf.Tensor]:
+    """Returns the tensors of a batch, and those of which its sparse and ragged ones are made."""
+    return [t for t in tf.nest.flatten(batch, expand_composites=True) if tf.is_tensor(t)]
+
+
 def _num_bytes(dataset: tf.data.Dataset, batch: Batch) -> int | None:
     num_batches = int(dataset.cardinality())
-    size = sum(t.dtype.size * int(tf.size(t)) for t in tf.nest.flatten(batch) if tf.is_tensor(t))
+    size = sum(t.dtype.size * int(tf.size(t)) for t in _tensors(batch))
     return size * num_batches if num_batches >= 0 else None

@@ -25,6 +25,7 @@ from ..variables import assign_local_values, local_values
 
 _SMOOTHING = 0.9  # share of the earlier losses in the moving average
 _DIVERGED = 4.0  # times the lowest loss: beyond it, larger rates tell nothing
+_NUM_FIRST = 10  # losses that show how far those of batches lie apart, where rates are small
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,8 @@ def find_learning_rate(
     """Trains for a while with growing learning rates, and puts everything back.
 
     Context: cross-replica, on the host. It ends early where the loss grows beyond four times its
-    lowest, or is no number.
+    lowest, or is no number. Of losses that reach 0 or less, as a critic's, it ends where they have
+    risen by three times their size.
 
     Args:
       state: All its variables and its progress are as before in the end.
@@ -144,8 +146,7 @@ class _Sweep(Hook):
 
     def on_execution_end(self, info: HookInfo) -> None:
         loss = info.logs.get("loss", math.nan)
-        is_diverged = bool(self.losses) and not loss <= _DIVERGED * min(self.losses)
-        if is_diverged or not math.isfinite(loss):
+        if not math.isfinite(loss) or _has_diverged(self.losses, loss):
             info.request_stop("the loss has diverged", immediately=True)
             return
         self.losses.append(loss)
@@ -171,6 +172,17 @@ class _Sweep(Hook):
             )
         slope = np.gradient(_smooth(self.losses), np.log(self.rates[: len(self.losses)]))
         return self.rates[int(np.argmin(slope[1:-1])) + 1]
+
+
+def _has_diverged(losses: list[float], loss: float) -> bool:
+    """Returns whether a loss is far above the lowest one before it."""
+    lowest = min(losses, default=math.inf)
+    if lowest > 0:
+        return loss > _DIVERGED * lowest
+    if len(losses) < _NUM_FIRST:  # around 0, no loss is a measure of another one
+        return False
+    size = max(abs(lowest), max(losses[:_NUM_FIRST]) - lowest)
+    return loss - lowest > (_DIVERGED - 1) * size
 
 
 def _smooth(losses: list[float]) -> list[float]:

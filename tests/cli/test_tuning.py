@@ -68,6 +68,19 @@ def test_tune_keeps_a_choice_that_later_runs_take(tmp_path, monkeypatch, capsys,
     assert config["steps_per_execution"] is None
 
 
+@pytest.mark.usefixtures("own_cache")
+def test_a_choice_that_cannot_be_kept_is_shown_all_the_same(tmp_path, monkeypatch, capsys):
+    found = Tuning(exact={"steps_per_execution": 2})
+    monkeypatch.setattr("gradloop.engine.tuning.search.tune", lambda *args, **options: found)
+    (tmp_path / "cache").write_text("no folder")
+    assert train.main([*QUICK, "--tune", "--run_dir", str(tmp_path / "tune")]) == 1
+    shown = capsys.readouterr()
+    assert "bits fit: steps_per_execution=2" in shown.out
+    assert str(tmp_path / "cache") in shown.err
+    assert "Traceback" not in shown.err
+    assert read(tmp_path / "tune")["tuning"]["exact"] == {"steps_per_execution": 2}
+
+
 @pytest.fixture
 def short_search(monkeypatch):
     """A search of few candidates, one of which needs a process, in short windows."""
@@ -128,6 +141,16 @@ def test_processes_tell_their_bits_of_batches_as_the_run_has_them():
     assert re.fullmatch("[0-9a-f]{64}", bits)
     assert ask({"steps_per_execution": 2, "input": "streamed"}, 0.1) == bits
     assert ask({"numerics": "fast", "precision": "mixed_bfloat16"}) != bits
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_says_why():
+    config = JobConfig(model="tests.cli.own_nets:broken", dataset="synthetic")
+    with (
+        trial_process.started(config, {}) as trial,
+        pytest.raises(OSError, match="a bug of mine"),
+    ):
+        trial.measure(0.1)
 
 
 @pytest.mark.parametrize(

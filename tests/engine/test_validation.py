@@ -1,5 +1,7 @@
 """Validation: on several datasets, and within epochs."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -32,6 +34,22 @@ def test_datasets_have_names(arrays, dataset):
     np.testing.assert_allclose(history.history["test_loss"], apart.history["val_loss"], rtol=1e-5)
     assert history.history["test_loss"] != history.history["val_loss"]
     assert history.history["loss"] == alone.history["loss"]
+
+
+@pytest.mark.parametrize("kind", ["list", "generator", "function"])
+def test_named_data_are_of_any_kind_that_unnamed_ones_are(arrays, dataset, kind):
+    def make():
+        if kind == "function":
+            return lambda context: dataset_of(arrays)
+        return list(arrays[:2]) if kind == "list" else (arrays[:2] for _ in itertools.count())
+
+    config = make_config(validation_steps=1)
+    named, alone = (
+        engine.fit(make_state(), dataset, config, validation_data=data).history
+        for data in ({"val": make()}, make())
+    )
+    assert named == alone
+    assert "val_accuracy" in named
 
 
 def test_hooks_see_which_one_is_evaluated(arrays, dataset):

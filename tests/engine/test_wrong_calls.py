@@ -222,6 +222,18 @@ DATA = {
     ),
     "single value": (lambda: fit(np.array(3.0), y=Y), ["single value", "array of examples"]),
     "sizes": (lambda: fit(X, y=Y[:5]), ["x 8, y 5", "one target"]),
+    "sizes of sparse ones": (
+        lambda: fit(tf.sparse.from_dense(X), y=Y[:5]),
+        ["x 8, y 5", "one target"],
+    ),
+    "a list beside strings": (
+        lambda: fit(np.array(["a"] * 8), y=[0] * 8),
+        ["y is a list that holds 0", "np.asarray(y)"],
+    ),
+    "strings beside objects": (
+        lambda: fit(np.array(["a"] * 8, object), y=np.array(["a"] * 8)),
+        ["y is an array of dtype <U1", "tf.constant(y)"],
+    ),
     "split": (lambda: fit(X, y=Y, validation_split=20), ["validation_split=20", "0.2"]),
     "class weights": (
         lambda: fit(class_weight=[1, 2, 3]),

@@ -171,3 +171,45 @@ def test_fit_runs_one_step_an_execution_whatever_the_model_was_compiled_with():
     config = engine.TrainConfig(steps_per_epoch=3)
     found = engine.compare_with_fit(make_state, lambda: nets.small_data().repeat(), config)
     assert found.is_equal, found.to_table()
+
+
+def test_steps_in_python_are_compared_with_those_of_fit():
+    is_eager = []
+
+    def surest(y, y_pred):
+        is_eager.append(tf.executing_eagerly())
+        return tf.reduce_max(y_pred, axis=-1)
+
+    found = engine.compare_with_fit(
+        lambda: nets.small_net(metrics=[surest]), nets.small_data,
+        engine.TrainConfig(run_eagerly=True),
+    )  # fmt: skip
+    assert found.is_equal, found.to_table()
+    assert "equal to fit(run_eagerly=True): " in found.to_table()
+    assert is_eager.count(True) >= 2 * 7
+
+
+@pytest.mark.parametrize(
+    ("fields", "num_replicas", "message"),
+    [
+        ({"gradient_accumulation_steps": 4}, 1, "gradient_accumulation_steps=4 in a comparison"),
+        ({"jit_compile": True}, 2, "jit_compile=true in a comparison on 2 replicas"),
+    ],
+)
+def test_what_fit_cannot_train_alike_is_refused(fields, num_replicas, message):
+    config = engine.TrainConfig(**fields)
+    mirrored = engine.TrainConfig(strategy="mirrored", num_replicas=2)
+    strategy = None if num_replicas == 1 else engine.make_strategy(mirrored)
+    with pytest.raises(engine.ConfigError, match=message):
+        engine.compare_with_fit(nets.small_net, nets.small_data, config, strategy=strategy)
+
+
+def test_settings_that_fit_does_not_have_are_named_where_the_two_differ():
+    found = compare(numerics="fast", clip="global")
+    assert not found.is_equal
+    ending = " Fit does not have numerics=fast, which may be why."
+    assert found.to_table().endswith(ending)
+    strategy = engine.make_strategy(engine.TrainConfig(strategy="mirrored", num_replicas=2))
+    config = engine.TrainConfig(uneven="exact", clip="global", sync_statistics=False)
+    named = compare_lib._name_own(config, strategy)
+    assert named == " Fit does not have uneven=exact, clip=global, which may be why."

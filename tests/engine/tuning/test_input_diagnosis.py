@@ -113,6 +113,20 @@ def test_data_without_an_end_need_a_length_as_in_fit():
         diagnose_input(make_state, endless, TrainConfig())
 
 
+def test_sparse_batches_are_diagnosed_too():
+    def make_sparse_state():
+        model = keras.Sequential([keras.Input((64,), sparse=True), keras.layers.Dense(1)])
+        return TrainState(model, "sgd", loss="mse")
+
+    def make_dataset():
+        x = tf.sparse.from_dense(X * (X > 1))
+        return tf.data.Dataset.from_tensor_slices((x, Y)).batch(64).repeat(100)
+
+    found = diagnose_input(make_sparse_state, make_dataset, TrainConfig())
+    assert (found.batch_size, found.is_resident) == (64, False)
+    assert found.pipeline_images_per_sec > 0
+
+
 def test_a_dataset_without_batches_is_an_error():
     with pytest.raises(ValueError, match="no batch"):
         diagnose_input(make_state, lambda: make_streamed().take(0), TrainConfig())

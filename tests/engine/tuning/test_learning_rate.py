@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import engine
+from gradloop.engine.tuning.learning_rate import _has_diverged
 
 
 @pytest.fixture
@@ -15,12 +16,10 @@ def data():
     return x, (x @ np.array([[1.0], [-2.0], [0.5]])).astype("float32")
 
 
-def make_state(optimizer=None):
+def make_state(optimizer=None, loss="mse"):
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.1), keras.layers.Dense(1)])
-    return engine.TrainState(
-        model, optimizer or keras.optimizers.SGD(0.5, momentum=0.9), loss="mse"
-    )
+    return engine.TrainState(model, optimizer or keras.optimizers.SGD(0.5, momentum=0.9), loss=loss)
 
 
 def test_the_loss_falls_where_the_suggestion_is_and_the_run_ends_where_it_diverges(data):
@@ -33,6 +32,36 @@ def test_the_loss_falls_where_the_suggestion_is_and_the_run_ends_where_it_diverg
     assert min(curve.losses) < 0.3 * curve.losses[0]
     ratios = np.divide(curve.learning_rates[1:], curve.learning_rates[:-1])
     np.testing.assert_allclose(ratios, ratios[0])
+
+
+def test_a_loss_below_zero_falls_and_diverges_like_any_other(data):
+    def loss(y, y_pred):
+        return keras.losses.mean_squared_error(y, y_pred) - 100.0
+
+    curve = engine.find_learning_rate(
+        make_state(loss=loss), data[0], engine.TrainConfig(),
+        y=data[1], between=(1e-5, 100.0), num_steps=80,
+    )  # fmt: skip
+    assert 1e-3 < curve.suggestion < 2.0
+    assert 10 < len(curve.losses) < 80
+    assert min(curve.losses) < -99.0
+
+
+@pytest.mark.parametrize(
+    ("losses", "loss", "expected"),
+    [
+        ([], 1.0, False),
+        ([1.0, 0.5], 1.9, False),
+        ([1.0, 0.5], 2.1, True),
+        ([-0.5, -0.52], 3.0, False),  # too few to tell
+        ([-0.5] * 10, 0.9, False),
+        ([-0.5] * 10, 1.1, True),
+        ([0.3, *[-0.01] * 9], 0.9, False),
+        ([0.3, *[-0.01] * 9], 1.0, True),
+    ],
+)
+def test_a_loss_has_diverged_by_the_size_of_those_before_it(losses, loss, expected):
+    assert _has_diverged(losses, loss) is expected
 
 
 def draw_step(state, batch):

@@ -58,7 +58,7 @@ def test_every_trial_is_in_the_table_beside_the_defaults_and_in_its_class():
     result = tune(make_state, make_dataset, CONFIG, show=shown.append)
     changes = [one.changes for one in result.measurements]
     assert changes[0] == {}
-    assert {"steps_per_execution": 1} in changes
+    assert any(c.get("steps_per_execution") == 1 for c in changes)  # of what is best so far
     assert {"jit_compile": True} in changes
     assert any(c.get("numerics") == "fast" and c.get("jit_scope") == "update" for c in changes)
     assert {one.bits for one in result.measurements} == set(Bits)
@@ -202,7 +202,7 @@ def test_one_thread_with_other_bits_is_free_and_says_so(fake_search):
     assert result.fast == {"intra_op_threads": 1}
     rows = [m for m in result.measurements if "intra_op_threads" in m.changes]
     assert {one.bits for one in rows} == {Bits.FREE}
-    assert [one.note for one in rows] == ["has other bits", "has other bits", ""]
+    assert [one.note for one in rows] == ["has other bits: not kept"] * 2 + [""]
     assert rows[-1].changes["numerics"] == "fast"
 
 
