@@ -3,10 +3,10 @@
     python -m benchmarks.inference --workload dense cnn lstm --record
 
 Each predicts, and evaluates, the same examples with the same weights, in short runs that take turns
-within seconds: what slows the machine down slows all of them. Keras runs with its defaults, and
-with the `steps_per_execution` that is fastest here. Ends when the intervals of the ratios are
-narrower than 5 %, or after `--max_secs`; that the predictions have the same bits and the metrics
-the same values is checked before.
+within seconds: what slows the machine down slows all of them. Keras runs with its defaults (but for
+tf.data's autotuner; see `tf_runtime.make_fit_dataset`), and with the `steps_per_execution` that is
+fastest here. Ends when the intervals of the ratios are narrower than 5 %, or after `--max_secs`;
+that the predictions have the same bits and the metrics the same values is checked before.
 """
 
 from __future__ import annotations

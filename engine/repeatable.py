@@ -59,8 +59,9 @@ def draws_later(source: Any) -> bool:
     """Returns whether a pass may draw orders after its first batch."""
     if not isinstance(source, tf.data.Dataset):
         return False
-    names = ((type(one).__name__, one) for one in _all_of(source))
-    later = [one for name, one in names if name in _DRAWS_LATER or _holds_dataset(one)]
+    later = [
+        one for one in _all_of(source) if type(one).__name__ in _DRAWS_LATER or _holds_dataset(one)
+    ]
     return any(_moves(below) for one in later for below in _all_of(one))
 
 

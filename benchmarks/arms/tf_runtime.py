@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,14 +11,11 @@ import numpy.typing as npt
 import tensorflow as tf
 from keras.src.trainers.data_adapters import array_data_adapter
 
-from benchmarks.arms import TooSlow
 from benchmarks.race import keras_models, weights
 from benchmarks.race.workloads import Task
 
 Array = npt.NDArray[np.generic]
 
-# An arm with XLA whose first steps take this many times longer than those without it is not raced.
-HOPELESS = 3.0
 NUM_PROBE_STEPS = 4
 
 
@@ -116,25 +111,3 @@ def make_fit_dataset(
     dataset = adapter.get_tf_dataset().with_options(options)
     # Where fit does not know the length, it begins a step more, which runs what needs no batch.
     return dataset.apply(tf.data.experimental.assert_cardinality(adapter.num_batches))
-
-
-def probe_xla(train_plain: Callable[[], object], train_xla: Callable[[], object]) -> None:
-    """Checks that XLA is not hopeless for a model, as it is for convolutions on a CPU.
-
-    Args:
-      train_plain: Trains `NUM_PROBE_STEPS` steps without XLA; called twice.
-      train_xla: The same with XLA.
-
-    Raises:
-      TooSlow: If it is.
-    """
-    plain, xla = _time_second(train_plain), _time_second(train_xla)
-    if xla > HOPELESS * plain:
-        raise TooSlow(f"{NUM_PROBE_STEPS} steps took {xla:.2g} s with XLA, {plain:.2g} s without")
-
-
-def _time_second(train: Callable[[], object]) -> float:
-    train()  # compiles
-    started_at = time.perf_counter()
-    train()
-    return time.perf_counter() - started_at
