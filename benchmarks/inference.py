@@ -56,7 +56,9 @@ def make_calls(task: Task) -> dict[str, Calls]:
     # What people pass to Keras; the engine's pipeline makes the same batches of the bytes.
     x, y = tf_runtime.load_fit_arrays(task)
     size = task.workload.global_batch_size
-    names = {f"keras_{n}": n for n in STEPS_PER_EXECUTION if n * size <= len(x)}
+    # More steps than there are batches are as many as there are.
+    numbers = {min(number, len(x) // size) for number in STEPS_PER_EXECUTION}
+    names = {f"keras_{number}": number for number in sorted(numbers)}
     models = {name: _make_model(task, number) for name, number in ({"keras": 1} | names).items()}
     predict, evaluate = _engine_calls(task)
     inputs = tf_runtime.make_fit_dataset(task, x, shuffle=False)

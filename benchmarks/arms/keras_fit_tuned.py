@@ -22,6 +22,15 @@ _NUM_TIMINGS = 3
 _MAX_STEPS = 1024
 
 
+def executions(num_steps: int) -> list[int]:
+    """Returns the numbers of steps an execution to try; more than there are count as all of them.
+
+    Args:
+      num_steps: Of an epoch.
+    """
+    return sorted({min(number, num_steps) for number in STEPS_PER_EXECUTION})
+
+
 class Candidate:
     """A model of its own, compiled with some settings, that trains for a short time.
 
@@ -90,8 +99,7 @@ def measure_candidates(
 ) -> list[Candidate]:
     """Returns the candidates with their times."""
     jit_compile = "auto" if task.jit_compile is None else task.jit_compile
-    # More steps than there are in an epoch are as many as there are.
-    numbers = [n for n in STEPS_PER_EXECUTION if n == 1 or n <= task.workload.steps_per_epoch]
+    numbers = executions(task.workload.steps_per_epoch)
     candidates = [Candidate(task, arrays, number, jit_compile) for number in numbers]
     for candidate in candidates:
         candidate.train(tf_runtime.NUM_PROBE_STEPS)  # compiles

@@ -67,12 +67,17 @@ def _name_faster_arms(raced: Mapping[str, Race]) -> str:
 
 
 def _over_fastest(race: Race) -> Found:
-    """Returns the ratio of the fastest of the engine's arms over the fastest other arm."""
+    """Returns the ratio of the fastest of the engine's arms over the fastest other arm.
+
+    Arms of another precision than the race's do not count.
+    """
+    record = race.fullest
     speeds = {
         name: arm["images_per_sec"]["median"]
-        for name, arm in race.fullest["arms"].items()
+        for name, arm in record["arms"].items()
         if arm["status"] == "ok" and not arm.get("is_ceiling")
-    }
+        and races.precision_of(record, name) == record["task"]["precision"]
+    }  # fmt: skip
     ours = [name for name in speeds if name.startswith("engine")]
     others = [name for name in speeds if name not in ours]
     if not ours or not others:
@@ -102,7 +107,8 @@ def ratios_table(raced: Mapping[str, Race]) -> str:
                 of_float32 = ", of float32" if is_lower else ""
                 cells = [_cell(over_fit) + of_float32, _cell(over_tuned), runs]
                 is_shown = bits == "free" or _has_bits(race, arm)
-                rows.append([name, bits if is_shown else _NO_BITS, f"`{arm}`", *cells])
+                label = _precise(race, arm, bits) if is_shown else _NO_BITS
+                rows.append([name, label, f"`{arm}`", *cells])
     if not rows:
         return ""
     header = ["workload", "bits of", "arm", "times the speed of fit", "of fit, tuned", "runs"]
@@ -112,6 +118,13 @@ def ratios_table(raced: Mapping[str, Race]) -> str:
 def _has_bits(race: Race, arm: str) -> bool:
     """Returns whether an arm had to have the bits of another one, weight by weight."""
     return race.fullest["arms"].get(arm, {}).get("bits_of") is not None
+
+
+def _precise(race: Race, arm: str, bits: str) -> str:
+    """Returns a class of bits, with the precision where it is another than the race's."""
+    newest = next((run for run in reversed(race.runs) if arm in run.get("arms", {})), race.newest)
+    precision = races.precision_of(newest, arm)
+    return bits if precision == newest["task"]["precision"] else f"{bits}, {precision}"
 
 
 def _cell(found: Found) -> str:

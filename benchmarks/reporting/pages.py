@@ -25,9 +25,10 @@ cnn, 50 of lstm, 16 of wide, 5 of transformer, 2 of resnet50. What such a call c
 more the fewer the steps are.
 
 fit trains on the batches that Keras makes of arrays, from a dataset that is made once for all runs,
-as the engine's is. It runs without tf.data's autotuner, whose thread may hold up the end of an
-epoch until it wakes, for up to as long as the epoch has taken: `fit(x, y)` takes that much longer,
-or does not, by chance.
+as the engine's is: of pixels as float32 numbers in [0, 1], as people pass them to it, where the
+engine and all others have the bytes and divide them in the step, in a quarter of the memory. It
+runs without tf.data's autotuner, whose thread may hold up the end of an epoch until it wakes, for
+up to as long as the epoch has taken: `fit(x, y)` takes that much longer, or does not, by chance.
 
 Ratios move with the hour and the machine by more than the interval of one run. So all runs of a
 race with the same number of cores and the same versions count, on whatever processor: a ratio is
@@ -44,9 +45,13 @@ fails this check is void, and its speed is not shown.
 `engine_tuned`, `engine_xla` and `engine_free` have the settings that `--tune` keeps in the class of
 fit's bits, in that of `fit(jit_compile=True)`, and in the free one, found in the run. All other
 arms have one thread or their framework's default, whichever was faster before the race, in
-processes that took turns. `keras_fit_tuned` and `keras_fit_xla` have the fastest of some
-`steps_per_execution`, too. The number of threads may change bits: an arm that must have those of
-fit keeps the default where it does.
+processes that took turns, where their settings name what was tried; in runs of before, the default.
+`keras_fit_tuned` and `keras_fit_xla` have the fastest of some `steps_per_execution`, too: up to all
+of an epoch's, but for runs of before 2026-12-01 04:00, which had 1, 8, 32, 128 or 512 where there
+are as many. `engine_free` may have bfloat16 and XLA, which are settings of fit too: over an arm
+that is not fit, it counts only in the race's own precision. `tf_loop` has no XLA, and `jax_scan` is
+such a loop with it. The number of threads may change bits: an arm that must have those of fit keeps
+the default where it does.
 
 - *Of the roof*: the matrix operations per second of the training, as a share of the most that the
   machine's matrix products reached in the same run. The operations of a step (2 m n k for a product

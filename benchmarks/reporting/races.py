@@ -166,6 +166,12 @@ def ratio(race: Race | None, arm: str, over: str, measure: str = SPEED) -> Found
     )
 
 
+def precision_of(record: Record, arm: str) -> str:
+    """Returns the precision of an arm of a run: `engine_free` may have found another than asked."""
+    settings = record["arms"].get(arm, {}).get("settings") or {}
+    return str(settings.get("precision", record["task"]["precision"]))
+
+
 def _of_run(record: Record, arm: str, over: str, measure: str) -> Found:
     if measure in INFERENCE:
         of_task = record.get("inference", {}).get(measure)
@@ -173,6 +179,7 @@ def _of_run(record: Record, arm: str, over: str, measure: str) -> Found:
     arms = record.get("arms", {})
     over = _best(arms, over)
     missing = _why_missing(arm, arms) or _why_missing(over, arms)
+    missing = missing or (measure == SPEED and _why_unlike(record, arm, over))
     if missing:
         return Found(over, why=f"{NOT_MEASURED}: {missing}")
     if measure != SPEED:
@@ -186,6 +193,13 @@ def _of_run(record: Record, arm: str, over: str, measure: str) -> Found:
         if (found["arm"], found["over"]) == (over, arm):
             return _named(over, _inverse(found))
     return Found(over)
+
+
+def _why_unlike(record: Record, arm: str, over: str) -> str:
+    """Returns why two arms are no match; what is free may have fewer bits than fit, and says so."""
+    one, other = (precision_of(record, name) for name in (arm, over))
+    is_match = one == other or over.startswith("keras_fit")
+    return "" if is_match else f"{one} beside {other}"
 
 
 def _named(over: str, found: Mapping[str, Any]) -> Found:

@@ -9,6 +9,7 @@ from benchmarks.arms import (
     engine_free,
     engine_tuned,
     engine_xla,
+    keras_fit_tuned,
     keras_fit_xla,
     tf_runtime,
 )
@@ -97,3 +98,9 @@ def test_engine_tuned_has_the_fastest_settings_with_the_bits_of_fit(task, monkey
     arm = engine_tuned.Arm(task, {"steps_per_execution": 2})
     assert arm.bits_of == "keras_fit"
     assert arm.settings["steps_per_execution"] == 2
+
+
+def test_tuned_fit_may_have_a_whole_epoch_in_an_execution():
+    assert keras_fit_tuned.executions(2) == [1, 2]
+    assert keras_fit_tuned.executions(50) == [1, 8, 32, 50]
+    assert keras_fit_tuned.executions(1875) == [1, 8, 32, 128, 512]

@@ -104,3 +104,12 @@ def test_where_fit_s_own_bits_vary_none_are_claimed():
     assert "With all bits" not in conclusions.conclude(races_of(varying))
     (_, _, row) = conclusions.ratios_table(races_of(varying)).splitlines()
     assert row.startswith("| resnet50 | none: fit's own vary | `engine` | 1.10 ")
+
+
+def test_an_arm_of_fewer_bits_says_so_and_is_not_held_against_peers():
+    run = made("wide", ratio("engine_free", "keras_fit", 2.0), ratio("engine", "tf_loop", 0.8))
+    run["arms"]["engine_free"]["settings"] = {"precision": "mixed_bfloat16"}
+    run["arms"]["engine_free"]["images_per_sec"]["median"] = 1e6
+    raced = races_of(run)
+    assert conclusions.conclude(raced).endswith("`tf_loop` on wide (1.25 times its speed).")
+    assert "| free, mixed_bfloat16 | `engine_free` |" in conclusions.ratios_table(raced)

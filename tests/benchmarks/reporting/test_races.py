@@ -45,6 +45,19 @@ def test_beside_a_run_with_a_narrow_interval_all_count():
     assert (found.interval, found.why) == ((5.0, 20.0), "")
 
 
+def test_arms_of_two_precisions_have_a_ratio_only_over_fit():
+    free = arm(100.0) | {"settings": {"precision": "mixed_bfloat16"}}
+    arms = {"engine_free": free, "keras_fit": arm(50.0), "tf_loop": arm(80.0)}
+    pairs = [ratio("engine_free", "keras_fit", 2.0), ratio("tf_loop", "engine_free", 0.8)]
+    raced = races_of(record(arms, ratios=pairs))["cnn"]
+    assert races.ratio(raced, "engine_free", "keras_fit").median == 2.0
+    found = races.ratio(raced, "engine_free", "tf_loop")
+    assert (found.median, found.why) == (None, "not measured: mixed_bfloat16 beside float32")
+    equal = record(arms, ratios=pairs, precision="mixed_bfloat16")
+    raced = races_of(equal)["cnn-bf16"]
+    assert races.ratio(raced, "engine_free", "tf_loop").median == 1.25
+
+
 def test_an_interval_of_an_earlier_run_stands_where_the_newest_left_the_arms_out():
     wide = run(9.0, "2026-11-29T1000", interval=(5.0, 20.0), verdict="too wide")
     found = over_fit(wide, run(1.0, "2026-11-29T1100", arms={"tf_loop": arm(1.0)}))
