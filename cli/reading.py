@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from gradloop.engine.options import ConfigError
 from gradloop.engine.tuning.choice import apply_choice
-from gradloop.files import json_text
+from gradloop.files import expanded, json_text
 from gradloop.models import registry
 from gradloop.usage import did_you_mean
 
@@ -107,7 +107,7 @@ def _say_where(message: str, places: Mapping[str, str]) -> str:
 def _check_data(config: JobConfig) -> None:
     """Raises ConfigError if data or a folder are not there: a typo must not download."""
     name = config.dataset
-    if name not in DATASETS and not is_own(name) and not Path(name).expanduser().exists():
+    if name not in DATASETS and not is_own(name) and not expanded(name).exists():
         raise ConfigError(
             f"dataset={name!r} does not exist: name one of {', '.join(DATASETS)}; or a file or "
             f"folder; or pkg.module:load of your own.{did_you_mean(name, DATASETS)}"

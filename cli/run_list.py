@@ -14,8 +14,6 @@ from .config import JobConfig
 from .outcomes import Outcome, describe_best
 
 ROOT = "runs"
-# Folders of a run, and of what trackers keep: no run is in them.
-_NOT_SEARCHED = {"checkpoints", "tensorboard", "plots", "profile", "workers", "wandb", "mlruns"}
 _HEADER = (
     "run", "began", "status", "model", "dataset", "best", "steps", "images/s", "tags",
 )  # fmt: skip
@@ -49,7 +47,7 @@ def find(root: Path) -> Iterator[Path]:
         if run_directory.holds_run(Path(directory)):
             names.clear()  # a run holds no other
             yield Path(directory)
-        names[:] = sorted(set(names) - _NOT_SEARCHED)
+        names.sort()
 
 
 def _row(one: Outcome, root: Path) -> tuple[str, ...]:

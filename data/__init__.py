@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from gradloop.files import expanded
 from gradloop.usage import did_you_mean
 
 from .sets import fashion_mnist, mnist, synthetic
@@ -76,7 +76,7 @@ def load(
 
     options = options or own.FileOptions()
     if name not in DATASETS:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if len(path.parts) == 1 and not path.suffix and not path.exists():
             raise ValueError(_describe_unknown(name))
         return own.load_path(path, options)

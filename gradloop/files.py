@@ -37,6 +37,19 @@ class DirectoryError(ValueError):
     """A directory cannot be made, or this process cannot write in it."""
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Returns a path with the user's home for `~`; that of a user who is not there, as it is.
+
+    `Path.expanduser` raises there, and a shell passes `~nobody/data` on as it is.
+
+    Example:
+      >>> from gradloop import files
+      >>> str(files.expanded("~nobody-of-this-name/data"))
+      '~nobody-of-this-name/data'
+    """
+    return Path(os.path.expanduser(path))
+
+
 def make_directory(path: str | os.PathLike[str]) -> Path:
     """Creates a directory and its parents and checks that files can be created in it.
 

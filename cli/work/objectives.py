@@ -76,6 +76,24 @@ def make_loss(name: str, chosen: Mapping[str, Any]) -> Any:
     return call_with(kind, {}, chosen, "loss")
 
 
+def change_loss(loss: Any, chosen: Mapping[str, Any]) -> Any:
+    """Returns a loss with other values of some arguments; the others are as in it.
+
+    Args:
+      loss: What a model was compiled with, or a recipe has.
+      chosen: Arguments of its class that a person has set.
+
+    Raises:
+      ConfigError: If it takes no such argument.
+    """
+    if type(loss) not in _classes(keras.losses, keras.losses.Loss):
+        return make_loss(name_of(loss), chosen)
+    # Not all classes tell their own arguments in `get_config`: Huber leaves out `delta`.
+    arguments = {"name": loss.name, "reduction": loss.reduction, "dtype": loss.dtype}
+    arguments |= loss._fn_kwargs
+    return call_with(type(loss), arguments, chosen, "loss")
+
+
 def _plain(found: Any, name: str, chosen: Mapping[str, Any]) -> Any:
     if chosen:
         raise ConfigError(

@@ -139,7 +139,7 @@ class Work:
                 f"set=loss.{next(iter(chosen))} without loss: name it, as in --loss "
                 "categorical_crossentropy."
             )
-        return objectives.make_loss(objectives.name_of(found), chosen)
+        return objectives.change_loss(found, chosen)
 
     def _guessed(self, model: keras.Model, width: int | None) -> Any:
         has_step = self._config.train_step is not None

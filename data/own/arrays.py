@@ -118,6 +118,8 @@ def _checked(named: Mapping[str, Any], x_name: str, y_name: str, where: str) -> 
         y = np.asarray(y) if isinstance(y, list) else to_arrays(y, y_name)
     except ValueError as error:
         raise FileError(f"{where}: {error}") from error
+    if isinstance(y, np.ndarray) and y.dtype.kind == "O":  # strings, as pandas has them
+        y = np.array(y.tolist())
     if not isinstance(y, np.ndarray):
         raise FileError(f"{where}: {y_name}: expected one array, got a {type(y).__name__}.")
     lengths = {len(array) for array in _leaves(x)}

@@ -44,26 +44,43 @@ def encode(
       parts: Targets as read: the training examples first.
       where: What they are called in messages.
       target_type: "classes", "numbers" or None.
-      class_names: Names of classes that are given by number.
+      class_names: Names of classes, by number: floating-point values with them are classes, too,
+        and strings are some of them, which are numbered in this order.
 
     Raises:
       FileError: If they are neither, or there is one class alone.
     """
     parts = [_flat(y) for y in parts]
+    names = None if class_names is None else _names(class_names, where)
     kinds = {y.dtype.kind for y in parts}
     if not kinds <= set("biufSU"):
         raise FileError(f"{where}: expected numbers or strings, got {parts[0].dtype}.")
     is_hot = target_type != "numbers" and all(_is_one_hot(y) for y in parts)
     if is_hot:
-        num_columns = parts[0].shape[1]
-        return _numbered([y.argmax(1) for y in parts], where, num_columns, class_names)
+        return _numbered([y.argmax(1) for y in parts], where, parts[0].shape[1], names)
     if kinds & set("SU"):
-        return _named(parts, where, target_type)
-    if target_type == "numbers" or (target_type is None and "f" in kinds):
+        return _named(parts, where, target_type, names)
+    is_of_rows, is_float = parts[0].ndim > 1, "f" in kinds
+    if is_of_rows and is_float and target_type == "classes":
+        raise FileError(
+            f"{where}: expected one class an example, by number, by name, or as a row with a "
+            f"single 1 among zeros; got rows of shape {parts[0].shape[1:]}."
+        )
+    is_guessed = target_type is None and is_float and (names is None or is_of_rows)
+    if target_type == "numbers" or is_guessed:
         return Targets([_finite(y, where) for y in parts])
-    if parts[0].ndim > 1:
-        return Targets(parts)
-    return _integers(parts, where, target_type, class_names)
+    return Targets(parts) if is_of_rows else _integers(parts, where, target_type, names)
+
+
+def _names(class_names: Any, where: str) -> tuple[str, ...]:
+    names = np.asarray(class_names)
+    found = tuple(_text(names).tolist()) if names.ndim == 1 else ()
+    if not found or len(set(found)) < len(found):
+        raise FileError(
+            f"{where}: class_names={class_names!r}: expected a list of names, another for each "
+            "class."
+        )
+    return found
 
 
 def _flat(y: Array) -> Array:
@@ -88,26 +105,31 @@ def _finite(y: Array, where: str) -> Array:
     return floats
 
 
-def _named(parts: list[Array], where: str, target_type: str | None) -> Targets:
+def _named(
+    parts: list[Array], where: str, target_type: str | None, names: tuple[str, ...] | None
+) -> Targets:
     if target_type == "numbers":
         raise FileError(f"{where}: expected numbers, got strings such as {parts[0][0]!r}.")
     parts = [_text(y) for y in parts]
-    known = np.unique(parts[0])
-    _check_known(np.unique(np.concatenate(parts)), known, where)
-    numbers = [np.searchsorted(known, y).astype(np.int32) for y in parts]
-    return _numbered(numbers, where, len(known), tuple(str(name) for name in known))
+    known = np.unique(parts[0]) if names is None else np.array(names)
+    _check_known(np.unique(np.concatenate(parts)), known, where, names is not None)
+    order = np.argsort(known)
+    numbers = [order[np.searchsorted(known[order], y)] for y in parts]
+    return _numbered(numbers, where, len(known), tuple(known.tolist()))
 
 
 def _text(y: Array) -> Array:
     return np.char.decode(y, "utf-8", "replace") if y.dtype.kind == "S" else y.astype(str)
 
 
-def _check_known(found: Array, known: Array, where: str) -> None:
+def _check_known(found: Array, known: Array, where: str, are_named: bool = False) -> None:
     unknown = np.setdiff1d(found, known)
     if len(unknown):
+        lacks = "is none of class_names" if are_named else "is in no training example, which have"
+        fix = "add it there" if are_named else "add such examples"
         raise FileError(
-            f"{where}: the class {unknown[0].item()!r} is in no training example, which have "
-            f"{shown(known)}: correct the label, or add such examples."
+            f"{where}: the class {unknown[0].item()!r} {lacks} {shown(known)}: correct the label, "
+            f"or {fix}."
         )
 
 

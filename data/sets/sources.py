@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from gradloop import machine
-from gradloop.files import write_atomically
+from gradloop.files import expanded, write_atomically
 
 from .idx import (
     IDX_SHAPES,
@@ -46,7 +46,7 @@ def cache_dir() -> Path:
     """Returns the folder for cached data: `$GRADLOOP_DATA`, else `machine.cache_dir()`."""
     named = os.environ.get("GRADLOOP_DATA")
     if named:
-        return Path(named).expanduser()
+        return expanded(named)
     return machine.cache_dir()
 
 
@@ -62,7 +62,7 @@ def load(spec: RawDataset, data_dir: str | os.PathLike[str] | None = None) -> Ar
       DataError: If a file in `data_dir` is not the published one, or all sources fail; the message
         lists each source with its reason.
     """
-    named = None if data_dir is None else Path(data_dir).expanduser()
+    named = None if data_dir is None else expanded(data_dir)
     if named is not None and named.exists() and not named.is_dir():
         raise DataError(f"data_dir: expected a folder, got the file {named}")
     if named is not None and present_files(spec.name, named):

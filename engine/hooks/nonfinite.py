@@ -166,9 +166,9 @@ class OnNonfinite(Hook):
         self._tell_late()
 
     def on_save_point(self, info: HookInfo) -> None:
-        """Lets nothing be saved of an execution that was cut short after such a step."""
-        if info.is_last_save_point and self.nonfinite_action != "skip":
-            self._act(info)
+        """Acts on such a step of an execution that was cut short, too."""
+        if info.is_last_save_point:
+            self.on_execution_end(info)
 
     def on_train_end(self, info: HookInfo) -> None:
         """Tells how many steps were skipped."""

@@ -94,6 +94,7 @@ MORE = {
     f"{SMALL} --schedule nets:none": "must return a keras.optimizers.schedules",
     # One's own data
     "--dataset nowhere.csv": "or a file or folder",
+    "--dataset ~nobody-here/a.csv": "does not exist",
     "--model dense --dataset t.csv": "Pass --target NAME: a, label",
     "--model dense --dataset t.csv --target labl": "Did you mean 'label'?",
     "--model dense --dataset ragged.csv --target label": "ragged.csv, line 3",

@@ -285,6 +285,23 @@ def test_class_numbers_and_one_hot_rows_learn_alike(tmp_path):
     assert history(sparse)["accuracy"] == history(dense)["accuracy"]
 
 
+def test_arguments_of_a_compiled_loss_are_changed_and_the_others_stay():
+    y, logits = np.eye(3, dtype="float32"), np.float32([[1, 2, 0]] * 3)
+    compiled = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
+    changed = objectives.change_loss(compiled, {"label_smoothing": 0.1})
+    expected = keras.losses.CategoricalCrossentropy(
+        from_logits=True, reduction="sum", label_smoothing=0.1
+    )
+    assert float(changed(y, logits)) == float(expected(y, logits))
+    huber = objectives.change_loss(keras.losses.Huber(delta=0.1), {"reduction": "sum"})
+    expected = keras.losses.Huber(delta=0.1, reduction="sum")
+    assert float(huber(y, logits)) == float(expected(y, logits))
+    kinds = objectives._classes(keras.losses, keras.losses.Loss)
+    assert all(objectives.change_loss(kind(), {"name": "other"}).name == "other" for kind in kinds)
+    sums = objectives.change_loss("mse", {"reduction": "sum"})
+    assert isinstance(sums, keras.losses.MeanSquaredError)
+
+
 def test_a_loss_of_one_model_object_counts():
     job = Job(JobConfig(), None, None, None)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])

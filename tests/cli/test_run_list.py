@@ -61,6 +61,12 @@ def test_runs_are_listed_newest_first(root, capsys):
     assert "diverged" in lines[1] and " - " in lines[1]
 
 
+def test_a_run_may_have_the_name_of_a_folder_of_runs(tmp_path, capsys):
+    make_run(tmp_path / "profile", 1)
+    assert runs("--run_dir", str(tmp_path)) == 0
+    assert "\nprofile " in capsys.readouterr().out
+
+
 def test_tags_and_a_metric_choose(root, capsys):
     assert runs("--run_dir", str(root), "--tags", "a,b", "--metric", "loss", "--json") == 0
     (run,) = json.loads(capsys.readouterr().out)

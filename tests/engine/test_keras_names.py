@@ -55,6 +55,7 @@ INSTANCES = {
     "keras.optimizers.RMSprop": lambda: built(keras.optimizers.RMSprop(momentum=0.5)),
     "keras.optimizers.Adam": lambda: built(keras.optimizers.Adam()),
     "keras.metrics.Metric": keras.metrics.BinaryAccuracy,
+    "keras.losses.CategoricalCrossentropy": keras.losses.CategoricalCrossentropy,
     "keras.src.trainers.data_adapters.array_data_adapter.ArrayDataAdapter": lambda: (
         array_data_adapter.ArrayDataAdapter(np.zeros((2, 1)))
     ),

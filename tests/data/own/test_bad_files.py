@@ -38,6 +38,8 @@ def refuse(path, *expected, **options):
         ),
         ({"y_test": np.arange(9)}, "expected class numbers 0 to 2, got 3 for example 4"),
         ({"class_names": np.array(["a", "b"])}, "expected class numbers 0 to 1, got 2"),
+        ({"class_names": np.array(["a", "b", "a"])}, "another for each class"),
+        ({"class_names": np.array(b"cat")}, "expected a list of names"),
         ({"y_train": np.arange(50) - 1, "y_test": np.full(9, 99)}, "is in no training example"),
     ],
 )

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import data
+from gradloop.data import own
 from gradloop.data.own import FileOptions
 from tests.data.own import files
 
@@ -136,3 +137,16 @@ def test_workers_make_their_parts_alone(tmp_path):
     dataset.seek(0)
     parts = [tf.nest.flatten(b) for b in dataset.slices(context).as_numpy_iterator()]
     assert_equal(parts, [[array[5:] for array in batch] for batch in whole])
+
+
+def test_class_names_give_the_order_of_labels_by_name_and_make_numbers_classes():
+    names = np.array([b"low", b"middle", b"high"])
+    by_name = np.array(["high", "low", "high", "low"], object)  # as pandas has them
+    x = np.zeros((4, 2), "float32")
+    named = {"x": x, "y": by_name, "class_names": names}
+    found = own.from_value(named, "here", FileOptions())
+    assert found.class_names == ("low", "middle", "high") and found.num_classes == 3
+    assert found.train.y.tolist() == [2, 0, 2, 0]
+    numbers = np.array([2.0, 0.0, 2.0, 1.0])
+    found = own.from_value(named | {"y": numbers}, "here", FileOptions())
+    assert found.train.y.dtype == np.int32 and found.train.y.tolist() == [2, 0, 2, 1]

@@ -226,6 +226,15 @@ def test_an_execution_that_is_cut_short_is_not_saved(arrays, tmp_path, monkeypat
     assert run.lines == []  # nothing was rolled back
 
 
+def test_a_skip_in_an_execution_that_is_cut_short_is_told_and_saved(arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr(Planner, "next_call", lambda self, num_left: min(num_left, 2))
+    run = Run(arrays, "skip", 7, directory=tmp_path, hooks=[StopWithin()], every_steps=None)
+    assert run.state.progress.num_steps_completed == 8
+    assert "not finite at step 7 (epoch 2, batch 1" in run.lines[0]
+    with CheckpointFile(tmp_path / "ckpt-8.npz") as file:
+        assert file.read_tree()["hooks"]["OnNonfinite"]["num_left_out"] == 1
+
+
 def test_counts_go_on_in_a_run_that_is_resumed(arrays):
     hook = OnNonfinite("skip", line=lambda line: None)
     hook.restore(
